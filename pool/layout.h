@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The pool: the shared-memory file through which all tenants of a node meet. This header is its binary layout and nothing else.
+//
+// Rules of the layout
+//  - Fixed-width fields, no pointers, explicit padding, every size and offset asserted below. A change of layout changes
+//    POOL_VERSION; a process that finds another version refuses to attach.
+//  - Nothing read from here is trusted: every index is checked against its limit before use, every string is bounded, every figure
+//    may be nonsense. A wrong figure may cost fairness, never memory safety.
+//  - Slots never move. A free slot is found by its state, never by compaction, so a cached index stays valid while its owner lives.
+//  - Who writes what:
+//      header, gpu identity, vgpu identity and configuration, member bitmaps, process identity   under the pool lock only
+//      account words (vgpu.used, gpu.open_used)                                                  lock-free, see pool/account.h
+//      token, wanting                                                                            lock-free, see scheduler/token.h
+//      vgpu scheduling fields                                                                    whoever ends the grant
+//      member log, member gate                                                                   the member's process; the reaper
+//                                                                                                once that process is dead
+//  - The cache line that the launch gate reads (gpu.token) holds nothing else and is written only when the token changes.
+#ifndef VGPU_POOL_LAYOUT_H
+#define VGPU_POOL_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POOL_MAGIC 0x6c6f6f7075706776ull // "vgpupool" in memory order on little-endian machines
+#define POOL_VERSION 1u
+#define POOL_MAX_GPUS 16u
+#define POOL_MAX_VGPUS 512u
+#define POOL_MAX_PROCESSES 1024u
+#define POOL_NAME_BYTES 64u
+#define POOL_UUID_BYTES 16u
+#define POOL_NO_INDEX UINT32_MAX
+
+// The liveness lock of process slot i is the byte POOL_LOCK_OFFSET + 1 + i of the file, the pool lock the byte POOL_LOCK_OFFSET.
+// They lie past the end of the file: a lock needs no content.
+#define POOL_LOCK_OFFSET (1ll << 40)
+
+enum pool_state { POOL_FREE = 0, POOL_LIVE = 1 };
+
+enum pool_flags { POOL_OVERCOMMIT = 1u << 0 }; // the sum of quotas may pass the physical memory
+
+struct pool_header {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t bytes;       // of the whole layout
+    uint64_t chunk_bytes; // the unit of quota, a power of two and a multiple of the driver's 2 MiB block
+    uint32_t flags;
+    uint32_t pad0;
+    uint64_t created_ns;
+    _Atomic uint64_t reaped_ns; // when a slot was last taken back from a dead process: its memory may still be on its way
+    uint8_t pad1[16];
+};
+
+// One physical GPU, found by UUID.
+struct pool_gpu {
+    _Atomic uint32_t state;
+    uint32_t total_chunks; // whole chunks in the memory that the driver reports
+    uint64_t total_bytes;
+    uint8_t uuid[POOL_UUID_BYTES];
+    _Atomic uint64_t context_bytes;   // what one context takes on this GPU, 0 while unknown
+    _Atomic uint64_t reserved_chunks; // the sum of the quotas of the virtual GPUs on it
+    _Atomic uint64_t open_used;       // account: chunks held by virtual GPUs without a quota
+    uint8_t pad0[8];
+    char name[POOL_NAME_BYTES];
+
+    _Alignas(128) _Atomic uint64_t token; // see scheduler/token.h; alone on its pair of lines
+    uint8_t pad1[120];
+
+    _Atomic uint64_t wanting[POOL_MAX_VGPUS / 64]; // virtual GPUs that wait for the token
+    _Atomic uint64_t vgpus[POOL_MAX_VGPUS / 64];   // virtual GPUs of this GPU
+};
+
+// One virtual GPU: a named share of one physical GPU.
+struct pool_vgpu {
+    _Atomic uint32_t state;
+    uint32_t gpu;
+    _Atomic uint32_t weight;
+    uint32_t pad0;
+    _Atomic uint64_t quantum_ns;   // 0: chosen by the scheduler
+    _Atomic uint64_t quota_chunks; // 0: no quota, lives on what is not reserved
+    uint64_t created_ns;
+    uint8_t pad1[24];
+    char name[POOL_NAME_BYTES];
+
+    _Atomic uint64_t used; // account: chunks held by its members, where it has a quota
+    _Atomic uint64_t peak_chunks;
+    _Atomic uint64_t refusals; // allocations refused for the quota
+    _Atomic uint64_t refused_bytes;
+    uint8_t pad2[32];
+
+    // The current or last grant, and the sums over all grants. Nanoseconds.
+    _Atomic int64_t deficit_ns;
+    _Atomic uint64_t turn_ns;        // length of the current turn, 0 while nobody else waits
+    _Atomic uint64_t grant_ns;       // when the token came
+    _Atomic uint64_t charge_from_ns; // since when others wait for it, 0 while nobody does
+    _Atomic uint64_t held_ns;        // token held, contended or not
+    _Atomic uint64_t charged_ns;     // token held while others waited: what shares are made of
+    _Atomic uint64_t waited_ns;      // summed over launching threads
+    _Atomic uint64_t grants;
+
+    _Atomic uint64_t waits; // launches that found the gate closed
+    _Atomic uint64_t revokes;
+    _Atomic uint64_t overruns;     // drains that passed their deadline
+    _Atomic uint64_t overrun_ns;   // GPU time past the end of a turn, charged to the next
+    _Atomic uint32_t accepted_gen; // generation of the last grant that a member acted upon
+    uint32_t pad3;
+    _Atomic uint64_t departed_launches; // by members that have gone
+    uint8_t pad4[16];
+
+    _Atomic uint64_t members[POOL_MAX_PROCESSES / 64];
+};
+
+// One process. Its liveness lock, not this record, says whether it lives.
+struct pool_process {
+    _Atomic uint32_t state;
+    int32_t pid; // in its own PID namespace: for people, never for decisions
+    _Atomic uint32_t doorbell; // futex: its agent sleeps here
+    uint32_t pad0;
+    uint64_t started_ns;
+    char command[32];
+    uint8_t pad1[8];
+};
+
+// What one process does on one GPU.
+struct pool_member {
+    // The process's side of the account; see pool/account.h.
+    _Atomic uint32_t vgpu; // POOL_NO_INDEX: no member of any
+    uint32_t pad0;
+    _Atomic uint64_t intent;
+    _Atomic uint64_t holding;
+    _Atomic uint64_t acknowledged;
+    uint8_t pad1[32];
+
+    // The process's side of the gate; see scheduler/gate.h.
+    _Atomic uint64_t entered; // launches that have begun
+    _Atomic uint64_t left;    // launches that have returned
+    _Atomic uint64_t idle_at; // `entered` when all its work was last seen complete
+    _Atomic uint32_t active_gen;
+    _Atomic uint32_t drained_gen;
+    uint8_t pad2[32];
+};
+
+struct pool_layout {
+    struct pool_header header;
+    uint8_t pad0[64];
+    struct pool_gpu gpus[POOL_MAX_GPUS];
+    struct pool_process processes[POOL_MAX_PROCESSES];
+    struct pool_vgpu vgpus[POOL_MAX_VGPUS];
+    struct pool_member members[POOL_MAX_PROCESSES][POOL_MAX_GPUS];
+};
+
+_Static_assert(sizeof(struct pool_header) == 64, "pool_header");
+_Static_assert(offsetof(struct pool_gpu, token) == 128, "the token has its own pair of cache lines");
+_Static_assert(offsetof(struct pool_gpu, wanting) == 256, "the token has its own pair of cache lines");
+_Static_assert(sizeof(struct pool_gpu) == 384, "pool_gpu");
+_Static_assert(offsetof(struct pool_vgpu, used) == 128, "account line");
+_Static_assert(offsetof(struct pool_vgpu, deficit_ns) == 192, "grant line");
+_Static_assert(offsetof(struct pool_vgpu, members) == 320, "member bitmap");
+_Static_assert(sizeof(struct pool_vgpu) == 448, "pool_vgpu");
+_Static_assert(sizeof(struct pool_process) == 64, "pool_process");
+_Static_assert(offsetof(struct pool_member, entered) == 64, "gate line");
+_Static_assert(sizeof(struct pool_member) == 128, "pool_member");
+_Static_assert(offsetof(struct pool_layout, gpus) == 128, "gpus");
+_Static_assert(offsetof(struct pool_layout, processes) == 6272, "processes");
+_Static_assert(offsetof(struct pool_layout, vgpus) == 71808, "vgpus");
+_Static_assert(offsetof(struct pool_layout, members) == 301184, "members");
+_Static_assert(sizeof(struct pool_layout) == 2398336, "pool_layout");
+
+#endif

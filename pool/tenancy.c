@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "pool/tenancy.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define GIB(bytes) ((double)(bytes) / (1ull << 30))
+
+static bool vgpu_is_on(const struct pool_vgpu *vgpu, uint32_t gpu)
+{
+    return atomic_load(&vgpu->state) == POOL_LIVE && vgpu->gpu == gpu;
+}
+
+static bool has_members(const struct pool_vgpu *vgpu)
+{
+    return pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, 0) < POOL_MAX_PROCESSES;
+}
+
+static uint64_t sum_of_quotas(const struct pool_layout *layout, uint32_t gpu)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
+        if (vgpu_is_on(&layout->vgpus[i], gpu))
+            sum += atomic_load(&layout->vgpus[i].quota_chunks);
+    return sum;
+}
+
+static bool has_vgpus(const struct pool_layout *layout, uint32_t gpu)
+{
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
+        if (vgpu_is_on(&layout->vgpus[i], gpu))
+            return true;
+    return false;
+}
+
+int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const char *name, uint64_t total_bytes,
+                   struct error *error)
+{
+    struct pool_layout *layout = pool->layout;
+    uint32_t free_index = POOL_MAX_GPUS;
+    uint32_t unused_index = POOL_MAX_GPUS;
+    for (uint32_t i = POOL_MAX_GPUS; i-- > 0;) {
+        if (atomic_load(&layout->gpus[i].state) != POOL_LIVE)
+            free_index = i;
+        else if (memcmp(layout->gpus[i].uuid, uuid, POOL_UUID_BYTES) == 0)
+            return (int)i;
+        else if (!has_vgpus(layout, i))
+            unused_index = i;
+    }
+    // A GPU that is gone (MIG instances get a new UUID with every change) makes room when nobody is on it.
+    if (free_index == POOL_MAX_GPUS)
+        free_index = unused_index;
+    if (free_index == POOL_MAX_GPUS)
+        return error_set(error, -ENOSPC, "the pool %s is full: it has virtual GPUs on %u GPUs already", pool->path, POOL_MAX_GPUS);
+    struct pool_gpu *gpu = &layout->gpus[free_index];
+    atomic_store(&gpu->state, POOL_FREE);
+    atomic_store(&gpu->context_bytes, 0);
+    atomic_store(&gpu->reserved_chunks, 0);
+    account_clear(&gpu->open_used, free_index, free_index);
+    memcpy(gpu->uuid, uuid, POOL_UUID_BYTES);
+    snprintf(gpu->name, sizeof gpu->name, "%s", name);
+    gpu->total_bytes = total_bytes;
+    gpu->total_chunks = (uint32_t)(total_bytes / pool->chunk_bytes);
+    atomic_store(&gpu->state, POOL_LIVE);
+    return (int)free_index;
+}
+
+_Atomic uint64_t *pool_account(struct pool_layout *layout, uint32_t vgpu)
+{
+    struct pool_vgpu *record = &layout->vgpus[vgpu];
+    if (atomic_load(&record->quota_chunks))
+        return &record->used;
+    return &layout->gpus[record->gpu % POOL_MAX_GPUS].open_used;
+}
+
+uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
+{
+    const struct pool_vgpu *record = &layout->vgpus[vgpu];
+    uint64_t used = 0;
+    POOL_EACH_BIT (process, record->members, POOL_MAX_PROCESSES)
+        used += account_holding(&layout->members[process][record->gpu % POOL_MAX_GPUS]);
+    return used;
+}
+
+uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu)
+{
+    const struct pool_vgpu *record = &layout->vgpus[vgpu];
+    const struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    uint64_t quota = atomic_load(&record->quota_chunks);
+    if (quota)
+        return quota;
+    uint64_t reserved = atomic_load(&gpu->reserved_chunks);
+    return reserved < gpu->total_chunks ? gpu->total_chunks - reserved : 0;
+}
+
+uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
+{
+    const struct pool_vgpu *record = &layout->vgpus[vgpu];
+    uint64_t launches = atomic_load(&record->departed_launches);
+    POOL_EACH_BIT (process, record->members, POOL_MAX_PROCESSES)
+        launches += atomic_load_explicit(&layout->members[process][record->gpu % POOL_MAX_GPUS].entered, memory_order_relaxed);
+    return launches;
+}
+
+// Says in words who has reserved or holds what, largest first being of no use to a person who looks for a name: in slot order.
+static void describe_reservations(const struct pool *pool, uint32_t gpu, char *text, size_t size)
+{
+    const struct pool_layout *layout = pool->layout;
+    size_t length = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS && length < size - 1; i++) {
+        const struct pool_vgpu *vgpu = &layout->vgpus[i];
+        if (!vgpu_is_on(vgpu, gpu))
+            continue;
+        uint64_t quota = atomic_load(&vgpu->quota_chunks);
+        uint64_t used = quota ? quota : pool_vgpu_used(layout, i);
+        if (used == 0)
+            continue;
+        int n = snprintf(text + length, size - length, "%s%.*s %s %.1f GiB", length ? ", " : "", (int)POOL_NAME_BYTES, vgpu->name,
+                         quota ? "has reserved" : "holds", GIB(used * pool->chunk_bytes));
+        length += n > 0 ? (size_t)n : 0;
+    }
+}
+
+static int refuse_quota(const struct pool *pool, uint32_t gpu, uint64_t quota_chunks, struct error *error)
+{
+    const struct pool_gpu *record = &pool->layout->gpus[gpu];
+    char who[320];
+    describe_reservations(pool, gpu, who, sizeof who);
+    return error_set(error, -ENOMEM, "a quota of %.1f GiB does not fit on %.*s with %.1f GiB%s%s", GIB(quota_chunks * pool->chunk_bytes),
+                     (int)POOL_NAME_BYTES, record->name, GIB(record->total_bytes), who[0] ? ": " : "", who);
+}
+
+// Raises the reservation first and looks at the open account second, while a tenant without a quota charges first and looks at the
+// reservation second (reserve_chunks in allocator/holdings.c): whichever comes later sees the other, so both never succeed on the same chunk.
+static int reserve_quota(struct pool *pool, uint32_t gpu, uint64_t quota_chunks, struct error *error)
+{
+    struct pool_layout *layout = pool->layout;
+    struct pool_gpu *record = &layout->gpus[gpu];
+    uint64_t before = sum_of_quotas(layout, gpu);
+    atomic_store(&record->reserved_chunks, before + quota_chunks);
+    if (quota_chunks == 0 || layout->header.flags & POOL_OVERCOMMIT ||
+        before + quota_chunks + account_count(&record->open_used) <= record->total_chunks)
+        return 0;
+    atomic_store(&record->reserved_chunks, before);
+    return refuse_quota(pool, gpu, quota_chunks, error);
+}
+
+static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_request *request, uint64_t chunk_bytes,
+                           struct error *error)
+{
+    uint64_t quota = atomic_load(&vgpu->quota_chunks), quantum = atomic_load(&vgpu->quantum_ns);
+    uint32_t weight = atomic_load(&vgpu->weight);
+    if (request->quota_chunks && request->quota_chunks != quota)
+        return error_set(error, -EEXIST, "VGPU_MEMORY asks for %llu MiB but the virtual GPU %s has %llu MiB%s",
+                         (unsigned long long)(request->quota_chunks * chunk_bytes >> 20), request->name,
+                         (unsigned long long)(quota * chunk_bytes >> 20), quota ? "" : " (no quota)");
+    if (request->weight && request->weight != weight)
+        return error_set(error, -EEXIST, "VGPU_WEIGHT asks for %u but the virtual GPU %s has %u", request->weight, request->name, weight);
+    if (request->quantum_ns && request->quantum_ns != quantum)
+        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
+                         (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS, quantum ? "" : " (auto)");
+    return 0;
+}
+
+static void admit(struct pool_layout *layout, uint32_t process, uint32_t gpu, uint32_t vgpu)
+{
+    struct pool_member *member = &layout->members[process][gpu];
+    atomic_store(&member->entered, 0);
+    atomic_store(&member->left, 0);
+    atomic_store(&member->idle_at, 0);
+    atomic_store(&member->active_gen, 0);
+    atomic_store(&member->drained_gen, 0);
+    account_begin(member);
+    atomic_store(&member->vgpu, vgpu);
+    pool_bit_set(layout->vgpus[vgpu].members, process);
+    pool_bit_set(layout->gpus[gpu].vgpus, vgpu);
+}
+
+static void name_after_process(const struct pool_process *process, char name[POOL_NAME_BYTES])
+{
+    // The colon keeps these names apart from given ones, which cannot contain it: nobody joins by accident.
+    char command[sizeof process->command + 1] = {0};
+    memcpy(command, process->command, sizeof process->command);
+    snprintf(name, POOL_NAME_BYTES, "%s:%d", command, (int)process->pid);
+}
+
+static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request, struct error *error)
+{
+    struct pool_layout *layout = pool->layout;
+    uint32_t index = 0;
+    while (index < POOL_MAX_VGPUS && atomic_load(&layout->vgpus[index].state) == POOL_LIVE)
+        index++;
+    if (index == POOL_MAX_VGPUS)
+        return error_set(error, -ENOSPC, "the pool %s is full: it has %u virtual GPUs", pool->path, POOL_MAX_VGPUS);
+    int rc = reserve_quota(pool, gpu, request->quota_chunks, error);
+    if (rc)
+        return rc;
+
+    struct pool_vgpu *vgpu = &layout->vgpus[index];
+    account_clear(&vgpu->used, vgpu->gpu, gpu);
+    uint64_t account = atomic_load(&vgpu->used);
+    memset((void *)vgpu, 0, sizeof *vgpu);
+    atomic_store(&vgpu->used, account);
+    vgpu->gpu = gpu;
+    vgpu->created_ns = clock_now_ns();
+    atomic_store(&vgpu->weight, request->weight ? request->weight : TENANCY_DEFAULT_WEIGHT);
+    atomic_store(&vgpu->quantum_ns, request->quantum_ns);
+    atomic_store(&vgpu->quota_chunks, request->quota_chunks);
+    if (request->name)
+        snprintf(vgpu->name, sizeof vgpu->name, "%s", request->name);
+    else
+        name_after_process(&layout->processes[process], vgpu->name);
+    atomic_store(&vgpu->state, POOL_LIVE);
+    return (int)index;
+}
+
+static bool is_member(const struct pool_layout *layout, uint32_t process, uint32_t gpu)
+{
+    uint32_t vgpu = atomic_load(&layout->members[process][gpu].vgpu);
+    // A record that names a virtual GPU of another GPU is one that was never used, or is damaged.
+    return vgpu < POOL_MAX_VGPUS && layout->vgpus[vgpu].gpu == gpu && pool_bit_get(layout->vgpus[vgpu].members, process);
+}
+
+int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request, struct error *error)
+{
+    struct pool_layout *layout = pool->layout;
+    int index = -1;
+    if (is_member(layout, process, gpu))
+        return error_set(error, -EALREADY, "this process has a virtual GPU on %.*s already", (int)POOL_NAME_BYTES, layout->gpus[gpu].name);
+    for (uint32_t i = 0; request->name && i < POOL_MAX_VGPUS && index < 0; i++)
+        if (vgpu_is_on(&layout->vgpus[i], gpu) && strncmp(layout->vgpus[i].name, request->name, POOL_NAME_BYTES) == 0)
+            index = (int)i;
+    if (index >= 0) {
+        int rc = check_agreement(&layout->vgpus[index], request, pool->chunk_bytes, error);
+        if (rc)
+            return rc;
+    } else {
+        index = create(pool, process, gpu, request, error);
+        if (index < 0)
+            return index;
+    }
+    admit(layout, process, gpu, (uint32_t)index);
+    return index;
+}
+
+static void release_member(struct pool_layout *layout, uint32_t process, uint32_t gpu)
+{
+    struct pool_member *member = &layout->members[process][gpu];
+    if (!is_member(layout, process, gpu))
+        return;
+    uint32_t vgpu = atomic_load(&member->vgpu);
+    struct account_ref ref = {layout, pool_account(layout, vgpu), process, gpu};
+    account_recover(&ref);
+    account_add(&ref, -(int64_t)account_holding(member), ACCOUNT_MAX_COUNT);
+    atomic_fetch_add(&layout->vgpus[vgpu].departed_launches, atomic_load(&member->entered));
+    pool_bit_clear(layout->vgpus[vgpu].members, process);
+    atomic_store(&member->vgpu, POOL_NO_INDEX);
+}
+
+// Frees virtual GPUs without members and recomputes the reservations, from scratch: whoever was killed halfway through either is
+// made good here.
+static void sweep(struct pool_layout *layout)
+{
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
+        struct pool_vgpu *vgpu = &layout->vgpus[i];
+        if (atomic_load(&vgpu->state) != POOL_LIVE || has_members(vgpu))
+            continue;
+        struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
+        pool_bit_clear(gpu->wanting, i);
+        pool_bit_clear(gpu->vgpus, i);
+        atomic_store(&vgpu->state, POOL_FREE);
+    }
+    for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
+        if (atomic_load(&layout->gpus[gpu].state) == POOL_LIVE)
+            atomic_store(&layout->gpus[gpu].reserved_chunks, sum_of_quotas(layout, gpu));
+}
+
+void pool_leave(struct pool *pool, uint32_t process)
+{
+    struct pool_layout *layout = pool->layout;
+    for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
+        release_member(layout, process, gpu);
+    // What is left where the process died between the steps of admit, or the last reaper between those of release_member.
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
+        pool_bit_clear(layout->vgpus[i].members, process);
+    for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
+        atomic_store(&layout->members[process][gpu].vgpu, POOL_NO_INDEX);
+    sweep(layout);
+    atomic_store(&layout->processes[process].state, POOL_FREE);
+}
+
+int pool_reap(struct pool *pool)
+{
+    int probe = pool_probe_open(pool);
+    if (probe < 0)
+        return probe;
+    int reaped = 0;
+    for (uint32_t slot = 0; slot < POOL_MAX_PROCESSES; slot++) {
+        if (atomic_load(&pool->layout->processes[slot].state) == POOL_FREE || pool_alive(probe, slot))
+            continue;
+        pool_leave(pool, slot);
+        reaped++;
+    }
+    pool_probe_close(probe);
+    if (reaped)
+        atomic_store(&pool->layout->header.reaped_ns, clock_now_ns());
+    return reaped;
+}
