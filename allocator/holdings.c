@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "allocator/holdings.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+
+// An allocation that is about to be refused waits no longer than this for whoever has the pool lock.
+#define REAP_PATIENCE_NS (100 * NS_PER_MS)
+
+static uint64_t chunk_bytes(const struct holdings *holdings)
+{
+    return holdings->pool->chunk_bytes;
+}
+
+static struct account_ref account_of(const struct holdings *holdings)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    return (struct account_ref){layout, pool_account(layout, holdings->vgpu), holdings->process, holdings->gpu};
+}
+
+void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu)
+{
+    *holdings = (struct holdings){.pool = pool, .process = process, .gpu = gpu, .vgpu = vgpu};
+    pthread_mutex_init(&holdings->mutex, NULL);
+}
+
+static bool is_open(const struct pool_layout *layout, uint32_t vgpu)
+{
+    return atomic_load(&layout->vgpus[vgpu].quota_chunks) == 0;
+}
+
+static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    struct account_ref account = account_of(holdings);
+    int rc = account_add(&account, (int64_t)chunks, pool_vgpu_limit(layout, holdings->vgpu));
+    // The other half of the handshake with reserve_quota in pool/tenancy.c: charged first, now look whether a quota was reserved
+    // meanwhile.
+    if (rc == 0 && is_open(layout, holdings->vgpu) &&
+        account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
+        account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
+        rc = -ENOMEM;
+    }
+    return rc;
+}
+
+static bool shares_account(const struct holdings *holdings)
+{
+    const struct pool_layout *layout = holdings->pool->layout;
+    const struct pool_vgpu *vgpu = &layout->vgpus[holdings->vgpu];
+    uint32_t first = pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, 0);
+    return is_open(layout, holdings->vgpu) ||
+           (first < POOL_MAX_PROCESSES && pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, first + 1) < POOL_MAX_PROCESSES);
+}
+
+static int reap(struct pool *pool)
+{
+    struct error error;
+    int saved = errno;
+    int lock = pool_lock(pool, REAP_PATIENCE_NS, &error), reaped = lock;
+    if (lock >= 0) {
+        reaped = pool_reap(pool);
+        pool_unlock(lock);
+    }
+    errno = saved;
+    return reaped;
+}
+
+static void note_peak(struct holdings *holdings)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    _Atomic uint64_t *peak = &layout->vgpus[holdings->vgpu].peak_chunks;
+    uint64_t used = pool_vgpu_used(layout, holdings->vgpu);
+    uint64_t seen = atomic_load(peak);
+    while (used > seen && !atomic_compare_exchange_weak(peak, &seen, used))
+        ;
+}
+
+static int take_locked(struct holdings *holdings, uint64_t bytes)
+{
+    uint64_t chunk = chunk_bytes(holdings);
+    if (bytes > INT64_MAX - holdings->bytes)
+        return -ENOMEM;
+    uint64_t chunks = holdings_round_up(holdings->bytes + bytes, chunk) / chunk;
+    if (chunks > ACCOUNT_MAX_COUNT)
+        return -ENOMEM;
+    if (chunks > holdings->chunks) {
+        int rc = reserve_chunks(holdings, chunks - holdings->chunks);
+        if (rc)
+            return rc;
+    }
+    holdings->bytes += bytes;
+    holdings->chunks = chunks;
+    note_peak(holdings);
+    return 0;
+}
+
+int holdings_take_now(struct holdings *holdings, uint64_t bytes)
+{
+    pthread_mutex_lock(&holdings->mutex);
+    int rc = take_locked(holdings, bytes);
+    pthread_mutex_unlock(&holdings->mutex);
+    return rc;
+}
+
+int holdings_take(struct holdings *holdings, uint64_t bytes)
+{
+    int rc = holdings_take_now(holdings, bytes);
+    // Also where nobody was found dead: another process may have been faster at it.
+    if (rc == -ENOMEM && shares_account(holdings) && reap(holdings->pool) >= 0)
+        rc = holdings_take_now(holdings, bytes);
+    return rc;
+}
+
+void holdings_give(struct holdings *holdings, uint64_t bytes)
+{
+    pthread_mutex_lock(&holdings->mutex);
+    uint64_t chunk = chunk_bytes(holdings);
+    holdings->bytes -= bytes < holdings->bytes ? bytes : holdings->bytes;
+    uint64_t chunks = holdings_round_up(holdings->bytes, chunk) / chunk;
+    if (chunks < holdings->chunks) {
+        struct account_ref account = account_of(holdings);
+        account_add(&account, -(int64_t)(holdings->chunks - chunks), ACCOUNT_MAX_COUNT);
+        holdings->chunks = chunks;
+    }
+    pthread_mutex_unlock(&holdings->mutex);
+}
+
+void holdings_count_refusal(struct holdings *holdings, uint64_t bytes)
+{
+    struct pool_vgpu *vgpu = &holdings->pool->layout->vgpus[holdings->vgpu];
+    atomic_fetch_add_explicit(&vgpu->refusals, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->refused_bytes, bytes, memory_order_relaxed);
+}
+
+struct holdings_view holdings_look(struct holdings *holdings)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    uint64_t chunk = chunk_bytes(holdings);
+    uint64_t limit = pool_vgpu_limit(layout, holdings->vgpu);
+    // A tenant without a quota competes with all others without one, so their use lessens what is free to it as well.
+    uint64_t taken = account_count(pool_account(layout, holdings->vgpu));
+    if (limit > UINT64_MAX / chunk)
+        limit = UINT64_MAX / chunk; // a damaged pool
+    return (struct holdings_view){
+        .total_bytes = limit * chunk,
+        .used_bytes = pool_vgpu_used(layout, holdings->vgpu) * chunk,
+        .free_bytes = taken < limit ? (limit - taken) * chunk : 0,
+    };
+}

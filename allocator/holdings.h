@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What this process holds of the physical memory of one GPU, in bytes as the driver takes them and in chunks as the ledger counts
+// them.
+//
+// Invariants
+//  - chunks == bytes rounded up to whole chunks == what the pool's account holds in the name of this process.
+//  - Memory is taken here before it is taken from the driver, and given back here after it was given back to the driver. So the
+//    ledger never says less than the truth, and a quota is never passed.
+//  - holdings_take either takes all or nothing.
+// Thread safe. The mutex is the innermost lock of the library; nothing blocks under it.
+#ifndef VGPU_ALLOCATOR_HOLDINGS_H
+#define VGPU_ALLOCATOR_HOLDINGS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "pool/tenancy.h"
+
+// The driver takes physical memory in blocks of this size (H100, driver 580: every allocation above 1 MiB is a whole number of
+// blocks, smaller ones share blocks).
+#define HOLDINGS_BLOCK_BYTES (2ull << 20)
+
+static inline uint64_t holdings_round_up(uint64_t bytes, uint64_t unit)
+{
+    return bytes > UINT64_MAX - unit ? UINT64_MAX / unit * unit : (bytes + unit - 1) / unit * unit;
+}
+
+struct holdings {
+    struct pool *pool;
+    uint32_t process; // slot in the pool
+    uint32_t gpu;     // index in the pool
+    uint32_t vgpu;    // index in the pool
+    pthread_mutex_t mutex;
+    uint64_t bytes;
+    uint64_t chunks;
+};
+
+// What the tenant is told about its GPU, in bytes.
+struct holdings_view {
+    uint64_t total_bytes; // the quota; without one, what nobody has reserved
+    uint64_t used_bytes;  // held by all processes of the virtual GPU
+    uint64_t free_bytes;  // total - used; what the driver has free may be less
+};
+
+void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu);
+
+// Takes `bytes` more. Returns 0, or -ENOMEM where they do not fit the quota (or, without one, what is not reserved). Before refusing
+// where others share the account, takes back what dead processes held and tries again; for that it may wait for the pool lock, so
+// call it without a lock. Leaves errno alone.
+int holdings_take(struct holdings *holdings, uint64_t bytes);
+
+// The same without the second try: never waits.
+int holdings_take_now(struct holdings *holdings, uint64_t bytes);
+
+// Gives `bytes` back. More than is held gives back what is held.
+void holdings_give(struct holdings *holdings, uint64_t bytes);
+
+// Counts a refused request of `bytes` where monitoring can see it.
+void holdings_count_refusal(struct holdings *holdings, uint64_t bytes);
+
+struct holdings_view holdings_look(struct holdings *holdings);
+
+#endif
