@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "scheduler/agent.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "scheduler/turn.h"
+
+#define NEVER_NS (UINT64_MAX / 2)
+// While others wait: how often a busy holder is looked at, and how soon again once it has gone quiet. A quiet holder keeps the token
+// for two such looks, about the cost of a switch.
+#define BUSY_LOOK_NS (250 * NS_PER_US)
+#define QUIET_LOOK_NS (50 * NS_PER_US)
+#define DRAIN_LOOK_NS (20 * NS_PER_US)
+#define LATE_LOOK_NS NS_PER_MS
+// A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
+// comes back, not a queue that filled up in its absence.
+#define CONTENTION_MEMORY_NS (2 * NS_PER_S)
+#define STACK_BYTES (256u << 10)
+#define STOP_PATIENCE_NS (250 * NS_PER_MS)
+#define TIMER_SLACK_NS 1000ul
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_t thread;
+    bool running, stopped;
+    _Atomic bool stop;
+    _Atomic size_t gate_count;
+    struct gate *gates[POOL_MAX_GPUS];
+} agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static bool all_active_members(const struct gate *gate, uint32_t generation, bool (*holds)(const struct pool_member *, uint32_t))
+{
+    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES) {
+        const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
+        if (atomic_load(&member->active_gen) == generation && !holds(member, generation))
+            return false;
+    }
+    return true;
+}
+
+static bool member_is_drained(const struct pool_member *member, uint32_t generation)
+{
+    return atomic_load(&member->drained_gen) == generation;
+}
+
+static bool member_is_idle(const struct pool_member *member, uint32_t generation)
+{
+    (void)generation;
+    return atomic_load(&member->idle_at) == atomic_load(&member->entered);
+}
+
+static void ring_other_members(const struct gate *gate)
+{
+    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES)
+        if (process != gate->process)
+            agent_ring(gate->pool->layout, process);
+}
+
+// Charges work that ran on after its token had moved, once it is done, or until the token is back.
+static void settle_late(struct gate *gate, uint64_t now_ns)
+{
+    turn_charge_late(gate, now_ns - gate->notes.late_from_ns);
+    gate->notes.late_from_ns = 0;
+}
+
+static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    if (gate->notes.late_from_ns)
+        settle_late(gate, now_ns);
+    gate->notes.word = word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
+    gate->notes.since_ns = 0;
+    gate->notes.wanted_ns = now_ns;
+    gate->notes.quiet_at = UINT64_MAX;
+    gate->notes.fence_set = false;
+}
+
+// Whether all work of this process on the GPU is complete. The fence stands behind what was launched up to notes.quiet_at.
+static bool work_is_done(struct gate *gate)
+{
+    // In this order, as in gate_is_empty: where both are equal, this is the number of launches so far and counts no attempt that may
+    // still be taken back.
+    uint64_t left = atomic_load(&gate->member->left), entered = atomic_load(&gate->member->entered);
+    if (left != entered)
+        return false;
+    if (gate->notes.quiet_at != entered || !gate->notes.fence_set) {
+        gate->notes.quiet_at = entered;
+        gate->notes.fence_set = gate->ops->fence_renew(gate->ops_gpu);
+    }
+    return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
+}
+
+static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    uint32_t generation = token_generation(word);
+    if (!gate->notes.since_ns)
+        gate->notes.since_ns = now_ns;
+    bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
+    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
+    if (!drained && !expired)
+        return now_ns + DRAIN_LOOK_NS;
+    if (!drained) {
+        atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
+        gate->notes.late_from_ns = now_ns;
+    }
+    atomic_store(&gate->member->drained_gen, generation);
+    if (!expired && !all_active_members(gate, generation, member_is_drained))
+        return gate->notes.since_ns + TURN_DRAIN_NS; // the last of them passes the token on
+    turn_pass(gate, word, clock_now_ns(), false);
+    return now_ns;
+}
+
+static uint64_t end_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    if (atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_REVOKED)) {
+        atomic_fetch_add_explicit(&gate->vgpu->revokes, 1, memory_order_relaxed);
+        ring_other_members(gate);
+    }
+    return now_ns;
+}
+
+// The holder while others wait: ends the turn when it is over, or when there is no work left.
+static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    uint64_t start = 0;
+    if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &start, now_ns))
+        start = now_ns;
+    uint64_t turn = atomic_load(&gate->vgpu->turn_ns);
+    if (!turn)
+        turn = turn_start(gate);
+    if (now_ns >= start + turn)
+        return end_turn(gate, word, now_ns);
+
+    uint64_t look = BUSY_LOOK_NS;
+    if (gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
+        gate->notes.quiet_at = atomic_load(&gate->member->entered);
+        gate->notes.fence_set = false;
+    } else if (work_is_done(gate)) {
+        atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
+        if (all_active_members(gate, token_generation(word), member_is_idle))
+            return end_turn(gate, word, now_ns);
+    } else {
+        look = QUIET_LOOK_NS;
+    }
+    return now_ns + look < start + turn ? now_ns + look : start + turn;
+}
+
+uint64_t agent_step(struct gate *gate, uint64_t now_ns)
+{
+    uint64_t word = atomic_load(gate->token);
+    bool ours = token_holder(word) == gate->vgpu_index && word & TOKEN_CONTENDED &&
+                atomic_load(&gate->member->active_gen) == token_generation(word);
+    if (!ours) {
+        if (!gate->notes.late_from_ns)
+            return NEVER_NS;
+        if (!gate->ops->fence_done(gate->ops_gpu))
+            return now_ns + LATE_LOOK_NS;
+        settle_late(gate, now_ns);
+        return NEVER_NS;
+    }
+    if (gate->notes.word != (word & ~(TOKEN_CONTENDED | TOKEN_REVOKED)))
+        begin_notes(gate, word, now_ns);
+    if (word & TOKEN_REVOKED)
+        return drain(gate, word, now_ns);
+    if (turn_others_wait(gate)) {
+        gate->notes.wanted_ns = now_ns;
+        return watch_turn(gate, word, now_ns);
+    }
+    // Whoever waited has gone without a turn: nothing is charged and no turn runs until the next one comes.
+    atomic_store(&gate->vgpu->charge_from_ns, 0);
+    atomic_store(&gate->vgpu->turn_ns, 0);
+    uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
+    if (now_ns < forget)
+        return forget;
+    if (atomic_compare_exchange_strong(gate->token, &word, word & ~TOKEN_CONTENDED)) {
+        window_clear(&gate->window);
+        // Who has come to wait since the look above relies on the flag: he must ask again.
+        if (turn_others_wait(gate))
+            futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
+    }
+    return now_ns;
+}
+
+static uint64_t serve_all(void)
+{
+    uint64_t next = NEVER_NS;
+    for (size_t i = 0; i < atomic_load(&agent.gate_count); i++) {
+        uint64_t wanted = agent_step(agent.gates[i], clock_now_ns());
+        if (wanted < next)
+            next = wanted;
+    }
+    return next;
+}
+
+static void *agent_main(void *unused)
+{
+    (void)unused;
+    struct gate *first = agent.gates[0];
+    _Atomic uint32_t *doorbell = &first->pool->layout->processes[first->process].doorbell;
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS); // of this thread alone: its sleeps are short and counted on
+    pthread_setname_np(pthread_self(), "vgpu-agent");
+    first->ops->agent_begin();
+    while (!atomic_load(&agent.stop)) {
+        // The doorbell first, then the work: a ring in between is not slept through.
+        uint32_t rung = atomic_load(doorbell);
+        uint64_t next = serve_all();
+        if (next > clock_now_ns())
+            futex_wait(doorbell, rung, FUTEX_EVERYONE, next);
+    }
+    return NULL;
+}
+
+void agent_ring(struct pool_layout *layout, uint32_t process)
+{
+    if (process >= POOL_MAX_PROCESSES)
+        return;
+    atomic_fetch_add(&layout->processes[process].doorbell, 1);
+    futex_wake(&layout->processes[process].doorbell, FUTEX_EVERYONE);
+}
+
+void agent_serve(struct gate *gate)
+{
+    pthread_mutex_lock(&agent.mutex);
+    size_t count = atomic_load(&agent.gate_count);
+    if (count < POOL_MAX_GPUS) {
+        agent.gates[count] = gate;
+        atomic_store(&agent.gate_count, count + 1);
+    }
+    pthread_mutex_unlock(&agent.mutex);
+}
+
+static int create_thread(void)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: no signal of the program is ever handled on the agent
+    int rc = pthread_create(&agent.thread, &attributes, agent_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return rc;
+}
+
+void agent_start(void)
+{
+    pthread_mutex_lock(&agent.mutex);
+    if (!agent.running && !agent.stopped && atomic_load(&agent.gate_count)) {
+        int rc = create_thread();
+        agent.running = rc == 0;
+        if (rc)
+            log_warn("cannot start the helper thread (error %d): other programs wait longer for their turns", rc);
+    }
+    pthread_mutex_unlock(&agent.mutex);
+}
+
+// Hands a token that this process holds to whoever waits, unless other processes of its virtual GPU may still use it.
+static void abandon(struct gate *gate)
+{
+    uint64_t word = atomic_load(gate->token);
+    if (token_holder(word) != gate->vgpu_index)
+        return;
+    uint32_t own = gate->process;
+    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES)
+        if (process != own && atomic_load(&gate->pool->layout->members[process][gate->gpu_index].active_gen) == token_generation(word))
+            return;
+    while (token_holder(word) == gate->vgpu_index && !turn_pass(gate, word, clock_now_ns(), true))
+        word = atomic_load(gate->token);
+}
+
+void agent_stop(void)
+{
+    pthread_mutex_lock(&agent.mutex);
+    bool running = agent.running;
+    agent.running = false;
+    agent.stopped = true;
+    atomic_store(&agent.stop, true);
+    size_t count = atomic_load(&agent.gate_count);
+    pthread_mutex_unlock(&agent.mutex);
+    if (running) {
+        agent_ring(agent.gates[0]->pool->layout, agent.gates[0]->process);
+        struct timespec deadline;
+        clock_gettime(CLOCK_REALTIME, &deadline);
+        deadline.tv_nsec += STOP_PATIENCE_NS;
+        deadline.tv_sec += deadline.tv_nsec / (long)NS_PER_S;
+        deadline.tv_nsec %= (long)NS_PER_S;
+        pthread_timedjoin_np(agent.thread, NULL, &deadline);
+    }
+    for (size_t i = 0; i < count; i++)
+        abandon(agent.gates[i]);
+}
+
+void agent_reset(void)
+{
+    pthread_mutex_init(&agent.mutex, NULL);
+    agent.running = agent.stopped = false;
+    atomic_store(&agent.stop, false);
+    atomic_store(&agent.gate_count, 0);
+}

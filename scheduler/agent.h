@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The agent: the one helper thread of a process. It serves the gates of all its GPUs: ends turns, drains, hands the token over, gives
+// it away when idle.
+//
+// Invariants
+//  - It runs only while it has something to do: while nobody waits for a token of this process, it sleeps on its doorbell.
+//  - It holds no lock while it calls the driver or sleeps. All signals are blocked in it.
+//  - What it does for one gate is one step of a state machine that returns when it wants to be called again: it never blocks.
+#ifndef VGPU_SCHEDULER_AGENT_H
+#define VGPU_SCHEDULER_AGENT_H
+
+#include "scheduler/gate.h"
+
+// Puts a gate into the agent's care for the rest of the process. Called by gate_init, before the first launch.
+void agent_serve(struct gate *gate);
+
+// Starts the agent unless it runs already or was stopped. Where it can't be started, turns end by the lease of those who wait. Thread
+// safe.
+void agent_start(void);
+
+// Makes the agent look at its gates now. Thread safe; cheap enough for a slow path only.
+void agent_ring(struct pool_layout *layout, uint32_t process);
+
+// Stops the agent, waiting for it briefly, and gives the tokens that this process holds to whoever waits. For the end of the process.
+void agent_stop(void);
+
+// Forgets the agent, for a forked child.
+void agent_reset(void);
+
+// One step for one gate at time now_ns; returns when it wants the next one. Exposed for tests.
+uint64_t agent_step(struct gate *gate, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "scheduler/gate.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "scheduler/agent.h"
+#include "scheduler/turn.h"
+
+// A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
+#define LOOK_UP_NS (50 * NS_PER_MS)
+
+void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu, const struct gpu_ops *ops,
+               void *ops_gpu)
+{
+    struct pool_layout *layout = pool->layout;
+    *gate = (struct gate){
+        .token = &layout->gpus[gpu].token,
+        .member = &layout->members[process][gpu],
+        .grant = GATE_NO_GRANT,
+        .pool = pool,
+        .gpu = &layout->gpus[gpu],
+        .vgpu = &layout->vgpus[vgpu],
+        .process = process,
+        .gpu_index = gpu,
+        .vgpu_index = vgpu,
+        .ops = ops,
+        .ops_gpu = ops_gpu,
+    };
+    window_init(&gate->window, ops, ops_gpu);
+    agent_serve(gate);
+}
+
+// Takes back the counting in of a launch that does not go ahead now; so `entered` counts each launch once. gate_is_empty stays exact:
+// at every moment `entered` is `left` plus those inside.
+static void count_out(struct gate *gate)
+{
+    atomic_fetch_sub(&gate->member->entered, 1);
+}
+
+// The first launch of this process under a grant: from here on a drain has to ask this process too. Comes before the launch counts
+// itself in and looks at the token again, so that a revoker either finds it active or is seen by it.
+// false: the token has moved. A thread that was held up here must not put back an older generation than another thread adopted
+// meanwhile, hence the look at the token between the load and the exchange.
+static bool adopt(struct gate *gate, uint64_t word)
+{
+    uint32_t generation = token_generation(word), active = atomic_load(&gate->member->active_gen);
+    if (atomic_load(gate->token) != word)
+        return false;
+    if (active != generation) {
+        if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
+            return false;
+        atomic_store(&gate->vgpu->accepted_gen, generation);
+        pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
+        window_clear(&gate->window);
+        agent_start();
+        // As it is now: who asked for the token in between has rung an agent that did not think itself concerned.
+        if (atomic_load(gate->token) & TOKEN_CONTENDED)
+            agent_ring(gate->pool->layout, gate->process);
+    }
+    if (!(word & TOKEN_CONTENDED))
+        atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
+    return true;
+}
+
+// What a waiting thread remembers of the holder it waits for.
+struct watch {
+    uint64_t word;     // the grant watched, flags aside
+    uint64_t since_ns; // when it was first seen
+    uint64_t probe_ns; // when to ask next whether the holder lives
+};
+
+static void take_back_from_the_dead(struct gate *gate)
+{
+    struct error error;
+    int lock = pool_lock(gate->pool, 0, &error); // whoever holds it now is doing the same
+    if (lock < 0)
+        return;
+    pool_reap(gate->pool);
+    pool_unlock(lock);
+}
+
+// Takes the token from a holder that is dead, or that has kept it beyond its turn, its drain and some grace.
+static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
+{
+    uint64_t grant = word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
+    if (watch->word != grant)
+        *watch = (struct watch){.word = grant, .since_ns = now_ns, .probe_ns = now_ns};
+    bool dead = false;
+    if (now_ns >= watch->probe_ns) {
+        watch->probe_ns = now_ns + LOOK_UP_NS;
+        dead = !turn_holder_lives(gate, word);
+    }
+    bool due = now_ns >= turn_lease_end(gate, word, watch->since_ns);
+    if (!(dead || due) || !turn_pass(gate, word, now_ns, false))
+        return;
+    log_debug("took the token from virtual GPU %u, which %s", token_holder(word), dead ? "has died" : "kept it beyond its lease");
+    if (dead)
+        take_back_from_the_dead(gate);
+}
+
+static void wait_for_token(struct gate *gate, struct watch *watch)
+{
+    uint64_t word = atomic_load(gate->token), now = clock_now_ns();
+    turn_request(gate, now);
+    if (token_holder(word) != gate->vgpu_index)
+        overtake_if_due(gate, word, watch, now);
+    // The request may have set a flag, and taking over moves the token: sleep only on what is there now, and only while this request
+    // stands. A token that is not contended has moved since.
+    word = atomic_load(gate->token);
+    bool open = token_holder(word) == gate->vgpu_index && !(word & TOKEN_REVOKED);
+    if (open || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
+        return;
+    futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
+}
+
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec pause = clock_timespec(ns);
+    nanosleep(&pause, NULL);
+}
+
+// Whether the launch may go ahead under `word`; sleeps a little where the window is full.
+static bool window_admits(struct gate *gate, uint64_t word)
+{
+    if (!(word & TOKEN_CONTENDED))
+        return true;
+    uint64_t pause = window_ask(&gate->window, clock_now_ns());
+    if (pause)
+        sleep_ns(pause);
+    return pause == 0;
+}
+
+static enum gate_pass pass_gate(struct gate *gate)
+{
+    struct watch watch = {0};
+    uint64_t blocked_ns = 0;
+    for (;;) {
+        uint64_t word = atomic_load(gate->token);
+        if (token_holder(word) == POOL_NO_INDEX) {
+            turn_claim(gate, word);
+            continue;
+        }
+        if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+            if (!blocked_ns)
+                blocked_ns = clock_now_ns();
+            wait_for_token(gate, &watch);
+            continue;
+        }
+        if (!window_admits(gate, word))
+            continue;
+        if (!adopt(gate, word))
+            continue;
+        atomic_fetch_add(&gate->member->entered, 1);
+        if (atomic_load(gate->token) == word) {
+            if (blocked_ns) {
+                atomic_fetch_add_explicit(&gate->vgpu->waits, 1, memory_order_relaxed);
+                atomic_fetch_add_explicit(&gate->vgpu->waited_ns, clock_now_ns() - blocked_ns, memory_order_relaxed);
+            }
+            return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;
+        }
+        count_out(gate);
+    }
+}
+
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function)
+{
+    (void)function;
+    int saved = errno;
+    count_out(gate);
+    enum gate_pass pass = gate->ops->is_capturing(gate->ops_gpu, stream) ? GATE_CAPTURED : pass_gate(gate);
+    errno = saved;
+    return pass;
+}
+
+void gate_leave_windowed(struct gate *gate, void *stream, const void *function)
+{
+    int saved = errno; // of the launch that has just returned
+    window_launched(&gate->window, stream, function, clock_now_ns());
+    errno = saved;
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The gate: the check before every launch.
+//
+// Use, around every call that gives work to the GPU:
+//
+//     enum gate_pass pass = gate_enter(gate, stream, function);
+//     result = real_launch(...);
+//     gate_leave(gate, pass, stream, function);
+//
+// Invariants
+//  - Strict exclusion. A launch first counts itself in (`entered`), then looks at the token; whoever closes the gate first changes the
+//    token, then looks at the counts. Both are sequentially consistent, so one of them sees the other: no launch slips past a drain.
+//  - The uncontended path is one atomic increment, one load of the token and one compare, then one increment on the way out. It takes
+//    no lock, reads no clock and calls no driver. The counters are on a line that only this process writes.
+//  - A thread waits at the gate without counting in, holding no lock, and in no CUDA call.
+//  - A captured launch is neither gated nor counted: it runs when its graph is launched.
+// Thread safe.
+#ifndef VGPU_SCHEDULER_GATE_H
+#define VGPU_SCHEDULER_GATE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "pool/tenancy.h"
+#include "scheduler/gpu_ops.h"
+#include "scheduler/token.h"
+#include "scheduler/window.h"
+
+enum gate_pass {
+    GATE_OPEN,     // counted in; nobody waits
+    GATE_WINDOWED, // counted in; contended, the launch counts against the window
+    GATE_CAPTURED, // not counted: nothing runs now
+};
+
+#define GATE_NO_GRANT UINT64_MAX // a word that the token never has
+
+// This process's view of the token of one GPU. Lives as long as the process; gates never move.
+struct gate {
+    _Atomic uint64_t *token;
+    struct pool_member *member;
+    _Atomic uint64_t grant; // the flagless token word last seen as ours, or GATE_NO_GRANT
+
+    struct pool *pool;
+    struct pool_gpu *gpu;
+    struct pool_vgpu *vgpu;
+    uint32_t process, gpu_index, vgpu_index; // in the pool
+    const struct gpu_ops *ops;
+    void *ops_gpu; // first argument of the operations
+    struct window window;
+
+    // The agent's notes, see scheduler/agent.h; no other thread touches them.
+    struct {
+        uint64_t word;        // token as of the notes below
+        uint64_t since_ns;    // when the drain began
+        uint64_t wanted_ns;   // when somebody last waited
+        uint64_t quiet_at;    // `entered` at the last look
+        bool fence_set;       // fence stands behind `quiet_at`
+        uint64_t late_from_ns; // a drain that passed its deadline is charged from here until it ends; 0: none
+    } notes;
+};
+
+void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu, const struct gpu_ops *ops,
+               void *ops_gpu);
+
+// The part of gate_enter behind a closed, new or contended token; counted in already.
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function);
+
+void gate_leave_windowed(struct gate *gate, void *stream, const void *function);
+
+static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)
+{
+    // Pairs with gate_is_empty: counted in before the token is read.
+    atomic_fetch_add(&gate->member->entered, 1);
+    if (__builtin_expect(atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed), 1))
+        return GATE_OPEN;
+    return gate_enter_slow(gate, stream, function);
+}
+
+static inline void gate_leave(struct gate *gate, enum gate_pass pass, void *stream, const void *function)
+{
+    if (__builtin_expect(pass != GATE_OPEN, 0)) {
+        if (pass == GATE_CAPTURED)
+            return;
+        gate_leave_windowed(gate, stream, function);
+    }
+    atomic_fetch_add_explicit(&gate->member->left, 1, memory_order_release);
+}
+
+// Whether no launch of this process is between enter and leave. Exact once the gate is closed.
+static inline bool gate_is_empty(const struct gate *gate)
+{
+    uint64_t left = atomic_load(&gate->member->left); // first: `entered`, read later, is never below it
+    return left == atomic_load(&gate->member->entered);
+}
+
+#endif

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "scheduler/window.h"
+
+#include "base/clock.h"
+
+// A batch is closed by a mark when it holds a quarter of the window: four marks tell the queue's progress finely enough, and a mark
+// costs a tenth of a launch.
+#define BATCH_NS (WINDOW_NS / 4)
+// Completion is only seen when somebody looks, which errs by up to a batch at either end: a span this long teaches within an eighth.
+#define SPAN_NS (2 * WINDOW_NS)
+// No launch takes less; a smaller estimate would let an unbounded number into the window.
+#define SHORTEST_LAUNCH_NS NS_PER_US
+#define SHORTEST_PAUSE_NS (20 * NS_PER_US)
+#define LONGEST_PAUSE_NS (200 * NS_PER_US)
+// A batch that takes this much longer than estimated tells that the estimates are wrong: nothing is added until it is done.
+#define OVERDUE_NS (100 * NS_PER_US)
+#define PROBES 8u
+
+void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu)
+{
+    *window = (struct window){.ops = ops, .ops_gpu = ops_gpu};
+    pthread_mutex_init(&window->mutex, NULL);
+}
+
+// The slot of `function`, or the one it may have: free, else the first of those it can be in. A few places for each, since two functions
+// that took turns in one slot would both stay unknown, and an unknown launch waits until the GPU has nothing else.
+static uint32_t slot_of(const struct window *window, const void *function)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)function * 0x9e3779b97f4a7c15ull; // Fibonacci hashing: handles differ in their middle bits
+    uint32_t first = (uint32_t)(hash >> 32) % WINDOW_FUNCTIONS, found = first;
+    for (uint32_t i = PROBES; i-- > 0;) {
+        uint32_t slot = (first + i) % WINDOW_FUNCTIONS;
+        if (window->durations[slot].function == function)
+            return slot;
+        if (!window->durations[slot].function)
+            found = slot;
+    }
+    return found;
+}
+
+// The duration learned for `function`, 0 for none. A slot belongs to the function that used it last.
+static struct window_duration *duration_of(struct window *window, const void *function)
+{
+    struct window_duration *duration = &window->durations[slot_of(window, function)];
+    if (duration->function != function)
+        *duration = (struct window_duration){.function = function};
+    return duration;
+}
+
+static struct window_batch *oldest(struct window *window)
+{
+    return &window->batches[window->first];
+}
+
+static uint64_t start_of(const struct window *window, const struct window_batch *batch)
+{
+    return batch->submitted_ns > window->last_done_ns ? batch->submitted_ns : window->last_done_ns;
+}
+
+static void remember(struct window_functions *functions, uint16_t slot)
+{
+    for (uint32_t i = 0; i < functions->count; i++)
+        if (functions->slots[i] == slot)
+            return;
+    if (functions->count < WINDOW_BATCH_FUNCTIONS)
+        functions->slots[functions->count++] = slot;
+}
+
+// Corrects the estimates of the span's functions by how long the span took: all by the same factor, and halfway where something was
+// known before.
+static void learn(struct window *window, uint64_t took_ns)
+{
+    for (uint32_t i = 0; i < window->span_functions.count; i++) {
+        struct window_duration *duration = &window->durations[window->span_functions.slots[i]];
+        uint64_t known = duration->estimate_ns;
+        uint64_t base = known ? known : WINDOW_NS; // an unknown launch was entered as a whole window
+        uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / window->span_estimate_ns);
+        uint64_t estimate = known ? (known + seen) / 2 : seen;
+        duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
+    }
+}
+
+static void start_span(struct window *window, uint64_t start_ns)
+{
+    window->span_start_ns = start_ns;
+    window->span_estimate_ns = 0;
+    window->span_functions.count = 0;
+}
+
+// The GPU still works: what is complete took from the start of the span until now, give or take a batch.
+static void span_goes_on(struct window *window, uint64_t now_ns)
+{
+    uint64_t took = now_ns - window->span_start_ns;
+    if (took < SPAN_NS || !window->span_estimate_ns)
+        return;
+    learn(window, took);
+    start_span(window, now_ns);
+}
+
+// Everything is complete, since some moment between the last look and this one. If that is a narrow gap the span still teaches;
+// otherwise it does only where even the longest it can have taken is less than was estimated.
+static void span_ends(struct window *window, uint64_t now_ns)
+{
+    if (!window->span_start_ns)
+        return;
+    uint64_t longest = now_ns > window->span_start_ns ? now_ns - window->span_start_ns : 1;
+    uint64_t shortest = window->last_pending_ns > window->span_start_ns ? window->last_pending_ns - window->span_start_ns : 0;
+    if (window->span_estimate_ns && longest - shortest <= longest / 4)
+        learn(window, (longest + shortest) / 2);
+    else if (window->span_estimate_ns > longest)
+        learn(window, longest);
+    start_span(window, 0);
+}
+
+static void take_off(struct window *window, uint64_t now_ns)
+{
+    struct window_batch *batch = oldest(window);
+    // A batch seen complete in the same look as the one before it began at an unknown time and cannot start a span.
+    if (!window->span_start_ns && window->primed && window->last_done_ns < now_ns)
+        start_span(window, start_of(window, batch));
+    if (window->span_start_ns) {
+        window->span_estimate_ns += batch->estimate_ns;
+        for (uint32_t i = 0; i < batch->functions.count; i++)
+            remember(&window->span_functions, batch->functions.slots[i]);
+    }
+    window->primed = true;
+    window->ops->mark_drop(window->ops_gpu, batch->mark);
+    window->closed_ns -= batch->estimate_ns;
+    window->last_done_ns = now_ns;
+    window->first = (window->first + 1) % WINDOW_BATCHES;
+    window->count--;
+}
+
+static void collect(struct window *window, uint64_t now_ns)
+{
+    bool any = window->count > 0;
+    while (window->count && window->ops->mark_done(window->ops_gpu, oldest(window)->mark))
+        take_off(window, now_ns);
+    if (window->count) {
+        if (window->span_start_ns)
+            span_goes_on(window, now_ns);
+        window->last_pending_ns = now_ns;
+    } else if (any) {
+        span_ends(window, now_ns);
+    }
+}
+
+static void drop_all(struct window *window)
+{
+    while (window->count) {
+        window->ops->mark_drop(window->ops_gpu, oldest(window)->mark);
+        window->first = (window->first + 1) % WINDOW_BATCHES;
+        window->count--;
+    }
+    window->closed_ns = 0;
+    window->open = (struct window_batch){0};
+    window->primed = false;
+    start_span(window, 0);
+}
+
+static uint64_t pause_for(struct window *window, uint64_t now_ns)
+{
+    if (window->count == 0)
+        return 0;
+    const struct window_batch *batch = oldest(window);
+    uint64_t start = start_of(window, batch), elapsed = now_ns > start ? now_ns - start : 0;
+    if (elapsed > WINDOW_PATIENCE_NS) {
+        drop_all(window);
+        return 0;
+    }
+    if (elapsed > 2 * batch->estimate_ns + OVERDUE_NS)
+        return SHORTEST_PAUSE_NS;
+    uint64_t done = elapsed < batch->estimate_ns ? elapsed : batch->estimate_ns;
+    uint64_t ahead = window->closed_ns - done + window->open.estimate_ns;
+    if (ahead < WINDOW_NS)
+        return 0;
+    uint64_t pause = (ahead - WINDOW_NS) / 2;
+    return pause < SHORTEST_PAUSE_NS ? SHORTEST_PAUSE_NS : pause > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : pause;
+}
+
+uint64_t window_ask(struct window *window, uint64_t now_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    collect(window, now_ns);
+    uint64_t pause = pause_for(window, now_ns);
+    pthread_mutex_unlock(&window->mutex);
+    return pause;
+}
+
+// Adds a launch to the open batch. Returns true and moves the batch to *closed when it is time for a mark: the batch is long enough, or
+// holds something unknown, or the launch went to another stream than the one before, whose work no later mark would stand behind.
+static bool add_launch(struct window *window, void *stream, const void *function, uint64_t now_ns, struct window_batch *closed)
+{
+    struct window_duration *duration = duration_of(window, function);
+    struct window_batch *open = &window->open;
+    bool first = open->estimate_ns == 0, unknown = duration->estimate_ns == 0;
+    bool moved = open->stream != stream;
+    if (first)
+        open->submitted_ns = now_ns;
+    open->stream = stream;
+    open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
+    remember(&open->functions, (uint16_t)(duration - window->durations));
+    if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
+        return false;
+    *closed = *open;
+    *open = (struct window_batch){.stream = stream};
+    return true;
+}
+
+void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns)
+{
+    struct window_batch closed;
+    pthread_mutex_lock(&window->mutex);
+    bool close = add_launch(window, stream, function, now_ns, &closed);
+    pthread_mutex_unlock(&window->mutex);
+    if (!close)
+        return;
+    // Outside the mutex: a mark can block while the stream's queue is full.
+    closed.mark = window->ops->mark_put(window->ops_gpu, stream);
+    if (!closed.mark)
+        return;
+    pthread_mutex_lock(&window->mutex);
+    bool room = window->count < WINDOW_BATCHES;
+    if (room) {
+        window->batches[(window->first + window->count++) % WINDOW_BATCHES] = closed;
+        window->closed_ns += closed.estimate_ns;
+    }
+    pthread_mutex_unlock(&window->mutex);
+    if (!room)
+        window->ops->mark_drop(window->ops_gpu, closed.mark);
+}
+
+uint64_t window_estimate(struct window *window, const void *function)
+{
+    pthread_mutex_lock(&window->mutex);
+    uint64_t estimate = duration_of(window, function)->estimate_ns;
+    pthread_mutex_unlock(&window->mutex);
+    return estimate;
+}
+
+void window_clear(struct window *window)
+{
+    pthread_mutex_lock(&window->mutex);
+    drop_all(window);
+    pthread_mutex_unlock(&window->mutex);
+}

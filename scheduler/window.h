@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The window: how much GPU work a contended holder may have in flight, in GPU time.
+//
+// A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
+// short: a launch waits until less than one window of estimated work is ahead of it. Estimates are learned per function from
+// completed work: launches are gathered into batches, each closed by a mark (an untimed event) in its stream, and the time that a span of
+// several batches took corrects the estimates of the functions in it.
+//
+// Invariants
+//  - A single launch is never split or refused: what is longer than the window goes in alone.
+//  - No thread sleeps holding the mutex, and no GPU operation that can block happens under it.
+//  - A wait for the window ends after WINDOW_PATIENCE_NS without progress: queued work may itself wait for a later launch.
+//  - Estimates only steer the queue length. Shares never depend on them.
+// Thread safe.
+#ifndef VGPU_SCHEDULER_WINDOW_H
+#define VGPU_SCHEDULER_WINDOW_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "scheduler/gpu_ops.h"
+
+#define WINDOW_NS 1000000ull          // 1 ms: ten times a context switch, a twentieth of a quantum
+#define WINDOW_PATIENCE_NS 200000000ull
+#define WINDOW_BATCHES 64u            // marks in flight at most
+#define WINDOW_FUNCTIONS 1024u        // learned durations kept, by hash of the function
+#define WINDOW_BATCH_FUNCTIONS 8u     // different functions told apart within one batch, and within one span
+
+// A set of functions, by their slots in the table of durations. What does not fit learns nothing this time.
+struct window_functions {
+    uint32_t count;
+    uint16_t slots[WINDOW_BATCH_FUNCTIONS];
+};
+
+struct window_batch {
+    void *mark;            // NULL while the batch is open
+    void *stream;
+    uint64_t estimate_ns;  // sum over its launches; 0: none yet
+    uint64_t submitted_ns; // when its first launch returned
+    struct window_functions functions;
+};
+
+struct window_duration {
+    const void *function;
+    uint64_t estimate_ns; // 0: not learned yet
+};
+
+struct window {
+    pthread_mutex_t mutex;
+    const struct gpu_ops *ops;
+    void *ops_gpu;
+
+    uint32_t first, count; // closed batches, a ring, oldest first
+    struct window_batch batches[WINDOW_BATCHES];
+    struct window_batch open; // launches since the last mark
+    uint64_t closed_ns;       // estimates of the closed batches
+    uint64_t last_done_ns;    // when the last batch was seen complete
+    uint64_t last_pending_ns; // when a batch was last seen incomplete
+
+    // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. How long it took teaches.
+    // The first batch after a clear may have stood behind work from before and teaches nothing.
+    bool primed;
+    uint64_t span_start_ns; // 0: no span
+    uint64_t span_estimate_ns;
+    struct window_functions span_functions;
+
+    struct window_duration durations[WINDOW_FUNCTIONS];
+};
+
+void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
+
+// Returns how long a launch should sleep before it asks again, in nanoseconds; 0: it may go ahead now.
+uint64_t window_ask(struct window *window, uint64_t now_ns);
+
+// Takes note of a launch of `function` that has just been given to `stream`.
+void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);
+
+// Estimated GPU time of one launch of `function`; 0: not learned yet.
+uint64_t window_estimate(struct window *window, const void *function);
+
+// Drops all marks: for a new grant, the end of contention, and the end of a context.
+void window_clear(struct window *window);
+
+#endif
