@@ -1,0 +1,134 @@
+// Arrays: their capacity counts, their contents do not exist.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include <stdlib.h>
+
+#include "simgpu/driver/capture.h"
+#include "simgpu/driver/context.h"
+#include "simgpu/driver/handle.h"
+#include "simgpu/driver/memory.h"
+#include "simgpu/driver/stream.h"
+
+struct CUarray_st {
+    CUDA_ARRAY3D_DESCRIPTOR descriptor;
+    CUdeviceptr base; // of the allocation that pays for it
+    uint64_t allocation_id;
+};
+
+static unsigned element_bytes(CUarray_format format)
+{
+    switch (format) {
+    case CU_AD_FORMAT_UNSIGNED_INT8:
+    case CU_AD_FORMAT_SIGNED_INT8:
+        return 1;
+    case CU_AD_FORMAT_UNSIGNED_INT16:
+    case CU_AD_FORMAT_SIGNED_INT16:
+    case CU_AD_FORMAT_HALF:
+        return 2;
+    case CU_AD_FORMAT_UNSIGNED_INT32:
+    case CU_AD_FORMAT_SIGNED_INT32:
+    case CU_AD_FORMAT_FLOAT:
+        return 4;
+    default:
+        return 0;
+    }
+}
+
+static CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
+{
+    unsigned element = element_bytes(d->Format) * d->NumChannels;
+
+    if (!element || !d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
+        return CUDA_ERROR_INVALID_VALUE;
+    if (__builtin_mul_overflow(d->Width, element, bytes) || __builtin_mul_overflow(*bytes, d->Height ? d->Height : 1, bytes) ||
+        __builtin_mul_overflow(*bytes, d->Depth ? d->Depth : 1, bytes))
+        return CUDA_ERROR_INVALID_VALUE;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
+{
+    struct CUctx_st *ctx;
+    struct allocation *allocation;
+    size_t bytes;
+    CUresult rc = api_enter_context(&ctx);
+
+    if (rc)
+        return rc;
+    rc = out && descriptor ? array_bytes(descriptor, &bytes) : CUDA_ERROR_INVALID_VALUE;
+    if (!rc)
+        rc = capture_check_unsafe();
+    if (rc)
+        return api_leave(rc);
+    struct CUarray_st *array = calloc(1, sizeof *array);
+    rc = array ? memory_alloc(ctx, ALLOCATION_DEVICE, bytes, &allocation) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!rc && !handle_add(array, HANDLE_ARRAY)) {
+        memory_free(allocation);
+        rc = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (rc) {
+        free(array);
+        return api_leave(rc);
+    }
+    *array = (struct CUarray_st){.descriptor = *descriptor, .base = allocation->base, .allocation_id = allocation->id};
+    *out = array;
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuArrayCreate_v2(CUarray *out, const CUDA_ARRAY_DESCRIPTOR *d)
+{
+    if (!d)
+        return api_ready() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_INITIALIZED;
+    CUDA_ARRAY3D_DESCRIPTOR wider = {.Width = d->Width,
+                                     .Height = d->Height,
+                                     .Format = d->Format,
+                                     .NumChannels = d->NumChannels};
+    return cuArray3DCreate_v2(out, &wider);
+}
+
+CUresult cuArrayDestroy(CUarray array)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!handle_is(array, HANDLE_ARRAY))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    rc = capture_check_unsafe();
+    if (rc)
+        return api_leave(rc);
+    stream_wait_all_idle();
+    // With its context the memory may be gone already.
+    struct allocation *allocation = range_find(array->base);
+    if (allocation && allocation->id == array->allocation_id)
+        memory_free(allocation);
+    handle_remove(array);
+    free(array);
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR *descriptor, CUarray array)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!descriptor)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (!handle_is(array, HANDLE_ARRAY))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    *descriptor = array->descriptor;
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *descriptor, CUarray array)
+{
+    CUDA_ARRAY3D_DESCRIPTOR wider;
+    CUresult rc = descriptor ? cuArray3DGetDescriptor_v2(&wider, array) : CUDA_ERROR_INVALID_VALUE;
+
+    if (!rc)
+        *descriptor = (CUDA_ARRAY_DESCRIPTOR){.Width = wider.Width,
+                                              .Height = wider.Height,
+                                              .Format = wider.Format,
+                                              .NumChannels = wider.NumChannels};
+    return rc;
+}

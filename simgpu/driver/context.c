@@ -1,0 +1,160 @@
+// Lifetime of contexts and the per-thread stack.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "simgpu/driver/context.h"
+
+#include <stdlib.h>
+
+#include "simgpu/driver/capture.h"
+#include "simgpu/driver/executor.h"
+#include "simgpu/driver/handle.h"
+#include "simgpu/driver/memory.h"
+#include "simgpu/driver/module.h"
+#include "simgpu/driver/pool.h"
+#include "simgpu/driver/stream.h"
+#include "simgpu/state/state.h"
+
+// Deeper stacks are refused, as the depth of a real program's is one or two.
+#define STACK_DEPTH 64
+
+static _Thread_local struct CUctx_st *stack[STACK_DEPTH];
+static _Thread_local unsigned depth;
+
+void context_push(struct CUctx_st *ctx)
+{
+    if (depth < STACK_DEPTH)
+        stack[depth++] = ctx;
+}
+
+struct CUctx_st *context_pop(void)
+{
+    return depth ? stack[--depth] : NULL;
+}
+
+struct CUctx_st *context_top(void)
+{
+    return depth ? stack[depth - 1] : NULL;
+}
+
+void context_set_top(struct CUctx_st *ctx)
+{
+    if (depth)
+        depth--;
+    if (ctx)
+        context_push(ctx);
+}
+
+CUresult context_current(struct CUctx_st **ctx)
+{
+    *ctx = context_top();
+    if (!*ctx)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    return (*ctx)->live && !(*ctx)->dying ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+}
+
+CUresult context_from_handle(CUcontext handle, struct CUctx_st **ctx)
+{
+    if (!handle)
+        return context_current(ctx);
+    if (!handle_is(handle, HANDLE_CONTEXT))
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *ctx = handle;
+    return CUDA_SUCCESS;
+}
+
+struct CUctx_st *context_new(struct device *device, bool primary)
+{
+    static uint64_t last_id;
+    static struct CUctx_st *all; // keeps dead contexts reachable for leak checkers
+    struct CUctx_st *ctx = calloc(1, sizeof *ctx);
+
+    if (!ctx)
+        return NULL;
+    ctx->older = all;
+    all = ctx;
+    ctx->device = device;
+    ctx->primary = primary;
+    ctx->id = ++last_id;
+    ctx->api_version = DRIVER_VERSION;
+    return ctx;
+}
+
+static void set_default_limits(struct CUctx_st *ctx)
+{
+    ctx->limits[CU_LIMIT_STACK_SIZE] = 1024;
+    ctx->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = 7 << 20;
+    ctx->limits[CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20;
+    ctx->limits[CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2;
+    ctx->limits[CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048;
+    ctx->limits[CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64;
+    ctx->limits[CU_LIMIT_PERSISTING_L2_CACHE_SIZE] = 0;
+}
+
+CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
+{
+    struct device *device = ctx->device;
+
+    if (ctx->live)
+        return CUDA_SUCCESS;
+    CUresult rc = executor_start(device);
+    if (rc)
+        return rc;
+    if (state_reserve(device->index, state_file()->context_bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!handle_add(ctx, HANDLE_CONTEXT))
+        goto no_memory;
+    ctx->legacy = stream_new(ctx, CU_STREAM_DEFAULT, 0);
+    if (!ctx->legacy) {
+        handle_remove(ctx);
+        goto no_memory;
+    }
+    ctx->legacy->legacy = true;
+    ctx->flags = flags;
+    set_default_limits(ctx);
+    ctx->live = true;
+    ctx->next = device->contexts;
+    device->contexts = ctx;
+    atomic_fetch_add(&state_file()->slot[state_slot_index()].device[device->index].contexts, 1);
+    return CUDA_SUCCESS;
+no_memory:
+    state_release(device->index, state_file()->context_bytes);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void context_shut_down(struct CUctx_st *ctx)
+{
+    struct device *device = ctx->device;
+
+    if (!ctx->live || ctx->dying)
+        return;
+    ctx->dying = true;
+    handle_remove(ctx);
+    executor_wake(device);
+    for (struct CUstream_st *stream = ctx->streams, *next; stream; stream = next) {
+        next = stream->next;
+        capture_drop_stream(stream);
+    }
+    stream_wait_context_idle(ctx);
+    for (struct CUstream_st *stream = ctx->streams, *next; stream; stream = next) {
+        next = stream->next;
+        handle_remove(stream);
+        stream->destroyed = true;
+        // A thread that still waits frees the stream when it notices.
+        if (!stream->waiters)
+            stream_free(stream);
+    }
+    while (ctx->allocations)
+        memory_free(ctx->allocations);
+    while (ctx->modules)
+        module_free(ctx->modules);
+    struct CUctx_st **link = &device->contexts;
+    while (*link != ctx)
+        link = &(*link)->next;
+    *link = ctx->next;
+    if (!device->contexts)
+        pool_reset_device(device);
+    ctx->legacy = NULL;
+    ctx->live = ctx->dying = false;
+    state_release(device->index, state_file()->context_bytes);
+    atomic_fetch_sub(&state_file()->slot[state_slot_index()].device[device->index].contexts, 1);
+    api_progress();
+}

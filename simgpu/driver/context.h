@@ -1,0 +1,57 @@
+// Contexts: primary ones, created ones, and each thread's stack of current ones.
+//
+// A context object is never freed, since threads may still have it on their stacks; a destroyed one answers
+// CUDA_ERROR_CONTEXT_IS_DESTROYED there and is unknown as a handle. A primary context keeps its handle over release and retain.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#ifndef SIMGPU_DRIVER_CONTEXT_H
+#define SIMGPU_DRIVER_CONTEXT_H
+
+#include "simgpu/driver/api.h"
+#include "simgpu/driver/device.h"
+
+struct CUstream_st;
+struct allocation;
+struct small_block;
+struct CUmod_st;
+
+struct CUctx_st {
+    struct device *device;
+    struct CUctx_st *next;  // in device->contexts
+    struct CUctx_st *older; // in the list of all contexts that ever were
+    unsigned flags, api_version;
+    uint64_t id;
+    bool primary, live;
+    bool dying;                  // its queues are being drained: waits no longer hold anything up
+    unsigned retained;           // of a primary context
+    struct CUstream_st *streams; // all of them, the legacy and the per-thread ones included
+    struct CUstream_st *legacy;
+    struct allocation *allocations; // what is freed with the context
+    struct small_block *small_blocks;
+    struct CUmod_st *modules;
+    size_t limits[CU_LIMIT_MAX];
+    CUfunc_cache cache_config;
+    CUsharedconfig shared_config;
+};
+
+// The calling thread's current context: CUDA_ERROR_INVALID_CONTEXT if none, CUDA_ERROR_CONTEXT_IS_DESTROYED if it is gone.
+CUresult context_current(struct CUctx_st **ctx);
+
+// The context of a handle; NULL stands for the current one.
+CUresult context_from_handle(CUcontext handle, struct CUctx_st **ctx);
+
+// Makes the primary context of a device live without a retain, as the first stream-ordered use of a device does not need one.
+CUresult context_activate(struct CUctx_st *ctx, unsigned flags);
+
+// Waits for everything, then frees what belongs to the context.
+void context_shut_down(struct CUctx_st *ctx);
+
+// Makes an object for a context that is not live yet. NULL when memory is short.
+struct CUctx_st *context_new(struct device *device, bool primary);
+
+// The calling thread's stack of contexts.
+void context_push(struct CUctx_st *ctx);
+struct CUctx_st *context_pop(void);
+struct CUctx_st *context_top(void);
+void context_set_top(struct CUctx_st *ctx);
+
+#endif

@@ -1,0 +1,189 @@
+// Modules and their functions.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "simgpu/driver/module.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "simgpu/driver/capture.h"
+#include "simgpu/driver/context.h"
+#include "simgpu/driver/handle.h"
+#include "simgpu/driver/stream.h"
+
+CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, struct CUmod_st **out)
+{
+    struct CUmod_st *module = calloc(1, sizeof *module);
+
+    if (!module || !handle_add(module, HANDLE_MODULE)) {
+        free(module);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    module->ctx = ctx;
+    module->library = library;
+    module->next = ctx->modules;
+    ctx->modules = module;
+    *out = module;
+    return CUDA_SUCCESS;
+}
+
+void module_free(struct CUmod_st *module)
+{
+    struct CUmod_st **link = &module->ctx->modules;
+
+    while (*link != module)
+        link = &(*link)->next;
+    *link = module->next;
+    for (struct CUfunc_st *function = module->functions, *next; function; function = next) {
+        next = function->next;
+        handle_remove(function);
+        free(function);
+    }
+    handle_remove(module);
+    free(module);
+}
+
+static CUresult function_of(struct CUmod_st *module, const struct simgpu_kernel *kernel, struct CUfunc_st **out)
+{
+    struct CUfunc_st *function = module->functions;
+
+    while (function && function->kernel != kernel)
+        function = function->next;
+    if (!function) {
+        function = calloc(1, sizeof *function);
+        if (!function || !handle_add(function, HANDLE_FUNCTION)) {
+            free(function);
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        *function = (struct CUfunc_st){.next = module->functions,
+                                       .module = module,
+                                       .kernel = kernel,
+                                       .limits = {.max_dynamic_shared = DEVICE_SHARED_PER_BLOCK, .shared_carveout = -1}};
+        module->functions = function;
+    }
+    *out = function;
+    return CUDA_SUCCESS;
+}
+
+CUresult module_function(struct CUmod_st *module, const char *name, struct CUfunc_st **function)
+{
+    const struct simgpu_kernel *kernel = device_library_find(name);
+    return kernel ? function_of(module, kernel, function) : CUDA_ERROR_NOT_FOUND;
+}
+
+static CUresult load(CUmodule *out, bool readable)
+{
+    struct CUctx_st *ctx;
+    CUresult rc = api_enter_context(&ctx);
+
+    if (rc)
+        return rc;
+    if (!out || !readable)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    // Loading may allocate and synchronise, as far as a program can know.
+    rc = capture_check_unsafe();
+    return api_leave(rc ? rc : module_new(ctx, NULL, out));
+}
+
+CUresult cuModuleLoad(CUmodule *module, const char *path)
+{
+    if (path && access(path, R_OK))
+        return api_ready() ? CUDA_ERROR_FILE_NOT_FOUND : CUDA_ERROR_NOT_INITIALIZED;
+    return load(module, path != NULL);
+}
+
+CUresult cuModuleLoadData(CUmodule *module, const void *image)
+{
+    return load(module, image != NULL);
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, CUjit_option *options, void **values)
+{
+    (void)values;
+    return load(module, image != NULL && (count == 0 || options != NULL));
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
+{
+    return load(module, image != NULL);
+}
+
+CUresult cuModuleUnload(CUmodule module)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!handle_is(module, HANDLE_MODULE) || module->library)
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    rc = capture_check_unsafe();
+    if (rc)
+        return api_leave(rc);
+    stream_wait_context_idle(module->ctx);
+    if (handle_is(module, HANDLE_MODULE))
+        module_free(module);
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuModuleGetFunction(CUfunction *out, CUmodule module, const char *name)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!out || !name || !*name)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (!handle_is(module, HANDLE_MODULE))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    return api_leave(module_function(module, name, out));
+}
+
+CUresult cuModuleGetFunctionCount(unsigned *count, CUmodule module)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!count)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (!handle_is(module, HANDLE_MODULE))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    for (*count = 0; device_library_kernel(*count); (*count)++)
+        ;
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned count, CUmodule module)
+{
+    const struct simgpu_kernel *kernel;
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!functions || !count)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (!handle_is(module, HANDLE_MODULE))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    for (unsigned i = 0; i < count && !rc && (kernel = device_library_kernel(i)); i++)
+        rc = function_of(module, kernel, &functions[i]);
+    return api_leave(rc);
+}
+
+CUresult cuModuleGetGlobal_v2(CUdeviceptr *ptr, size_t *bytes, CUmodule module, const char *name)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if ((!ptr && !bytes) || !name)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    return api_leave(handle_is(module, HANDLE_MODULE) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE);
+}
+
+CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)
+{
+    if (!mode)
+        return CUDA_ERROR_INVALID_VALUE;
+    *mode = CU_MODULE_LAZY_LOADING;
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,63 @@
+// Modules, libraries and the functions in them. Needs the API lock.
+//
+// The image that a program loads says nothing here: every module and every library contains every kernel of every device
+// library. Functions belong to a module and die with it; kernels belong to a library, and each has one function in every
+// context that asks.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#ifndef SIMGPU_DRIVER_MODULE_H
+#define SIMGPU_DRIVER_MODULE_H
+
+#include "simgpu/device/kernel.h"
+#include "simgpu/driver/api.h"
+
+struct CUctx_st;
+
+struct function_limits {
+    int max_dynamic_shared;
+    int shared_carveout;
+};
+
+struct CUfunc_st {
+    struct CUfunc_st *next; // in the module
+    struct CUmod_st *module;
+    const struct simgpu_kernel *kernel;
+    struct function_limits limits;
+};
+
+struct CUmod_st {
+    struct CUmod_st *next; // in ctx->modules
+    struct CUctx_st *ctx;
+    struct CUfunc_st *functions;
+    struct CUlib_st *library; // whose per-context part this is, else NULL
+};
+
+struct CUkern_st {
+    struct CUkern_st *next; // in the library
+    struct CUlib_st *library;
+    const struct simgpu_kernel *kernel;
+    struct function_limits limits;
+};
+
+struct CUlib_st {
+    struct CUkern_st *kernels;
+};
+
+CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, struct CUmod_st **module);
+void module_free(struct CUmod_st *module);
+CUresult module_function(struct CUmod_st *module, const char *name, struct CUfunc_st **function);
+
+// Accepts a function, or a kernel in its place, as launches do.
+CUresult function_resolve(CUfunction handle, const struct simgpu_kernel **kernel, const struct function_limits **limits);
+
+// The attribute calls, alike for functions and kernels.
+CUresult function_get_attribute(const struct function_limits *limits, CUfunction_attribute attribute, int *value);
+CUresult function_set_attribute(struct function_limits *limits, CUfunction_attribute attribute, int value);
+
+// Offset and size of a parameter in the buffer form of a launch. CUDA_ERROR_INVALID_VALUE behind the last one.
+CUresult function_param_info(const struct simgpu_kernel *kernel, size_t index, size_t *offset, size_t *bytes);
+
+// Device libraries: the kernel of a mangled name, NULL if no library has it; and all of them by number.
+const struct simgpu_kernel *device_library_find(const char *name);
+const struct simgpu_kernel *device_library_kernel(unsigned index);
+
+#endif
