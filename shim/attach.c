@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/attach.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "allocator/allocations.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "scheduler/agent.h"
+#include "shim/contexts.h"
+#include "shim/gpu_ops.h"
+#include "shim/pools.h"
+#include "shim/streams.h"
+#include "shim/vmm.h"
+
+// A process that is killed keeps its reservation until the driver has taken it down, about a tenth of a second. Whoever starts it anew
+// at once shall not be refused for that.
+#define RESERVATION_PATIENCE_NS (300 * NS_PER_MS)
+#define RESERVATION_LOOK_NS (20 * NS_PER_MS)
+
+#define MIB(bytes) ((unsigned long long)((bytes) >> 20))
+#define GIB(bytes) ((double)(bytes) / (1ull << 30))
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct pool pool;
+static bool handlers_registered; // inherited by a forked child, as the handlers are
+
+// Everything that one attempt works on; dropped as a whole when it is refused.
+struct attempt {
+    struct options options;
+    uint32_t process;
+    struct error error;
+    CUresult refusal; // what cuInit will say
+    bool outbid;      // refused because of what others have reserved or hold now
+};
+
+static int refuse(struct attempt *attempt, CUresult refusal)
+{
+    attempt->refusal = refusal;
+    return -1;
+}
+
+static void forget_everything(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    pool = (struct pool){0}; // the mapping was not inherited
+    device_table_reset();
+    allocations_reset();
+    agent_reset();
+    contexts_reset();
+    context_hooks_reset();
+    streams_reset();
+    pools_reset();
+    vmm_reset();
+}
+
+static void at_exit(void)
+{
+    int saved = errno;
+    if (device_attached())
+        agent_stop();
+    errno = saved;
+}
+
+static CUresult identify(CUdevice ordinal, struct device *device)
+{
+    CUuuid uuid;
+    size_t bytes = 0;
+    char name[256] = "";
+    CUresult rc = REAL(cuDeviceGetUuid_v2)(&uuid, ordinal);
+    if (rc == CUDA_ERROR_NOT_FOUND)
+        rc = REAL(cuDeviceGetUuid)(&uuid, ordinal);
+    if (rc == CUDA_SUCCESS)
+        rc = REAL(cuDeviceTotalMem_v2)(&bytes, ordinal);
+    if (rc == CUDA_SUCCESS)
+        rc = REAL(cuDeviceGetName)(name, sizeof name, ordinal);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    memset(device, 0, sizeof *device);
+    device->ordinal = ordinal;
+    device->physical_bytes = bytes;
+    memcpy(device->uuid, uuid.bytes, sizeof device->uuid);
+    snprintf(device->name, sizeof device->name, "%s", name);
+    return CUDA_SUCCESS;
+}
+
+static uint64_t held_on(uint32_t gpu)
+{
+    uint64_t chunks = 0;
+    POOL_EACH_BIT(vgpu, pool.layout->gpus[gpu].vgpus, POOL_MAX_VGPUS)
+    chunks += pool_vgpu_used(pool.layout, vgpu);
+    return chunks * pool.chunk_bytes;
+}
+
+static const char *memory_text(void)
+{
+    const char *text = getenv(option_table[OPTION_MEMORY].variable);
+    return text ? text : "";
+}
+
+// The quota in whole chunks that the options ask for on this device, 0 for none.
+static int quota_of(struct attempt *attempt, const struct device *device, uint32_t gpu, uint64_t *chunks)
+{
+    const char *variable = option_table[OPTION_MEMORY].variable;
+    uint64_t chunk = pool.chunk_bytes;
+    uint64_t context = atomic_load(&pool.layout->gpus[gpu].context_bytes);
+    uint64_t bytes = options_memory_bytes(&attempt->options.memory[device->ordinal], device->physical_bytes);
+    const struct option_memory *memory = &attempt->options.memory[device->ordinal];
+    *chunks = bytes / chunk;
+    if (!memory->bytes && !memory->millionths)
+        return 0;
+    if (*chunks == 0)
+        error_set(&attempt->error, -ENOMEM, "%s=%.80s is less than one chunk, which is %llu MiB in the pool %s", variable,
+                  memory_text(), MIB(chunk), pool.path);
+    else if (bytes > device->physical_bytes || *chunks > pool.layout->gpus[gpu].total_chunks)
+        error_set(&attempt->error, -ENOMEM, "%s=%.80s is more than GPU %d (%s) has: %llu MiB", variable, memory_text(),
+                  device->ordinal, device->name, MIB(device->physical_bytes));
+    else if (*chunks * chunk < context)
+        error_set(&attempt->error, -ENOMEM, "%s=%.80s is %llu MiB, and a context alone takes %llu MiB on GPU %d (%s)", variable,
+                  memory_text(), MIB(*chunks * chunk), MIB(context), device->ordinal, device->name);
+    else
+        return 0;
+    return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
+}
+
+static int join(struct attempt *attempt, struct device *device)
+{
+    int gpu = pool_gpu_enter(&pool, device->uuid, device->name, device->physical_bytes, &attempt->error);
+    if (gpu < 0)
+        return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+    _Atomic uint64_t *context_bytes = &pool.layout->gpus[gpu].context_bytes;
+    if (atomic_load(context_bytes) == 0)
+        atomic_store(context_bytes, calibrate_context(device->ordinal, held_on((uint32_t)gpu)));
+
+    const struct options *options = &attempt->options;
+    struct tenancy_request request = {
+        .name = options->given[OPTION_NAME] ? options->name : NULL,
+        .weight = options->weight,
+        .quantum_ns = options->quantum_ns,
+    };
+    if (quota_of(attempt, device, (uint32_t)gpu, &request.quota_chunks))
+        return -1;
+    int vgpu = pool_vgpu_join(&pool, attempt->process, (uint32_t)gpu, &request, &attempt->error);
+    attempt->outbid = vgpu == -ENOMEM;
+    if (vgpu < 0)
+        return refuse(attempt, vgpu == -ENOMEM   ? CUDA_ERROR_OUT_OF_MEMORY
+                               : vgpu == -EEXIST ? CUDA_ERROR_NOT_PERMITTED
+                                                 : CUDA_ERROR_SYSTEM_NOT_READY);
+    // A joiner may leave the quota to the virtual GPU it joins, so what counts is what that one has.
+    if (options->require_quota && atomic_load(&pool.layout->vgpus[vgpu].quota_chunks) == 0) {
+        error_set(&attempt->error, -EPERM, "%s=1 and no memory quota for GPU %d (%s): set %s",
+                  option_table[OPTION_REQUIRE_QUOTA].variable, device->ordinal, device->name,
+                  option_table[OPTION_MEMORY].variable);
+        return refuse(attempt, CUDA_ERROR_NOT_PERMITTED);
+    }
+    holdings_init(&device->holdings, &pool, attempt->process, (uint32_t)gpu, (uint32_t)vgpu);
+    return 0;
+}
+
+static int join_all(struct attempt *attempt, int count)
+{
+    for (CUdevice ordinal = 0; ordinal < count; ordinal++) {
+        struct device *device = &device_table.devices[ordinal];
+        attempt->refusal = identify(ordinal, device);
+        if (attempt->refusal != CUDA_SUCCESS)
+            return error_set(&attempt->error, -1, "the driver does not describe GPU %d (error %d)", ordinal,
+                             (int)attempt->refusal);
+        if (join(attempt, device))
+            return -1;
+    }
+    return 0;
+}
+
+static int enter_pool(struct attempt *attempt, int count)
+{
+    char path[PATH_MAX];
+    pool_default_path(path, attempt->options.pool);
+    if (pool_open(&pool, path, attempt->options.chunk_bytes, &attempt->error))
+        return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+    int lock = pool_lock(&pool, POOL_LOCK_PATIENCE_NS, &attempt->error);
+    if (lock < 0) {
+        pool_close(&pool);
+        return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+    }
+    pool_reap(&pool);
+    int slot = pool_claim(&pool, &attempt->error);
+    int rc = slot < 0 ? refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY) : 0;
+    if (rc == 0) {
+        attempt->process = (uint32_t)slot;
+        rc = join_all(attempt, count);
+        if (rc)
+            pool_leave(&pool, attempt->process);
+    }
+    pool_unlock(lock);
+    if (rc)
+        pool_close(&pool);
+    return rc;
+}
+
+static int enter_pool_patiently(struct attempt *attempt, int count)
+{
+    uint64_t deadline = clock_now_ns() + RESERVATION_PATIENCE_NS;
+    int rc = enter_pool(attempt, count);
+    while (rc && attempt->outbid && clock_now_ns() < deadline) {
+        struct timespec pause = clock_timespec(RESERVATION_LOOK_NS);
+        nanosleep(&pause, NULL);
+        attempt->outbid = false;
+        rc = enter_pool(attempt, count);
+    }
+    return rc;
+}
+
+// Both may fail for want of memory only. Then a fork would leave the child with our state, so the attempt is refused.
+static int register_handlers(struct attempt *attempt)
+{
+    if (!handlers_registered && (pthread_atfork(NULL, NULL, forget_everything) || atexit(at_exit))) {
+        error_set(&attempt->error, -ENOMEM, "out of memory");
+        return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
+    }
+    handlers_registered = true;
+    return 0;
+}
+
+static void announce(const struct device *device)
+{
+    const struct holdings *holdings = &device->holdings;
+    const struct pool_vgpu *vgpu = &pool.layout->vgpus[holdings->vgpu];
+    struct holdings_view view = holdings_look(&device_table.devices[device->ordinal].holdings);
+    char memory[80];
+    if (atomic_load(&vgpu->quota_chunks))
+        snprintf(memory, sizeof memory, "quota %.2f GiB", GIB(view.total_bytes));
+    else
+        snprintf(memory, sizeof memory, "no quota: shares the %.2f GiB that nobody has reserved", GIB(view.total_bytes));
+    log_info("%.*s on GPU %d (%s): %s, weight %u, pool %s", (int)POOL_NAME_BYTES, vgpu->name, device->ordinal, device->name,
+             memory, atomic_load(&vgpu->weight), pool.path);
+}
+
+static CUresult attach(unsigned int flags)
+{
+    static struct attempt attempt; // too large for a stack that may be small; guarded by the mutex
+    int count = 0;
+    attempt = (struct attempt){0};
+    if (options_from_environment(&attempt.options, &attempt.error)) {
+        refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
+        goto refused;
+    }
+    log_configure(attempt.options.log, attempt.options.log_file);
+    CUresult rc = REAL(cuInit)(flags);
+    if (rc == CUDA_SUCCESS)
+        rc = REAL(cuDeviceGetCount)(&count);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    if (count < 1 || count > DEVICE_MAX) {
+        error_set(&attempt.error, -ENODEV, "%d GPUs are visible and 1 to %d are supported: set CUDA_VISIBLE_DEVICES", count,
+                  DEVICE_MAX);
+        refuse(&attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+        goto refused;
+    }
+    if (register_handlers(&attempt) || enter_pool_patiently(&attempt, count))
+        goto refused;
+    for (int i = 0; i < count; i++) {
+        struct device *device = &device_table.devices[i];
+        const struct holdings *holdings = &device->holdings;
+        gate_init(&device->gate, &pool, holdings->process, holdings->gpu, holdings->vgpu, &gpu_ops_cuda, device);
+    }
+    device_table_publish(count);
+    for (int i = 0; i < count; i++)
+        announce(&device_table.devices[i]);
+    return CUDA_SUCCESS;
+
+refused:
+    log_error("%s", attempt.error.text);
+    return attempt.refusal;
+}
+
+CUresult cuInit(unsigned int flags)
+{
+    if (device_attached())
+        return REAL(cuInit)(flags);
+    int saved = errno;
+    driver_layer_seen();
+    pthread_mutex_lock(&mutex);
+    CUresult rc = device_attached() ? REAL(cuInit)(flags) : attach(flags);
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}

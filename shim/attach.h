@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Attaching: what happens behind the program's first cuInit. The process becomes a member of a virtual GPU on every GPU that it sees.
+//
+// Invariants
+//  - Nothing happens before the program calls cuInit: no pool, no thread, no driver call.
+//  - Either everything has happened or nothing has: a refusal gives back its slot, memberships and mapping, and one line says why. A
+//    later cuInit tries anew. While refused, the hooks let nothing be allocated or launched.
+//  - Once attached, further calls of cuInit only ask the driver.
+//  - A forked child is not attached, whatever its parent was; it attaches by its own cuInit.
+//  - The program's errno and its stack of contexts are left as they were.
+//
+// What cuInit returns for a refusal:
+//
+//     CUDA_ERROR_INVALID_VALUE      an option that is not understood
+//     CUDA_ERROR_SYSTEM_NOT_READY   a pool that cannot be made, opened, mapped, locked or that is full
+//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller than a
+//                                   chunk or a context
+//     CUDA_ERROR_NOT_PERMITTED      options that differ from those of the virtual GPU joined; no quota where one is required
+//
+// Thread safe. Lock order: the attach mutex comes first, then the pool lock, then all others.
+#ifndef VGPU_SHIM_ATTACH_H
+#define VGPU_SHIM_ATTACH_H
+
+#include "shim/device.h"
+
+// What a context is taken to cost on a GPU where it could not be measured (H100, driver 580: 527 MiB).
+#define ATTACH_CONTEXT_FALLBACK_BYTES (528ull << 20)
+
+// Measures what one context takes on a GPU, for pool_gpu.context_bytes; `held_bytes` is what the members of the pool hold on it. Leaves
+// the contexts of the process and the context stack of the thread as they were. 0: could not be measured. shim/calibrate.c.
+uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes);
+
+#endif

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Contexts: each is charged what it takes, from its creation to its end. And the current context of a thread.
+#include <pthread.h>
+#include <stddef.h>
+
+#include "shim/contexts.h"
+#include "shim/pools.h"
+#include "shim/streams.h"
+
+// Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
+// does one at a time.
+static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void context_hooks_reset(void)
+{
+    pthread_mutex_init(&primary_mutex, NULL);
+}
+
+// A context on its way.
+struct creation {
+    struct device *device; // NULL: no such device, the driver will say so
+    uint64_t bytes;
+    uint64_t deadline_ns;
+};
+
+static CUresult creation_begin(struct creation *creation, CUdevice ordinal, const char *function)
+{
+    *creation = (struct creation){.device = device_of(ordinal)};
+    if (!creation->device)
+        return device_attached() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+    creation->bytes = device_context_bytes(creation->device);
+    if (device_take(creation->device, creation->bytes))
+        return device_refuse(creation->device, creation->bytes, function);
+    return CUDA_SUCCESS;
+}
+
+static bool creation_again(struct creation *creation, CUresult result)
+{
+    return creation->device && device_retry(creation->device, result, &creation->deadline_ns);
+}
+
+static CUresult creation_end(const struct creation *creation, CUresult result, const CUcontext *context, bool primary)
+{
+    // Without memory for the books a context stays charged until the process ends, which favours nobody.
+    if (creation->device && result == CUDA_SUCCESS)
+        context_add(*context, creation->device, creation->bytes, primary);
+    else if (creation->device)
+        holdings_give(&creation->device->holdings, creation->bytes);
+    device_forget_current();
+    return result;
+}
+
+CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuCtxCreate)(context, flags, ordinal);
+    while (creation_again(&creation, rc));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuCtxCreate_v2)(context, flags, ordinal);
+    while (creation_again(&creation, rc));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int count, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal);
+    while (creation_again(&creation, rc));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuCtxCreate_v4)(context, params, flags, ordinal);
+    while (creation_again(&creation, rc));
+    return creation_end(&creation, rc, context, false);
+}
+
+static void context_gone(CUcontext context)
+{
+    streams_drop_context(context);
+    context_remove(context);
+    pools_settle();
+}
+
+static CUresult destroy(CUcontext context, CUresult (*driver_destroy)(CUcontext))
+{
+    bool primary = false;
+    bool retired = context_known(context, &primary) && !primary && context_retire(context);
+    CUresult rc = driver_destroy(context);
+    if (retired && rc == CUDA_SUCCESS)
+        context_gone(context);
+    else if (retired)
+        context_revive(context);
+    device_forget_current();
+    return rc;
+}
+
+CUresult cuCtxDestroy(CUcontext context)
+{
+    return destroy(context, REAL(cuCtxDestroy));
+}
+
+CUresult cuCtxDestroy_v2(CUcontext context)
+{
+    return destroy(context, REAL(cuCtxDestroy_v2));
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
+{
+    struct creation creation;
+    struct device *device = device_of(ordinal);
+    CUresult rc;
+    pthread_mutex_lock(&primary_mutex);
+    if (device && context_primary(device)) {
+        rc = REAL(cuDevicePrimaryCtxRetain)(context, ordinal);
+        goto out;
+    }
+    rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        goto out;
+    do
+        rc = REAL(cuDevicePrimaryCtxRetain)(context, ordinal);
+    while (creation_again(&creation, rc));
+    creation_end(&creation, rc, context, true);
+out:
+    pthread_mutex_unlock(&primary_mutex);
+    return rc;
+}
+
+// Whether this call ends the context is known only afterwards: other retains may be left. Until then nobody uses it.
+static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice))
+{
+    struct device *device = device_of(ordinal);
+    unsigned int flags;
+    int active = 1;
+    pthread_mutex_lock(&primary_mutex);
+    CUcontext context = device ? context_primary(device) : NULL;
+    if (context)
+        context_retire(context);
+    CUresult rc = driver_end(ordinal);
+    if (context && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active))
+        context_revive(context);
+    else if (context)
+        context_gone(context);
+    pthread_mutex_unlock(&primary_mutex);
+    device_forget_current();
+    return rc;
+}
+
+CUresult cuDevicePrimaryCtxRelease(CUdevice ordinal)
+{
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease));
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal)
+{
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease_v2));
+}
+
+CUresult cuDevicePrimaryCtxReset(CUdevice ordinal)
+{
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset));
+}
+
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal)
+{
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset_v2));
+}
+
+CUresult cuCtxSetCurrent(CUcontext context)
+{
+    device_forget_current();
+    return REAL(cuCtxSetCurrent)(context);
+}
+
+CUresult cuCtxPushCurrent(CUcontext context)
+{
+    device_forget_current();
+    return REAL(cuCtxPushCurrent)(context);
+}
+
+CUresult cuCtxPushCurrent_v2(CUcontext context)
+{
+    device_forget_current();
+    return REAL(cuCtxPushCurrent_v2)(context);
+}
+
+CUresult cuCtxPopCurrent(CUcontext *context)
+{
+    device_forget_current();
+    return REAL(cuCtxPopCurrent)(context);
+}
+
+CUresult cuCtxPopCurrent_v2(CUcontext *context)
+{
+    device_forget_current();
+    return REAL(cuCtxPopCurrent_v2)(context);
+}

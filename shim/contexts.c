@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/contexts.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "allocator/allocations.h"
+
+#define HASH_NONFATAL_OOM 1 // the library never exits
+#include <uthash.h>
+
+struct context {
+    CUcontext handle;
+    struct device *device;
+    uint64_t charged_bytes;
+    bool primary;
+    bool retired;
+    uint32_t users;
+    struct mark *marks;   // all of them, by `sibling`
+    struct mark *unused;  // by `next`
+    struct mark *earlier; // by `next`
+    UT_hash_handle hh;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t unused = PTHREAD_COND_INITIALIZER; // some context has no users any more
+static struct context *contexts;
+
+static struct context *find(CUcontext handle)
+{
+    struct context *context;
+    HASH_FIND_PTR(contexts, &handle, context);
+    return context;
+}
+
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary)
+{
+    struct context *context = calloc(1, sizeof *context);
+    if (!context)
+        return -ENOMEM;
+    *context = (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .primary = primary};
+    pthread_mutex_lock(&mutex);
+    HASH_ADD_PTR(contexts, handle, context);
+    bool added = context->hh.tbl != NULL;
+    pthread_mutex_unlock(&mutex);
+    if (!added)
+        free(context);
+    return added ? 0 : -ENOMEM;
+}
+
+bool context_known(CUcontext handle, bool *primary)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context && primary)
+        *primary = context->primary;
+    pthread_mutex_unlock(&mutex);
+    return context != NULL;
+}
+
+CUcontext context_primary(const struct device *device)
+{
+    CUcontext handle = NULL;
+    pthread_mutex_lock(&mutex);
+    for (struct context *context = contexts; context && !handle; context = context->hh.next)
+        if (context->primary && context->device == device)
+            handle = context->handle;
+    pthread_mutex_unlock(&mutex);
+    return handle;
+}
+
+// The marks outlive their context where somebody still holds them; mark_drop frees those then.
+static void kill_marks(struct context *context)
+{
+    for (struct mark *mark = context->unused, *next; mark; mark = next) {
+        next = mark->next;
+        mark->context = NULL;
+        mark->dead = true;
+    }
+    for (struct mark *mark = context->earlier, *next; mark; mark = next) {
+        next = mark->next;
+        mark->context = NULL;
+        mark->dead = true;
+    }
+    for (struct mark *mark = context->marks, *next; mark; mark = next) {
+        next = mark->sibling;
+        bool held = mark->context != NULL;
+        mark->context = NULL;
+        mark->dead = true;
+        if (!held)
+            free(mark);
+    }
+    context->marks = context->unused = context->earlier = NULL;
+}
+
+bool context_retire(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context) {
+        context->retired = true;
+        while (context->users)
+            pthread_cond_wait(&unused, &mutex);
+        kill_marks(context);
+    }
+    pthread_mutex_unlock(&mutex);
+    return context != NULL;
+}
+
+void context_revive(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context)
+        context->retired = false;
+    pthread_mutex_unlock(&mutex);
+}
+
+void context_remove(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context)
+        HASH_DEL(contexts, context);
+    pthread_mutex_unlock(&mutex);
+    if (!context)
+        return;
+    allocations_drop_context(handle);
+    holdings_give(&context->device->holdings, context->charged_bytes);
+    free(context);
+}
+
+struct context *context_use(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context && context->retired)
+        context = NULL;
+    if (context)
+        context->users++;
+    pthread_mutex_unlock(&mutex);
+    return context;
+}
+
+static void release_locked(struct context *context)
+{
+    if (--context->users == 0 && context->retired)
+        pthread_cond_broadcast(&unused);
+}
+
+struct context *context_use_next(const struct device *device, struct context *previous)
+{
+    pthread_mutex_lock(&mutex);
+    // Still in the table: a context is removed after it was retired, and that waits for us.
+    struct context *context = previous ? previous->hh.next : contexts;
+    while (context && (context->device != device || context->retired))
+        context = context->hh.next;
+    if (context)
+        context->users++;
+    if (previous)
+        release_locked(previous);
+    pthread_mutex_unlock(&mutex);
+    return context;
+}
+
+void context_release(struct context *context)
+{
+    pthread_mutex_lock(&mutex);
+    release_locked(context);
+    pthread_mutex_unlock(&mutex);
+}
+
+CUcontext context_handle(const struct context *context)
+{
+    return context->handle;
+}
+
+struct mark *mark_take(struct context *context)
+{
+    pthread_mutex_lock(&mutex);
+    struct mark *mark = context->unused;
+    if (mark)
+        context->unused = mark->next;
+    pthread_mutex_unlock(&mutex);
+    if (mark)
+        return mark;
+
+    mark = calloc(1, sizeof *mark);
+    if (!mark || REAL(cuEventCreate)(&mark->event, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) {
+        free(mark);
+        return NULL;
+    }
+    mark->context = context;
+    pthread_mutex_lock(&mutex);
+    mark->sibling = context->marks;
+    context->marks = mark;
+    pthread_mutex_unlock(&mutex);
+    return mark;
+}
+
+bool mark_complete(struct mark *mark)
+{
+    pthread_mutex_lock(&mutex);
+    bool complete = mark->dead || REAL(cuEventQuery)(mark->event) != CUDA_ERROR_NOT_READY;
+    pthread_mutex_unlock(&mutex);
+    return complete;
+}
+
+void mark_drop(struct mark *mark)
+{
+    pthread_mutex_lock(&mutex);
+    if (mark->dead) {
+        free(mark);
+    } else {
+        mark->next = mark->context->unused;
+        mark->context->unused = mark;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+void context_keep_earlier(struct context *context, struct mark *mark, bool whole)
+{
+    pthread_mutex_lock(&mutex);
+    while (whole && context->earlier) {
+        struct mark *old = context->earlier;
+        context->earlier = old->next;
+        old->next = context->unused;
+        context->unused = old;
+    }
+    mark->next = context->earlier;
+    context->earlier = mark;
+    pthread_mutex_unlock(&mutex);
+}
+
+static bool earlier_done(struct context *context)
+{
+    struct mark **link = &context->earlier;
+    while (*link) {
+        struct mark *mark = *link;
+        if (REAL(cuEventQuery)(mark->event) == CUDA_ERROR_NOT_READY)
+            return false;
+        *link = mark->next;
+        mark->next = context->unused;
+        context->unused = mark;
+    }
+    return true;
+}
+
+bool contexts_earlier_done(const struct device *device)
+{
+    bool done = true;
+    pthread_mutex_lock(&mutex);
+    for (struct context *context = contexts; context && done; context = context->hh.next)
+        if (context->device == device && !context->retired)
+            done = earlier_done(context);
+    pthread_mutex_unlock(&mutex);
+    return done;
+}
+
+void contexts_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    pthread_cond_init(&unused, NULL);
+    contexts = NULL;
+}

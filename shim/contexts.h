@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The contexts that the program has: what each was charged, and whether the driver may still be asked about it.
+//
+// Invariants
+//  - A context is in the table from its creation until its end. `retired` comes first: before the driver is asked to destroy a
+//    context, nobody may begin to use it any more, and whoever had begun has finished. Where the driver refuses, it is revived.
+//  - A record lives as long as it is in the table or `users` is not 0.
+//  - A mark (an event of ours) belongs to the context it was created in and is dead once that is retired: its event is then never
+//    touched again, since the context's end destroys it.
+// Thread safe. The mutex here is held over no driver call but those that return at once (queries of an event).
+// Lock order: streams, then contexts, then allocations.
+#ifndef VGPU_SHIM_CONTEXTS_H
+#define VGPU_SHIM_CONTEXTS_H
+
+#include "shim/device.h"
+
+struct context;
+
+// A mark stands behind work that was given to the GPU: an untimed event. Used by shim/gpu_ops.c only.
+struct mark {
+    CUevent event;
+    struct context *context;
+    bool dead;            // the context is gone, and the event with it
+    struct mark *next;    // in the list it is on
+    struct mark *sibling; // in the list of all marks of the context
+};
+
+// Enters a context; `charged_bytes` were taken for it. Returns 0 or -ENOMEM.
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary);
+
+// Whether the table has the context; *primary (may be NULL) says whether it is a primary one.
+bool context_known(CUcontext handle, bool *primary);
+
+// The primary context of a device, NULL if it is not in the table.
+CUcontext context_primary(const struct device *device);
+
+// Before the driver destroys a context: waits until nobody uses it and lets nobody use it any more. false: not in the table.
+bool context_retire(CUcontext handle);
+// After the driver has refused to.
+void context_revive(CUcontext handle);
+// After it has: returns what the context, and everything that lived in it, was charged.
+void context_remove(CUcontext handle);
+
+// A context that cannot be destroyed until it is released; NULL where it is unknown or retired.
+struct context *context_use(CUcontext handle);
+// The first context of a device in use by nobody's destruction, or the one after `previous`, which is released; NULL at the end.
+struct context *context_use_next(const struct device *device, struct context *previous);
+void context_release(struct context *context);
+CUcontext context_handle(const struct context *context);
+
+// A mark of the context for recording: one that was dropped before, else a new one (the context must be current). The caller uses the
+// context. NULL: out of memory, or the driver's error.
+struct mark *mark_take(struct context *context);
+// Whether everything before the mark is complete. An error counts as complete.
+bool mark_complete(struct mark *mark);
+void mark_drop(struct mark *mark);
+
+// Keeps a mark that stands behind work given to the context until now, to be asked by contexts_earlier_done. `whole`: behind all work,
+// so that the marks kept before are not needed any more.
+void context_keep_earlier(struct context *context, struct mark *mark, bool whole);
+// Whether the work behind all kept marks of this device's contexts is complete; drops those that are.
+bool contexts_earlier_done(const struct device *device);
+
+// Forgets everything, for a forked child: the table, and the lock of the hooks in shim/context.c.
+void contexts_reset(void);
+void context_hooks_reset(void);
+
+#endif

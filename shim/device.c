@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/device.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "shim/attach.h"
+#include "shim/pools.h"
+
+// The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
+#define RETURN_PATIENCE_NS (250 * NS_PER_MS)
+#define RETURN_MEMORY_NS (2 * NS_PER_S)
+#define RETURN_LOOK_NS (5 * NS_PER_MS)
+
+struct device_table device_table;
+__thread struct device *device_of_thread;
+
+void device_table_publish(int count)
+{
+    atomic_store_explicit(&device_table.count, count, memory_order_release);
+    atomic_store_explicit(&device_table.only, count == 1 ? &device_table.devices[0] : NULL, memory_order_release);
+}
+
+void device_table_reset(void)
+{
+    atomic_store(&device_table.only, NULL);
+    atomic_store(&device_table.count, 0);
+    for (int i = 0; i < DEVICE_MAX; i++)
+        device_table.devices[i].fence = NULL;
+    device_of_thread = NULL;
+}
+
+struct device *device_of(CUdevice ordinal)
+{
+    int count = atomic_load_explicit(&device_table.count, memory_order_acquire);
+    return ordinal >= 0 && ordinal < count ? &device_table.devices[ordinal] : NULL;
+}
+
+struct device *device_find_current(void)
+{
+    CUdevice ordinal;
+    if (!device_attached() || REAL(cuCtxGetDevice)(&ordinal) != CUDA_SUCCESS)
+        return NULL;
+    return device_of_thread = device_of(ordinal);
+}
+
+CUresult device_absent(void)
+{
+    CUdevice ordinal;
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
+    return rc == CUDA_SUCCESS ? CUDA_ERROR_INVALID_CONTEXT : rc;
+}
+
+int device_take(struct device *device, uint64_t bytes)
+{
+    int saved = errno;
+    int rc = holdings_take(&device->holdings, bytes);
+    if (rc == -ENOMEM && pools_reclaim(device))
+        rc = holdings_take(&device->holdings, bytes);
+    errno = saved;
+    return rc;
+}
+
+CUresult device_refuse(struct device *device, uint64_t bytes, const char *function)
+{
+    holdings_count_refusal(&device->holdings, bytes);
+    struct holdings_view view = holdings_look(&device->holdings);
+    log_debug("%s: %llu bytes refused on GPU %d: %llu of %llu MiB are free", function, (unsigned long long)bytes,
+              device->ordinal, (unsigned long long)(view.free_bytes >> 20), (unsigned long long)(view.total_bytes >> 20));
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns)
+{
+    if (__builtin_expect(result != CUDA_ERROR_OUT_OF_MEMORY, 1))
+        return false;
+    uint64_t now = clock_now_ns();
+    uint64_t reaped = atomic_load(&device->holdings.pool->layout->header.reaped_ns);
+    if (reaped == 0 || now - reaped > RETURN_MEMORY_NS)
+        return false;
+    if (*deadline_ns == 0)
+        *deadline_ns = now + RETURN_PATIENCE_NS;
+    if (now >= *deadline_ns)
+        return false;
+    int saved = errno;
+    struct timespec pause = clock_timespec(RETURN_LOOK_NS);
+    nanosleep(&pause, NULL);
+    errno = saved;
+    return true;
+}
+
+struct holdings_view device_view(struct device *device)
+{
+    return holdings_look(&device->holdings);
+}
+
+uint64_t device_context_bytes(const struct device *device)
+{
+    const struct holdings *holdings = &device->holdings;
+    uint64_t bytes = atomic_load(&holdings->pool->layout->gpus[holdings->gpu].context_bytes);
+    return bytes && bytes <= device->physical_bytes / 4 ? bytes : ATTACH_CONTEXT_FALLBACK_BYTES;
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The GPUs that this process sees: for each, what the process holds of its memory and its gate to it.
+//
+// Invariants
+//  - The table is filled by attach, once, and published whole; from then on it stays as it is until the process ends. A forked child
+//    starts with an empty one.
+//  - An empty table means: not attached. Then nothing may be allocated or launched, whether cuInit was refused or never called.
+//  - `current` of a thread is the device of its current context, or NULL: not known. Every hook that changes the current context
+//    forgets it. With one visible device nobody looks at it.
+// Thread safe, but for device_table_publish and device_table_reset, which belong to attach.
+#ifndef VGPU_SHIM_DEVICE_H
+#define VGPU_SHIM_DEVICE_H
+
+#include "shim/hooks.h"
+
+#include "allocator/holdings.h"
+#include "options/options.h"
+#include "scheduler/gate.h"
+
+#define DEVICE_MAX OPTIONS_MAX_DEVICES
+
+struct mark;
+
+struct device {
+    CUdevice ordinal;
+    uint8_t uuid[POOL_UUID_BYTES];
+    char name[POOL_NAME_BYTES];
+    uint64_t physical_bytes;
+    struct holdings holdings;
+    struct gate gate;
+    struct mark *fence; // marks not yet seen complete; see shim/gpu_ops.c
+};
+
+struct device_table {
+    struct device *_Atomic only; // the one device where exactly one is visible, else NULL
+    _Atomic int count;           // 0: not attached
+    struct device devices[DEVICE_MAX];
+};
+
+extern struct device_table device_table;
+extern __thread struct device *device_of_thread;
+
+// Makes the first `count` devices visible to the hooks. Pairs with the acquire loads of the readers.
+void device_table_publish(int count);
+
+// Back to not attached, for a forked child.
+void device_table_reset(void);
+
+static inline bool device_attached(void)
+{
+    return atomic_load_explicit(&device_table.count, memory_order_acquire) > 0;
+}
+
+// The device with this ordinal; NULL where there is none or the process is not attached.
+struct device *device_of(CUdevice ordinal);
+
+// Asks the driver for the device of the current context. NULL: none is current.
+struct device *device_find_current(void);
+
+// What to answer to a call that needs a device where device_current() found none: CUDA_ERROR_NOT_INITIALIZED while not attached, else
+// what the driver says of the missing context.
+CUresult device_absent(void);
+
+// The device of the current context, or NULL. No lock, and with one visible device no driver call.
+static inline struct device *device_current(void)
+{
+    struct device *device = atomic_load_explicit(&device_table.only, memory_order_acquire);
+    if (__builtin_expect(device != NULL, 1))
+        return device;
+    device = device_of_thread;
+    return device ? device : device_find_current();
+}
+
+// The current context of this thread has changed.
+static inline void device_forget_current(void)
+{
+    device_of_thread = NULL;
+}
+
+// Takes `bytes` of the quota. Before it refuses, memory that stream-ordered pools hold without using it is given back to the driver.
+// Returns 0 or -ENOMEM.
+int device_take(struct device *device, uint64_t bytes);
+
+// Counts and logs a refused request; returns CUDA_ERROR_OUT_OF_MEMORY.
+CUresult device_refuse(struct device *device, uint64_t bytes, const char *function);
+
+// The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
+// and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
+bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns);
+
+// What the tenant is told: total and free bytes of the quota. What the driver has free may be less.
+struct holdings_view device_view(struct device *device);
+
+// What one context takes on this device.
+uint64_t device_context_bytes(const struct device *device);
+
+#endif

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The doors through which a program gets at a CUDA function, and who stands in each:
+//
+//  a. direct link against libcuda               the exported wrapper of the same name comes first in the global scope
+//  b. dynamic libcudart                         the same (runtime_*.c); its own way to the driver is c and d
+//  c. dlsym, dlvsym                             the functions below
+//  d. cuGetProcAddress, cuGetProcAddress_v2,    below, and in runtime_doors.c
+//     cudaGetDriverEntryPoint[ByVersion]
+//
+// In c and d the real resolver is asked first, and its answer is exchanged by address: which version and which stream variant a name
+// means is the resolver's business. Nothing is found that would not be found without this library.
+//
+// dlsym and dlvsym jump to the real function for every name that is not CUDA's or NVML's, so that RTLD_NEXT and RTLD_DEFAULT mean
+// the caller's. A call would not do: the dynamic linker tells the caller by the return address. Hence the trampoline in assembly.
+#include "shim/hooks.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+#include "shim/loader.h"
+
+// What a trampoline does: jump to `jump` with its own arguments, or, where that is NULL, return `value`. Two registers on
+// both architectures.
+struct route {
+    void *jump;
+    void *value;
+};
+
+struct route dlsym_route(void *handle, const char *name, const void *caller) __attribute__((used, visibility("hidden")));
+struct route dlvsym_route(void *handle, const char *name, const char *version, const void *caller)
+    __attribute__((used, visibility("hidden")));
+
+#if defined(__x86_64__)
+// On entry the stack is 8 off its alignment; three pushes put it right. A route comes back in rax and rdx.
+#define TRAMPOLINE(name, caller_register)                                                                                      \
+    __asm__(".text\n"                                                                                                          \
+            ".p2align 4\n"                                                                                                     \
+            ".globl " #name "\n"                                                                                               \
+            ".type " #name ", @function\n"                                                                                     \
+            ".hidden " #name "_route\n" #name ":\n"                                                                            \
+            "    .cfi_startproc\n"                                                                                             \
+            "    endbr64\n"                                                                                                    \
+            "    push %rdi\n"                                                                                                  \
+            "    .cfi_adjust_cfa_offset 8\n"                                                                                   \
+            "    push %rsi\n"                                                                                                  \
+            "    .cfi_adjust_cfa_offset 8\n"                                                                                   \
+            "    push %rdx\n"                                                                                                  \
+            "    .cfi_adjust_cfa_offset 8\n"                                                                                   \
+            "    mov 24(%rsp), %" caller_register "\n"                                                                         \
+            "    call " #name "_route\n"                                                                                       \
+            "    mov %rdx, %r11\n"                                                                                             \
+            "    pop %rdx\n"                                                                                                   \
+            "    .cfi_adjust_cfa_offset -8\n"                                                                                  \
+            "    pop %rsi\n"                                                                                                   \
+            "    .cfi_adjust_cfa_offset -8\n"                                                                                  \
+            "    pop %rdi\n"                                                                                                   \
+            "    .cfi_adjust_cfa_offset -8\n"                                                                                  \
+            "    test %rax, %rax\n"                                                                                            \
+            "    je 1f\n"                                                                                                      \
+            "    jmp *%rax\n"                                                                                                  \
+            "1:  mov %r11, %rax\n"                                                                                             \
+            "    ret\n"                                                                                                        \
+            "    .cfi_endproc\n"                                                                                               \
+            ".size " #name ", . - " #name "\n")
+TRAMPOLINE(dlsym, "rdx");
+TRAMPOLINE(dlvsym, "rcx");
+#elif defined(__aarch64__)
+// hint 34 is bti c. A route comes back in x0 and x1.
+#define TRAMPOLINE(name, caller_register)                                                                                      \
+    __asm__(".text\n"                                                                                                          \
+            ".p2align 4\n"                                                                                                     \
+            ".globl " #name "\n"                                                                                               \
+            ".type " #name ", %function\n"                                                                                     \
+            ".hidden " #name "_route\n" #name ":\n"                                                                            \
+            "    .cfi_startproc\n"                                                                                             \
+            "    hint 34\n"                                                                                                    \
+            "    stp x29, x30, [sp, -48]!\n"                                                                                   \
+            "    .cfi_def_cfa_offset 48\n"                                                                                     \
+            "    .cfi_offset 29, -48\n"                                                                                        \
+            "    .cfi_offset 30, -40\n"                                                                                        \
+            "    mov x29, sp\n"                                                                                                \
+            "    stp x0, x1, [sp, 16]\n"                                                                                       \
+            "    str x2, [sp, 32]\n"                                                                                           \
+            "    mov " caller_register ", x30\n"                                                                               \
+            "    bl " #name "_route\n"                                                                                         \
+            "    mov x16, x0\n"                                                                                                \
+            "    mov x17, x1\n"                                                                                                \
+            "    ldp x0, x1, [sp, 16]\n"                                                                                       \
+            "    ldr x2, [sp, 32]\n"                                                                                           \
+            "    ldp x29, x30, [sp], 48\n"                                                                                     \
+            "    .cfi_def_cfa_offset 0\n"                                                                                      \
+            "    .cfi_restore 29\n"                                                                                            \
+            "    .cfi_restore 30\n"                                                                                            \
+            "    cbz x16, 1f\n"                                                                                                \
+            "    br x16\n"                                                                                                     \
+            "1:  mov x0, x17\n"                                                                                                \
+            "    ret\n"                                                                                                        \
+            "    .cfi_endproc\n"                                                                                               \
+            ".size " #name ", . - " #name "\n")
+TRAMPOLINE(dlsym, "x2");
+TRAMPOLINE(dlvsym, "x3");
+#else
+#error "CUDA runs on x86-64 and aarch64 Linux only"
+#endif
+
+// Whether a name has the form of a driver, runtime or NVML function: cuXxx, cudaXxx, nvmlXxx. Not cublasXxx or curl_xxx.
+static bool is_cuda_name(const char *name)
+{
+    if (name[0] == 'c' && name[1] == 'u') {
+        name += 2;
+        if (name[0] == 'd' && name[1] == 'a')
+            name += 2;
+    } else if (strncmp(name, "nvml", 4) == 0) {
+        name += 4;
+    } else {
+        return false;
+    }
+    return name[0] >= 'A' && name[0] <= 'Z';
+}
+
+static struct route jump_to(void *function)
+{
+    return (struct route){.jump = function};
+}
+
+static struct route answer(void *value)
+{
+    return (struct route){.value = value};
+}
+
+// The search came upon our own wrapper. Without this library it would have gone on: is there a real function behind? RTLD_NEXT from
+// here is the global scope behind us; `caller`, where the search began there, may see libraries that the global scope does
+// not have.
+static struct route own_wrapper(void *wrapper, const char *name, const char *version, const void *caller)
+{
+    if (loader_find(RTLD_NEXT, name))
+        return answer(wrapper);
+    if (caller && !loader_is_main(caller) && loader_find_from(caller, name))
+        return answer(wrapper);
+    return answer(loader_ask(RTLD_NEXT, name, version)); // NULL, and dlerror() says why
+}
+
+static struct route found(void *pointer, const char *name, const char *version, const void *caller)
+{
+    return hooks_is_wrapper(pointer) ? own_wrapper(pointer, name, version, caller)
+                                     : answer(hooks_substitute_named(pointer, name));
+}
+
+// "The next one after the caller", which the real function can only answer to the caller.
+static struct route route_next(void *real, const char *name, const char *version, const void *caller)
+{
+    if (!hooks_has_row(name))
+        return jump_to(real);
+    void *next = loader_find_after(caller, name);
+    if (next)
+        return answer(hooks_substitute_named(next, name));
+    // Nothing there. To a caller before us, the real function would answer with our wrapper.
+    return loader_precedes_us(caller) ? answer(loader_ask(RTLD_NEXT, name, version)) : jump_to(real);
+}
+
+struct route dlsym_route(void *handle, const char *name, const void *caller)
+{
+    loader_dlsym *real = loader_next_dlsym();
+    if (__builtin_expect(!is_cuda_name(name) || !real, 1))
+        return jump_to((void *)real);
+    if (handle == RTLD_NEXT)
+        return route_next((void *)real, name, NULL, caller);
+    void *pointer = real(handle, name);
+    if (pointer)
+        return found(pointer, name, NULL, handle == RTLD_DEFAULT ? caller : NULL);
+    // RTLD_DEFAULT from here has not seen the caller's own scope. No wrapper is there, or the global scope would have had it.
+    return handle == RTLD_DEFAULT ? jump_to((void *)real) : answer(NULL);
+}
+
+struct route dlvsym_route(void *handle, const char *name, const char *version, const void *caller)
+{
+    loader_dlvsym *real = loader_next_dlvsym();
+    if (__builtin_expect(!is_cuda_name(name) || !real, 1)) {
+        // A library before us that interposes dlsym too asks so for "the real one". Its next is this library, which has no
+        // versions, so the real dlvsym would pass us over and what it finds would bypass the hooks.
+        if (handle == RTLD_NEXT && strcmp(name, "dlsym") == 0 && loader_precedes_us(caller))
+            return answer((void *)dlsym);
+        if (handle == RTLD_NEXT && strcmp(name, "dlvsym") == 0 && loader_precedes_us(caller))
+            return answer((void *)dlvsym);
+        return jump_to((void *)real);
+    }
+    if (handle == RTLD_NEXT)
+        return route_next((void *)real, name, version, caller);
+    void *pointer = real(handle, name, version);
+    if (pointer)
+        return found(pointer, name, version, handle == RTLD_DEFAULT ? caller : NULL);
+    return handle == RTLD_DEFAULT ? jump_to((void *)real) : answer(NULL);
+}
+
+static CUresult substitute_entry(CUresult result, const char *symbol, void **entry)
+{
+    if (result == CUDA_SUCCESS && entry && *entry)
+        *entry = hooks_substitute_named(*entry, symbol);
+    return result;
+}
+
+CUresult cuGetProcAddress(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags)
+{
+    return substitute_entry(REAL(cuGetProcAddress)(symbol, pfn, cudaVersion, flags), symbol, pfn);
+}
+
+CUresult cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
+                             CUdriverProcAddressQueryResult *symbolStatus)
+{
+    return substitute_entry(REAL(cuGetProcAddress_v2)(symbol, pfn, cudaVersion, flags, symbolStatus), symbol, pfn);
+}

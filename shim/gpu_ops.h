@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The scheduler's operations on a GPU, made of CUDA events without timing. The `gpu` of the operations is a struct device.
+#ifndef VGPU_SHIM_GPU_OPS_H
+#define VGPU_SHIM_GPU_OPS_H
+
+#include "scheduler/gpu_ops.h"
+#include "shim/hooks.h"
+
+extern const struct gpu_ops gpu_ops_cuda;
+
+// Keeps a mark behind what was given to the GPU until now, for the time of a capture that begins on `stream`, whose context is current:
+// behind the whole context, or where another capture is under way, behind this stream. Called under the streams' lock.
+void gpu_ops_before_capture(CUstream stream, bool other_capture);
+
+#endif

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Launches: every call that gives kernels to the GPU passes the gate of its device.
+//
+// On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
+// their handles; in the per-thread forms NULL stands for the thread's own stream.
+#include <stddef.h>
+
+#include "shim/device.h"
+
+// The device whose gate a launch passes; *missing is the answer where there is none.
+static inline struct device *launch_device(CUresult *missing)
+{
+    struct device *device = device_current();
+    if (__builtin_expect(device == NULL, 0))
+        *missing = device_absent();
+    return device;
+}
+
+static inline CUstream own_stream(CUstream stream)
+{
+    return stream ? stream : CU_STREAM_PER_THREAD;
+}
+
+// The value of the launch `call`, made between the gate's enter and leave.
+#define GATED(stream, function, call)                                                                                          \
+    (__extension__({                                                                                                           \
+        CUresult gated_rc;                                                                                                     \
+        struct device *gated_device = launch_device(&gated_rc);                                                                \
+        if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
+            enum gate_pass gated_pass = gate_enter(&gated_device->gate, (stream), (function));                                 \
+            gated_rc = (call);                                                                                                 \
+            gate_leave(&gated_device->gate, gated_pass, (stream), (function));                                                 \
+        } else {                                                                                                               \
+            driver_layer_seen();                                                                                               \
+        }                                                                                                                      \
+        gated_rc;                                                                                                              \
+    }))
+
+CUresult cuLaunchKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+                        unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params,
+                        void **extra)
+{
+    return GATED(stream, f,
+                 REAL(cuLaunchKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
+                                      extra));
+}
+
+CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
+                             unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+                             void **params, void **extra)
+{
+    return GATED(own_stream(stream), f,
+                 REAL(cuLaunchKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
+                                           extra));
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
+{
+    return GATED(config ? config->hStream : NULL, f, REAL(cuLaunchKernelEx)(config, f, params, extra));
+}
+
+CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
+{
+    return GATED(own_stream(config ? config->hStream : NULL), f, REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra));
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                                   unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
+                                   CUstream stream, void **params)
+{
+    return GATED(stream, f,
+                 REAL(cuLaunchCooperativeKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+                                                 params));
+}
+
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,
+                                        unsigned int block_x, unsigned int block_y, unsigned int block_z,
+                                        unsigned int shared_bytes, CUstream stream, void **params)
+{
+    return GATED(own_stream(stream), f,
+                 REAL(cuLaunchCooperativeKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
+                                                      stream, params));
+}
+
+CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
+{
+    return GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream));
+}
+
+CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
+{
+    return GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream));
+}
+
+CUresult cuLaunch(CUfunction f)
+{
+    return GATED(NULL, f, REAL(cuLaunch)(f));
+}
+
+CUresult cuLaunchGrid(CUfunction f, int grid_width, int grid_height)
+{
+    return GATED(NULL, f, REAL(cuLaunchGrid)(f, grid_width, grid_height));
+}
+
+CUresult cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstream stream)
+{
+    return GATED(stream, f, REAL(cuLaunchGridAsync)(f, grid_width, grid_height, stream));
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/pools.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "shim/streams.h"
+
+#define HASH_NONFATAL_OOM 1 // the library never exits
+#include <uthash.h>
+
+// A pool grows in steps of this size, or by more where a single allocation needs it (H100, driver 580).
+#define STEP_BYTES (32ull << 20)
+
+struct memory_pool {
+    CUmemoryPool handle;
+    struct device *device; // NULL: its memory is not on a GPU, nothing is charged
+    uint64_t charged_bytes;
+    uint64_t promised_bytes; // allocations under way, as asked
+    uint32_t under_way;
+    bool destroyed; // by the program; the driver's pool lives until what came from it is freed
+    UT_hash_handle hh;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct memory_pool *memory_pools;
+static _Atomic int charged_pools; // pools with a charge, for the early way out of pools_settle
+
+static uint64_t attribute(CUmemoryPool handle, CUmemPool_attribute which, uint64_t fallback)
+{
+    cuuint64_t value;
+    return REAL(cuMemPoolGetAttribute)(handle, which, &value) == CUDA_SUCCESS ? value : fallback;
+}
+
+static void set_charge(struct memory_pool *pool, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&charged_pools, (bytes > 0) - (pool->charged_bytes > 0), memory_order_relaxed);
+    pool->charged_bytes = bytes;
+}
+
+// The device whose default pool this is: pools that the program did not make belong to a device from the start.
+static struct device *device_of_default(CUmemoryPool handle)
+{
+    for (CUdevice ordinal = 0; device_of(ordinal); ordinal++) {
+        CUmemoryPool other;
+        if (REAL(cuDeviceGetDefaultMemPool)(&other, ordinal) == CUDA_SUCCESS && other == handle)
+            return device_of(ordinal);
+    }
+    return device_current();
+}
+
+// NULL: out of memory.
+static struct memory_pool *enroll(CUmemoryPool handle, struct device *device)
+{
+    struct memory_pool *pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return NULL;
+    pool->handle = handle;
+    pool->device = device;
+    HASH_ADD_PTR(memory_pools, handle, pool);
+    if (pool->hh.tbl)
+        return pool;
+    free(pool);
+    return NULL;
+}
+
+static struct memory_pool *find(CUmemoryPool handle)
+{
+    struct memory_pool *pool;
+    HASH_FIND_PTR(memory_pools, &handle, pool);
+    return pool;
+}
+
+static void forget(struct memory_pool *pool)
+{
+    if (pool->device && pool->charged_bytes)
+        holdings_give(&pool->device->holdings, pool->charged_bytes);
+    set_charge(pool, 0);
+    HASH_DEL(memory_pools, pool);
+    free(pool);
+}
+
+// Brings the charge to what the pool has reserved. While allocations are under way, only upwards: what they took beforehand may not be
+// reserved yet. Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
+static int settle(struct memory_pool *pool)
+{
+    uint64_t charged = pool->charged_bytes;
+    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, charged);
+    if (reserved > charged) {
+        int rc = holdings_take(&pool->device->holdings, reserved - charged);
+        if (rc)
+            return rc;
+        set_charge(pool, reserved);
+    } else if (reserved < charged && pool->under_way == 0) {
+        holdings_give(&pool->device->holdings, charged - reserved);
+        set_charge(pool, reserved);
+    }
+    return 0;
+}
+
+static void settle_all(void)
+{
+    struct memory_pool *pool, *next;
+    HASH_ITER(hh, memory_pools, pool, next)
+    {
+        if (!pool->device || !pool->charged_bytes)
+            continue;
+        if (pool->destroyed)
+            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+        settle(pool);
+        if (pool->destroyed && pool->charged_bytes == 0) {
+            REAL(cuMemPoolDestroy)(pool->handle);
+            forget(pool);
+        }
+    }
+}
+
+void pools_settle(void)
+{
+    if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0)
+        return;
+    int saved = errno;
+    CUstreamCaptureMode mode = capture_relax();
+    pthread_mutex_lock(&mutex);
+    settle_all();
+    pthread_mutex_unlock(&mutex);
+    capture_restore(mode);
+    errno = saved;
+}
+
+bool pools_reclaim(struct device *device)
+{
+    if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0)
+        return false;
+    CUstreamCaptureMode mode = capture_relax();
+    pthread_mutex_lock(&mutex);
+    uint64_t before = device->holdings.bytes;
+    for (struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
+        if (pool->device == device && pool->charged_bytes)
+            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+    settle_all();
+    bool reclaimed = device->holdings.bytes < before;
+    pthread_mutex_unlock(&mutex);
+    capture_restore(mode);
+    return reclaimed;
+}
+
+void pools_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    memory_pools = NULL;
+    atomic_store(&charged_pools, 0);
+}
+
+// Takes what an allocation of `bytes` from the pool can make it grow by: nothing where it fits into what the pool has, which the
+// driver cannot promise (fragments), so that the end looks again. Memory freed by cuMemFree the driver goes on counting as used (580),
+// so there may be more unused than it seems, never less.
+static int take(struct memory_pool *pool, uint64_t bytes)
+{
+    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, 0);
+    uint64_t used = attribute(pool->handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, 0);
+    uint64_t unused = reserved > used ? reserved - used : 0;
+    if (unused >= pool->promised_bytes && unused - pool->promised_bytes >= bytes)
+        return 0;
+    uint64_t step = holdings_round_up(bytes, STEP_BYTES);
+    int rc = holdings_take(&pool->device->holdings, step);
+    if (rc == 0)
+        set_charge(pool, pool->charged_bytes + step);
+    return rc;
+}
+
+// An allocation from a pool, on its way.
+struct request {
+    struct memory_pool *pool; // NULL: nothing is charged
+    uint64_t bytes;
+    uint64_t deadline_ns;
+    const char *function;
+};
+
+static int try_begin(struct request *request, CUmemoryPool handle)
+{
+    int rc = -ENOMEM;
+    pthread_mutex_lock(&mutex);
+    struct memory_pool *pool = find(handle);
+    if (!pool)
+        pool = enroll(handle, device_of_default(handle));
+    request->pool = pool && pool->device ? pool : NULL;
+    if (pool)
+        rc = pool->device ? take(pool, request->bytes) : 0;
+    if (rc == 0 && request->pool) {
+        pool->under_way++;
+        pool->promised_bytes += request->bytes;
+    }
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
+static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t bytes, struct device *device, const char *function)
+{
+    int saved = errno;
+    *request = (struct request){.bytes = bytes, .function = function};
+    CUstreamCaptureMode mode = capture_relax();
+    int rc = try_begin(request, handle);
+    if (rc && pools_reclaim(device))
+        rc = try_begin(request, handle);
+    capture_restore(mode);
+    errno = saved;
+    return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
+}
+
+static bool again(struct request *request, CUresult result)
+{
+    return request->pool && device_retry(request->pool->device, result, &request->deadline_ns);
+}
+
+static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
+{
+    struct memory_pool *pool = request->pool;
+    if (!pool)
+        return result;
+    int saved = errno;
+    struct device *device = pool->device;
+    CUstreamCaptureMode mode = capture_relax();
+    pthread_mutex_lock(&mutex);
+    pool->under_way--;
+    pool->promised_bytes -= request->bytes;
+    int rc = settle(pool);
+    pthread_mutex_unlock(&mutex);
+    if (rc && result == CUDA_SUCCESS) {
+        // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
+        REAL(cuMemFreeAsync)(address, stream);
+        REAL(cuStreamSynchronize)(stream);
+        pools_reclaim(device);
+        result = device_refuse(device, request->bytes, request->function);
+    }
+    capture_restore(mode);
+    errno = saved;
+    return result;
+}
+
+static bool is_capturing(CUstream stream)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return REAL(cuStreamIsCapturing)(stream, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+// Whether the driver answers by itself: a call that cannot succeed, or one that only becomes a node of a graph. Else *device is set, or
+// *rc is the answer.
+static bool forward(bool valid, CUstream stream, struct device **device, CUresult *rc)
+{
+    *rc = CUDA_SUCCESS;
+    *device = device_current();
+    if (!*device)
+        *rc = device_absent();
+    return *device && (!valid || is_capturing(stream));
+}
+
+static CUstream own_stream(CUstream stream)
+{
+    return stream ? stream : CU_STREAM_PER_THREAD;
+}
+
+static CUmemoryPool current_pool(const struct device *device)
+{
+    CUmemoryPool handle = NULL;
+    REAL(cuDeviceGetMemPool)(&handle, device->ordinal);
+    return handle;
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
+{
+    CUresult rc;
+    struct device *device;
+    struct request request;
+    if (forward(pointer && bytes, stream, &device, &rc))
+        return REAL(cuMemAllocAsync)(pointer, bytes, stream);
+    if (rc == CUDA_SUCCESS)
+        rc = begin(&request, current_pool(device), bytes, device, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuMemAllocAsync)(pointer, bytes, stream);
+    while (again(&request, rc));
+    return end(&request, rc, *pointer, stream);
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream)
+{
+    CUresult rc;
+    struct device *device;
+    struct request request;
+    if (forward(pointer && bytes, own_stream(stream), &device, &rc))
+        return REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
+    if (rc == CUDA_SUCCESS)
+        rc = begin(&request, current_pool(device), bytes, device, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
+    while (again(&request, rc));
+    return end(&request, rc, *pointer, own_stream(stream));
+}
+
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
+{
+    CUresult rc;
+    struct device *device;
+    struct request request;
+    if (forward(pointer && bytes && pool, stream, &device, &rc))
+        return REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
+    if (rc == CUDA_SUCCESS)
+        rc = begin(&request, pool, bytes, device, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
+    while (again(&request, rc));
+    return end(&request, rc, *pointer, stream);
+}
+
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
+{
+    CUresult rc;
+    struct device *device;
+    struct request request;
+    if (forward(pointer && bytes && pool, own_stream(stream), &device, &rc))
+        return REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
+    if (rc == CUDA_SUCCESS)
+        rc = begin(&request, pool, bytes, device, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    do
+        rc = REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
+    while (again(&request, rc));
+    return end(&request, rc, *pointer, own_stream(stream));
+}
+
+CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
+{
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    CUresult rc = REAL(cuMemPoolCreate)(handle, properties);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    int saved = errno;
+    bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+    pthread_mutex_lock(&mutex);
+    enroll(*handle, on_device ? device_of(properties->location.id) : NULL);
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+// A pool from which memory is still in use lives on in the driver until that is freed, but can't be asked then how much that is. So it
+// is destroyed in the program's eyes only, and for good at the first synchronisation that finds it empty.
+CUresult cuMemPoolDestroy(CUmemoryPool handle)
+{
+    bool postpone = false;
+    CUdevice ordinal = 0;
+    CUmemoryPool current, standard;
+    CUstreamCaptureMode mode = capture_relax();
+    pthread_mutex_lock(&mutex);
+    struct memory_pool *pool = find(handle);
+    bool again = pool && pool->destroyed;
+    if (pool && pool->charged_bytes && !again) {
+        REAL(cuMemPoolTrimTo)(handle, 0);
+        settle(pool);
+        postpone = pool->destroyed = pool->charged_bytes > 0;
+        ordinal = pool->device->ordinal;
+    }
+    if (pool && !pool->destroyed)
+        forget(pool);
+    pthread_mutex_unlock(&mutex);
+    capture_restore(mode);
+    if (again)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!postpone)
+        return REAL(cuMemPoolDestroy)(handle);
+    // As the driver does: a device whose pool goes away returns to its default pool.
+    if (REAL(cuDeviceGetMemPool)(&current, ordinal) == CUDA_SUCCESS && current == handle &&
+        REAL(cuDeviceGetDefaultMemPool)(&standard, ordinal) == CUDA_SUCCESS)
+        REAL(cuDeviceSetMemPool)(ordinal, standard);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t bytes_to_keep)
+{
+    CUresult rc = REAL(cuMemPoolTrimTo)(handle, bytes_to_keep);
+    pools_settle();
+    return rc;
+}

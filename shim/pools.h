@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What the driver's stream-ordered memory pools hold.
+//
+// A pool takes physical memory from the GPU in large steps and keeps what is freed until a synchronisation, so it is charged by what
+// it has reserved (CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), not by what the program asked for.
+//
+// Invariants
+//  - While no allocation from a pool is under way, what is charged for it is what it had reserved when last looked at; while one is,
+//    never less than it can have reserved.
+//  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
+// Thread safe. Lock order: the mutex here, then holdings. No allocation is made under it.
+#ifndef VGPU_SHIM_POOLS_H
+#define VGPU_SHIM_POOLS_H
+
+#include "shim/device.h"
+
+// Brings all charges up to date. Costs one load while no pool is charged.
+void pools_settle(void);
+
+// Gives back to the driver what the pools of this device hold without using it. Returns whether any chunk came free.
+bool pools_reclaim(struct device *device);
+
+// Forgets all pools, for a forked child.
+void pools_reset(void);
+
+#endif

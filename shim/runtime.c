@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/runtime.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+#include "shim/loader.h"
+
+#define RUNTIME_SONAME "libcudart.so"
+#define INSUFFICIENT_DRIVER 35 // cudaErrorInsufficientDriver
+
+static const char *const runtime_names[RUNTIME_COUNT] = {
+#define RUNTIME_HOOK(name) #name,
+#include "shim/hooks.def"
+};
+
+// A process has one runtime, seldom two or three. Filled in order, never emptied.
+#define MAX_RUNTIMES 16
+static struct runtime runtimes[MAX_RUNTIMES];
+static struct runtime absent;               // stands for a runtime that is not there
+static _Atomic(struct runtime *) given_out; // see runtime_given_out
+
+// Which runtime a call site means. A power of two, some times the call sites of a large framework.
+#define SITE_COUNT 4096u
+#define SITE_PROBES 8u
+static struct {
+    _Atomic(uintptr_t) address; // claimed first
+    _Atomic(struct runtime *) runtime;
+} sites[SITE_COUNT];
+
+static int stand_in(void)
+{
+    return INSUFFICIENT_DRIVER;
+}
+
+void *runtime_resolve(struct runtime *runtime, enum runtime_id id)
+{
+    void *handle = atomic_load_explicit(&runtime->handle, memory_order_acquire);
+    void *entry = handle ? loader_find(handle, runtime_names[id]) : NULL;
+    if (!entry || hooks_is_wrapper(entry))
+        entry = (void *)stand_in;
+    atomic_store_explicit(&runtime->entries[id], entry, memory_order_release);
+    return entry;
+}
+
+static struct runtime *runtime_with(void *handle)
+{
+    for (size_t i = 0; i < MAX_RUNTIMES; i++) {
+        void *known = NULL;
+        if (atomic_compare_exchange_strong(&runtimes[i].handle, &known, handle) || known == handle)
+            return &runtimes[i];
+    }
+    return &absent;
+}
+
+static bool is_runtime(const struct link_map *object)
+{
+    return object && strncmp(loader_soname(object), RUNTIME_SONAME, strlen(RUNTIME_SONAME)) == 0;
+}
+
+static struct runtime *runtime_containing(const void *pointer)
+{
+    const struct link_map *object = loader_object(pointer);
+    void *handle = object ? loader_pin(object) : NULL;
+    return handle ? runtime_with(handle) : NULL;
+}
+
+// Where the dynamic linker would have bound the caller's cudaMalloc without this library: to the global scope where what it has
+// there serves every version, else by the symbol's version, which names the runtime that the caller depends on.
+static struct runtime *find_runtime(const void *caller)
+{
+    static const char *const sonames[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"};
+    struct runtime *runtime;
+
+    void *global = loader_find(RTLD_NEXT, "cudaMalloc");
+    if (global && !is_runtime(loader_object(global)))
+        return runtime_with(RTLD_NEXT); // another library that interposes the runtime
+    void *own = loader_find_from(caller, "cudaMalloc");
+    if (own && !hooks_is_wrapper(own) && (runtime = runtime_containing(own)))
+        return runtime;
+    if ((runtime = atomic_load(&given_out)))
+        return runtime;
+    if (global && (runtime = runtime_containing(global)))
+        return runtime;
+    for (size_t i = 0; i < sizeof sonames / sizeof sonames[0]; i++) {
+        void *handle = loader_library(sonames[i]);
+        if (handle)
+            return runtime_with(handle);
+    }
+    return &absent;
+}
+
+static size_t site_of(uintptr_t address)
+{
+    return (size_t)(address * 0x9e3779b97f4a7c15ull >> 40) % SITE_COUNT;
+}
+
+static void remember(uintptr_t address, struct runtime *runtime)
+{
+    size_t site = site_of(address);
+    for (unsigned i = 0; i < SITE_PROBES; i++, site = (site + 1) % SITE_COUNT) {
+        uintptr_t there = 0;
+        if (atomic_compare_exchange_strong(&sites[site].address, &there, address) || there == address) {
+            // Pairs with the acquire in runtime_of.
+            atomic_store_explicit(&sites[site].runtime, runtime, memory_order_release);
+            return;
+        }
+    }
+}
+
+struct runtime *runtime_of(const void *caller)
+{
+    uintptr_t address = (uintptr_t)caller;
+    size_t site = site_of(address);
+    for (unsigned i = 0; i < SITE_PROBES; i++, site = (site + 1) % SITE_COUNT) {
+        uintptr_t there = atomic_load_explicit(&sites[site].address, memory_order_relaxed);
+        struct runtime *runtime = atomic_load_explicit(&sites[site].runtime, memory_order_acquire);
+        if (__builtin_expect(there == address && runtime != NULL, 1))
+            return runtime;
+        if (there == 0)
+            break;
+    }
+    int saved = errno;
+    struct runtime *runtime = find_runtime(caller);
+    if (runtime != &absent)
+        remember(address, runtime);
+    errno = saved;
+    return runtime;
+}
+
+bool runtime_given_out(const void *pointer)
+{
+    if (loader_count(RUNTIME_SONAME) != 1)
+        return false;
+    struct runtime *runtime = runtime_containing(pointer), *none = NULL;
+    return runtime && (atomic_compare_exchange_strong(&given_out, &none, runtime) || none == runtime);
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The CUDA runtime's prototypes as its implementer sees them, and what the wrappers of the runtime layer share.
+//
+// A runtime's driver calls normally pass the hooks, and the driver layer does everything. The functions here notice where they do
+// not, because the runtime's dlsym is bound past this library (RTLD_DEEPBIND): each brackets one call that must reach the driver. From
+// the first such call on, a runtime is "unseen": a warning says so once, the process attaches if it has not yet, and what the runtime
+// allocates and launches is charged and gated here. While the process is not attached, it gets nothing.
+#ifndef VGPU_SHIM_RUNTIME_API_H
+#define VGPU_SHIM_RUNTIME_API_H
+
+#include "shim/runtime.h"
+
+#pragma GCC visibility push(default)
+#include <cuda_runtime_api.h>
+
+// In the runtimes of CUDA 12 only.
+cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *prop, int device);
+#pragma GCC visibility pop
+
+#if CUDART_VERSION >= 12050 // the first to declare all of them
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#define RUNTIME_TWIN(name, base)                                                                                               \
+    _Static_assert(__builtin_types_compatible_p(__typeof__(name), __typeof__(base)), #name " has the type of " #base);
+#include "shim/hooks.def"
+#pragma GCC diagnostic pop
+#endif
+
+#include "allocator/holdings.h"
+#include "scheduler/gate.h"
+
+struct device;
+
+static inline enum runtime_sight runtime_sight(struct runtime *runtime)
+{
+    return atomic_load_explicit(&runtime->sight, memory_order_relaxed);
+}
+
+// Decides about an undecided runtime after a call that must reach the driver, begun when the thread's count was `calls`. Returns
+// whether the call went past the hooks. The first runtime found unseen is warned of, and the process attached.
+bool runtime_decide(struct runtime *runtime, cudaError_t result, unsigned calls);
+
+// An allocation on its way.
+struct runtime_charge {
+    struct runtime *runtime;
+    struct device *device;
+    struct holdings *holdings; // the device's; NULL: nothing taken, since the driver layer charges
+    uint64_t taken;
+    unsigned calls;
+};
+
+// Before the runtime is asked for `bytes`. False: refused; then the caller returns runtime_refuse().
+bool runtime_charge_begin(struct runtime_charge *charge, struct runtime *runtime, size_t bytes);
+
+// After it: settles the charge for *pointer of `bytes`. An allocation that does not fit is freed, by cudaFreeAsync into `stream` where
+// `async` is set, and refused. Returns what the wrapper returns.
+cudaError_t runtime_charge_end(struct runtime_charge *charge, cudaError_t result, void **pointer, size_t bytes, bool async,
+                               cudaStream_t stream);
+
+// Refuses as the runtime itself would, so that cudaGetLastError() says the same.
+cudaError_t runtime_refuse(struct runtime *runtime);
+
+// A launch on its way.
+struct runtime_turn {
+    struct gate *gate;
+    enum gate_pass pass;
+    void *stream; // as the driver names it
+    const void *function;
+};
+
+// Around a launch of an unseen runtime. False: nothing may be launched; then the wrapper returns cudaErrorInitializationError.
+bool runtime_turn_begin(struct runtime_turn *turn, void *stream, const void *function);
+void runtime_turn_end(const struct runtime_turn *turn);
+
+// Changes what an unseen runtime says of memory into what the tenant is told: of the current device, or of one by its ordinal.
+void runtime_tell_current(size_t *free_bytes, size_t *total_bytes);
+void runtime_tell_total(int ordinal, size_t *total_bytes);
+
+// Ends the current device's primary context by the books, for an unseen runtime that is about to reset the device.
+void runtime_end_context(void);
+
+#endif

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Physical memory that the program makes and maps by itself (cuMemCreate, cuMemMap).
+//
+// Invariants
+//  - Memory is charged, on the device that its properties name, from before its creation until its handle has been released as often
+//    as it was obtained and nothing of it is mapped any more.
+//  - A handle belongs to the memory it was last obtained for: the driver may use the number again once it is released.
+//  - Imported memory is not charged: whoever exported it pays. Nor is memory of the host.
+// Thread safe.
+#ifndef VGPU_SHIM_VMM_H
+#define VGPU_SHIM_VMM_H
+
+// Forgets everything, for a forked child.
+void vmm_reset(void);
+
+#endif

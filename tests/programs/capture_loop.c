@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// capture_loop MODULE SECONDS [global|thread|relaxed]: captures graphs, launches them and checks what they computed, while a second
+// thread launches work of its own into another stream. No capture may be disturbed. Prints "captures COUNT".
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "driver.h"
+
+#define NODES 16
+#define WORDS 4096ull
+
+static CUcontext context;
+static CUfunction add, fill;
+static _Atomic bool over;
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void launch(CUfunction function, CUdeviceptr words, uint32_t value, CUstream stream)
+{
+    uint64_t count = WORDS;
+    void *params[] = {&words, &value, &count};
+    OK(cuLaunchKernel(function, 4, 1, 1, 128, 1, 1, 0, stream, params, NULL));
+}
+
+static void *other_work(void *argument)
+{
+    CUstream stream;
+    CUdeviceptr words = *(CUdeviceptr *)argument;
+    OK(cuCtxSetCurrent(context));
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    while (!atomic_load(&over))
+        launch(add, words, 1, stream);
+    return NULL;
+}
+
+static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
+{
+    static uint32_t result[WORDS];
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec executable;
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    launch(fill, words, 5, stream);
+    OK(cuStreamBeginCapture(stream, mode));
+    for (uint32_t i = 0; i < NODES; i++)
+        launch(add, words, i, stream);
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuGraphInstantiate(&executable, graph, 0));
+    OK(cuGraphLaunch(executable, stream));
+    OK(cuStreamSynchronize(stream));
+    OK(cuMemcpyDtoH(result, words, sizeof result));
+    uint32_t expected = 5 + NODES * (NODES - 1) / 2;
+    for (uint64_t i = 0; i < WORDS; i++)
+        if (result[i] != expected)
+            fail("word %llu is %u where %u is expected", (unsigned long long)i, result[i], expected);
+    OK(cuGraphExecDestroy(executable));
+    OK(cuGraphDestroy(graph));
+    OK(cuStreamDestroy(stream));
+}
+
+int main(int argc, char **argv)
+{
+    CUmodule module;
+    CUdeviceptr words, others;
+    pthread_t thread;
+    unsigned captures = 0;
+    if (argc < 3)
+        fail("usage: capture_loop MODULE SECONDS [MODE]");
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    if (argc > 3 && strcmp(argv[3], "thread") == 0)
+        mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    if (argc > 3 && strcmp(argv[3], "relaxed") == 0)
+        mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    context = start();
+    OK(cuModuleLoad(&module, argv[1]));
+    OK(cuModuleGetFunction(&add, module, "add_u32"));
+    OK(cuModuleGetFunction(&fill, module, "fill_u32"));
+    OK(cuMemAlloc(&words, WORDS * 4));
+    OK(cuMemAlloc(&others, WORDS * 4));
+    if (pthread_create(&thread, NULL, other_work, &others))
+        fail("no thread");
+    for (double end = now() + atof(argv[2]); now() < end; captures++)
+        capture_once(mode, words);
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    printf("captures %u\n", captures);
+    return 0;
+}

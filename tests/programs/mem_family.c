@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// mem_family FAMILY: one family of memory functions at the limit. What is more than the GPU has free is refused with
+// CUDA_ERROR_OUT_OF_MEMORY and leaves nothing behind; what fits is granted, counted, and comes back.
+#include <string.h>
+
+#include "driver.h"
+
+struct block {
+    CUdeviceptr address;
+    size_t bytes;
+    CUmemGenericAllocationHandle handle;
+};
+
+struct family {
+    const char *name;
+    CUresult (*get)(struct block *block, size_t bytes);
+    void (*put)(struct block *block);
+};
+
+static CUstream stream;
+static CUmemoryPool pool;
+
+static CUresult get_linear(struct block *block, size_t bytes)
+{
+    return cuMemAlloc(&block->address, bytes);
+}
+
+static CUresult get_pitched(struct block *block, size_t bytes)
+{
+    size_t pitch;
+    return cuMemAllocPitch(&block->address, &pitch, 4096, bytes / 4096, 4);
+}
+
+static CUresult get_managed(struct block *block, size_t bytes)
+{
+    return cuMemAllocManaged(&block->address, bytes, CU_MEM_ATTACH_GLOBAL);
+}
+
+static CUresult get_async(struct block *block, size_t bytes)
+{
+    return cuMemAllocAsync(&block->address, bytes, stream);
+}
+
+static CUresult get_from_pool(struct block *block, size_t bytes)
+{
+    return cuMemAllocFromPoolAsync(&block->address, bytes, pool, stream);
+}
+
+static CUmemAllocationProp properties(void)
+{
+    return (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                 .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+}
+
+// The handle is released at once: the mapping alone keeps the memory.
+static CUresult get_mapped(struct block *block, size_t bytes)
+{
+    CUmemAllocationProp prop = properties();
+    CUresult rc = cuMemCreate(&block->handle, bytes, &prop, 0);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    OK(cuMemAddressReserve(&block->address, bytes, 0, 0, 0));
+    OK(cuMemMap(block->address, bytes, 0, block->handle, 0));
+    OK(cuMemRelease(block->handle));
+    return CUDA_SUCCESS;
+}
+
+// The handle alone keeps the memory, obtained twice.
+static CUresult get_unmapped(struct block *block, size_t bytes)
+{
+    CUmemAllocationProp prop = properties();
+    CUmemGenericAllocationHandle again;
+    CUresult rc = cuMemCreate(&block->handle, bytes, &prop, 0);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    OK(cuMemAddressReserve(&block->address, bytes, 0, 0, 0));
+    OK(cuMemMap(block->address, bytes, 0, block->handle, 0));
+    OK(cuMemRetainAllocationHandle(&again, (void *)(uintptr_t)block->address));
+    OK(cuMemRelease(block->handle));
+    block->handle = again;
+    OK(cuMemUnmap(block->address, bytes));
+    return CUDA_SUCCESS;
+}
+
+static void put(struct block *block)
+{
+    OK(cuMemFree(block->address));
+}
+
+static void put_async(struct block *block)
+{
+    OK(cuMemFreeAsync(block->address, stream));
+    OK(cuStreamSynchronize(stream));
+}
+
+static void put_mapped(struct block *block)
+{
+    OK(cuMemUnmap(block->address, block->bytes));
+    OK(cuMemAddressFree(block->address, block->bytes));
+}
+
+static void put_unmapped(struct block *block)
+{
+    OK(cuMemRelease(block->handle));
+    OK(cuMemAddressFree(block->address, block->bytes));
+}
+
+static const struct family families[] = {
+    {"linear", get_linear, put},
+    {"pitched", get_pitched, put},
+    {"managed", get_managed, put},
+    {"async", get_async, put_async},
+    {"pool", get_from_pool, put_async},
+    {"mapped", get_mapped, put_mapped},
+    {"unmapped", get_unmapped, put_unmapped},
+};
+
+int main(int argc, char **argv)
+{
+    const struct family *family = NULL;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (argc > 1 && strcmp(argv[1], families[i].name) == 0)
+            family = &families[i];
+    if (!family)
+        fail("no such family");
+
+    start();
+    const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                  .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuMemPoolCreate(&pool, &props));
+
+    size_t whole = told_free();
+    for (int round = 0; round < 3; round++) {
+        struct block block = {0}, other = {0};
+        EXPECT(family->get(&other, whole + 64 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
+        expect_free(whole, "after a refusal");
+
+        block.bytes = (whole / 2) & ~(2 * MIB - 1);
+        OK(family->get(&block, block.bytes));
+        size_t rest = told_free();
+        if (rest > whole - block.bytes || rest + 64 * MIB < whole - block.bytes)
+            fail("%zu bytes are free after %zu of %zu were taken", rest, block.bytes, whole);
+        EXPECT(family->get(&other, rest + 64 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
+        expect_free(rest, "after a refusal beside an allocation");
+
+        family->put(&block);
+        expect_free(whole, "after freeing");
+    }
+    OK(cuMemPoolDestroy(pool));
+    return 0;
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What a stream-ordered pool keeps counts until it is given back: freed memory stays while the release threshold allows, makes room
+// when something else needs it, and outlives the destruction of its pool.
+#include <stdint.h>
+
+#include "driver.h"
+
+int main(void)
+{
+    CUmemoryPool pool;
+    CUstream stream;
+    CUdeviceptr address, large;
+    cuuint64_t keep = UINT64_MAX;
+    const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                  .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+    start();
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuMemPoolCreate(&pool, &props));
+    OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep));
+    size_t whole = told_free();
+
+    OK(cuMemAllocFromPoolAsync(&address, 256 * MIB, pool, stream));
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(whole - 256 * MIB, "with memory kept in the pool");
+    OK(cuMemAllocFromPoolAsync(&address, 200 * MIB, pool, stream));
+    expect_free(whole - 256 * MIB, "with memory taken from the pool again");
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamSynchronize(stream));
+
+    OK(cuMemAlloc(&large, whole & ~(2 * MIB - 1)));
+    OK(cuMemFree(large));
+    expect_free(whole, "after the pool made room");
+
+    OK(cuMemAllocFromPoolAsync(&address, 64 * MIB, pool, stream));
+    OK(cuMemPoolTrimTo(pool, 0));
+    expect_free(whole - 64 * MIB, "after trimming a pool in use");
+    OK(cuMemPoolDestroy(pool));
+    expect_free(whole - 64 * MIB, "after destroying a pool in use");
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(whole, "after the last memory of a destroyed pool");
+    return 0;
+}

@@ -1,0 +1,150 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# GPU time among real programs: shares, give-away, and holders that are killed or stopped. Shares are asserted with wide margins; how
+# exact they are is a matter for the benchmark.
+# bats file_tags=serial
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() { common_setup; }
+teardown() { common_teardown; }
+
+# tenant NAME WEIGHT [SPIN OPTION]...: a program that keeps the GPU busy under the library, until the test ends
+tenant() {
+    local name=$1 weight=$2
+    shift 2
+    spawn "$VGPU" run --name "$name" --weight "$weight" -- "$KERNELS/spin" --seconds 600 --kernel-us 500 "$@"
+}
+
+# figure NAME KEY: one figure of a virtual GPU, 0 where there is none of that name
+figure() {
+    "$VGPU" list --json --interval 0 | jq --arg name "$1" ".vgpus | map(select(.name == \$name)) | .[0].$2 // 0"
+}
+
+has_launched() { # NAME COUNT
+    [[ $(figure "$1" launches) -ge $2 ]]
+}
+
+# launches_on NAME: succeeds once the virtual GPU has launched 200 kernels more
+launches_on() {
+    wait_until -t 20 has_launched "$1" $(($(figure "$1" launches) + 200))
+}
+
+# share NAME SECONDS OTHER...: the part of the contended GPU time that NAME gets in so many seconds, in percent
+share() {
+    local name=$1 seconds=$2
+    shift
+    shift
+    local before after
+    before=$("$VGPU" list --json --interval 0)
+    sleep "$seconds"
+    after=$("$VGPU" list --json --interval 0)
+    jq -n --argjson a "$before" --argjson b "$after" --arg name "$name" '
+        def charged($list; $who): $list.vgpus | map(select(.name == $who) | .charged_ns) | add // 0;
+        ([$b.vgpus[].name | charged($b; .) - charged($a; .)] | add) as $sum
+        | 100 * (charged($b; $name) - charged($a; $name)) / $sum | round'
+}
+
+@test "two programs share GPU time by weight" {
+    tenant light 100
+    tenant heavy 300
+    wait_until has_launched light 10
+    wait_until has_launched heavy 10
+    run -0 share light 4
+    echo "light has $output %, 25 % is due"
+    [[ $output -ge 18 && $output -le 32 ]]
+}
+
+@test "equal weights mean equal time, whatever the length of the kernels" {
+    tenant short 100 --kernel-us 50 --depth 256
+    tenant long 100 --kernel-us 5000
+    wait_until has_launched short 10
+    wait_until has_launched long 10
+    run -0 share short 4
+    echo "short has $output %, 50 % is due"
+    [[ $output -ge 40 && $output -le 60 ]]
+}
+
+@test "a program that is alone has the GPU to itself and is not charged" {
+    tenant alone 100
+    launches_on alone
+    assert_equal "$(figure alone charged_ns)" 0
+    assert_equal "$(figure alone revokes)" 0
+}
+
+@test "a program that pauses gives its turn away at once" {
+    tenant pausing 10000 --sync-each --think-us 100000
+    tenant busy 1
+    wait_until has_launched pausing 2
+    wait_until has_launched busy 10
+    # A hundred to one by weight, yet the busy one gets nearly all that the pausing one leaves.
+    local before after
+    before=$(figure busy launches)
+    sleep 2
+    after=$(figure busy launches)
+    echo "$((after - before)) launches in 2 s"
+    [[ $((after - before)) -ge 1000 ]]
+}
+
+@test "the others go on when the holder is killed, and its virtual GPU is gone" {
+    tenant victim 10000
+    local victim=$pid
+    tenant other 100
+    wait_until has_launched victim 10
+    wait_until has_launched other 10
+    kill -KILL "$victim"
+    launches_on other
+    assert_equal "$(figure victim launches)" 0
+}
+
+@test "a program that starts after a killed holder gets the token at once" {
+    tenant victim 100
+    wait_until has_launched victim 10
+    kill -KILL "$pid"
+    tenant other 100
+    launches_on other
+}
+
+@test "the others go on while the holder is stopped, and it comes back" {
+    tenant victim 10000
+    local victim=$pid
+    tenant other 100
+    wait_until has_launched victim 10
+    wait_until has_launched other 10
+    for _ in 1 2 3; do
+        kill -STOP "$victim"
+        wait_until process_stopped "$victim"
+        launches_on other
+        kill -CONT "$victim"
+        launches_on victim
+    done
+}
+
+@test "processes with one name share one virtual GPU's time" {
+    tenant pair 100
+    tenant pair 100
+    tenant single 100
+    launches_on pair
+    wait_until has_launched single 10
+    assert_equal "$(figure pair 'processes | length')" 2
+    run -0 share single 4
+    echo "single has $output %, 50 % is due"
+    [[ $output -ge 40 && $output -le 60 ]]
+}
+
+@test "every result is right while eight programs take turns" {
+    local i pids=()
+    for i in 1 2 3 4; do
+        spawn "$VGPU" run --weight $((i * 50)) -- "$KERNELS/matmul" --seconds 3
+        pids+=("$pid")
+        spawn "$VGPU" run --weight $((i * 50)) -- "$KERNELS/reduce" --seconds 3
+        pids+=("$pid")
+    done
+    for i in "${!pids[@]}"; do
+        wait "${pids[i]}" || {
+            cat "$BATS_TEST_TMPDIR"/spawn.*.err >&2
+            return 1
+        }
+        assert_contains "$(<"$BATS_TEST_TMPDIR/spawn.$i.out")" verified=yes
+    done
+}
