@@ -87,9 +87,14 @@ core_srcs := $(wildcard base/*.c options/*.c pool/*.c allocator/*.c scheduler/*.
 shim_srcs := $(wildcard shim/*.c)
 tool_srcs := $(wildcard tools/*.c)
 state_srcs := $(wildcard simgpu/state/*.c)
+# The simulated GPU has the ABI of a CUDA 13 driver and needs headers that know it; the rest builds with older ones as well.
+ifeq ($(shell printf '%s\n' 12.8 '$(CUDA_VERSION)' | sort -V | head -n1),12.8)
 driver_srcs := $(wildcard simgpu/driver/*.c)
 nvml_srcs := $(wildcard simgpu/nvml/*.c)
 runtime_srcs := $(wildcard simgpu/runtime/*.c)
+else
+$(info simgpu/ is left out: it needs the headers of CUDA 12.8 or newer, and $(CUDA_HOME) has $(CUDA_VERSION))
+endif
 # The sources are named too: what was linked from one that is gone must be linked again.
 $(call stamp,link,$(strip $(LDFLAGS) $(shim_ldflags) $(core_srcs) $(shim_srcs) $(tool_srcs) $(state_srcs) $(driver_srcs) \
     $(nvml_srcs) $(runtime_srcs)))
@@ -180,7 +185,7 @@ $(sim)/libcuda.so.1: $(call objects,plain,$(state_srcs) $(driver_srcs)) $(BUILD)
     $(if $(wildcard simgpu/driver/unimplemented.sh),$(sim)/unimplemented.o) $(wildcard simgpu/driver/libcuda.map)
 	$(call say,LINK,$@)
 	$(sim_link)
-$(sim)/libnvidia-ml.so.1: $(call objects,plain,$(state_srcs) $(nvml_srcs)) $(BUILD)/flags/link
+$(sim)/libnvidia-ml.so.1: $(call objects,plain,$(state_srcs) $(nvml_srcs)) simgpu/nvml/libnvidia-ml.map $(BUILD)/flags/link
 	$(call say,LINK,$@)
 	$(sim_link)
 # The real runtime's symbols carry its soname as their version.
@@ -197,7 +202,7 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs := $(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu)
+device_srcs := $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk
 all: $(device_libs)

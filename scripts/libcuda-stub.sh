@@ -5,7 +5,8 @@
 #   scripts/libcuda-stub.sh CUDA_INCLUDE_DIR > libcuda.c
 #
 # The toolkit's own stub library will not do: the wheels on PyPI lack it. The preprocessor gives the names that a program asks the
-# linker for, such as cuMemAlloc_v2; the second pass adds those of the per-thread default stream, such as cuMemcpy_ptds.
+# linker for, such as cuMemAlloc_v2; the second pass adds those of the per-thread default stream, such as cuMemcpy_ptds. What is defined
+# in the header itself (static inline) is not the driver's.
 set -euo pipefail
 
 include=${1:?usage: $0 CUDA_INCLUDE_DIR}
@@ -15,7 +16,7 @@ declarations() {
 }
 
 names=$({ declarations && declarations -DCUDA_API_PER_THREAD_DEFAULT_STREAM && declarations -D__CUDA_API_VERSION_INTERNAL; } |
-    grep -oE '\bcu[A-Z][A-Za-z0-9_]* *\(' | tr -d ' (' | sort -u)
+    sed -E '/^static|^ *inline/s/cu[A-Z][A-Za-z0-9_]* *\(/(/' | grep -oE '\bcu[A-Z][A-Za-z0-9_]* *\(' | tr -d ' (' | sort -u)
 for name in $names; do
     printf 'int %s(void) { return 0; }\n' "$name"
 done

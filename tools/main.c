@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// vgpu: runs programs on virtual GPUs and shows those there are.
+#include "tools/command.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct command command_table[] = {
+    {"run", command_run, "[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program on a virtual GPU", run_details},
+    {"list", command_list, "[--json] [--watch[=SECONDS]] [--interval SECONDS] [--pool PATH]",
+     "show the virtual GPUs and their use", list_details},
+    {"help", command_help, "[COMMAND | env [--markdown]]", "explain a command, or the environment variables", help_details},
+    {"version", command_version, "", "print the version", NULL},
+    {0},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *command = command_table; command->name; command++)
+        if (strcmp(command->name, name) == 0)
+            return command;
+    return NULL;
+}
+
+void complain(const char *name, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s: ", name);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
+int usage_hint(const char *name)
+{
+    fprintf(stderr, "Try '%s --help'.\n", name);
+    return STATUS_USAGE;
+}
+
+int finish_output(const char *name, int status)
+{
+    // A full disk may show only when the buffer is written out, so ferror alone says nothing.
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    complain(name, "cannot write the output: %s", strerror(errno));
+    return STATUS_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    else if (strcmp(name, "--version") == 0)
+        name = "version";
+
+    const struct command *command = command_find(name);
+    if (!command) {
+        if (argc < 2)
+            complain("vgpu", "no command given");
+        else
+            complain("vgpu", "there is no %s '%s'", name[0] == '-' ? "option" : "command", name);
+        return usage_hint("vgpu");
+    }
+    // getopt leads its messages with argv[0].
+    char full_name[32];
+    snprintf(full_name, sizeof full_name, "vgpu %s", command->name);
+    argv[1] = full_name;
+    int status = command->main(argc - 1, argv + 1);
+    return finish_output(full_name, status);
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// vgpu run: sets the options and the preload library in the environment and becomes the program.
+//
+// Invariant: the program starts with the library preloaded and every option understood, or not at all.
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "options/options.h"
+#include "tools/command.h"
+
+#define LIBRARY "libvgpu_shim.so"
+#define HELP_FLAG OPTION_COUNT
+
+// The dynamic linker splits LD_PRELOAD at these and has no way to quote them.
+static const char preload_separators[] = " :";
+
+void run_details(void)
+{
+    for (const struct option_info *option = option_table; option < option_table + OPTION_COUNT; option++) {
+        char flag[32];
+        snprintf(flag, sizeof flag, "--%s %s", option->flag, option->value);
+        printf("  %-20s %s\n  %-20s   %s (default: %s)\n", flag, option->purpose, "", option->allowed, option->fallback);
+    }
+    puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is none.\n"
+         "Exit status: the program's; 2 an option is not understood, 125 the library is missing, 126 the program cannot be\n"
+         "started, 127 it is not found.");
+}
+
+static bool is_library(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, R_OK) == 0;
+}
+
+// Looks beside the executable first, so that a build tree and an installation each use their own library.
+static int find_library(char path[PATH_MAX], struct error *error)
+{
+    static const char *const places[] = {"", "../lib/", "../lib64/"};
+    char executable[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", executable, sizeof executable);
+    if (length > 0 && (size_t)length < sizeof executable) {
+        while (length > 0 && executable[length - 1] != '/')
+            length--;
+        for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+            char candidate[PATH_MAX + sizeof "../lib64/" LIBRARY];
+            snprintf(candidate, sizeof candidate, "%.*s%s" LIBRARY, (int)length, executable, places[i]);
+            if (is_library(candidate) && realpath(candidate, path))
+                return 0;
+        }
+    }
+    if (is_library(VGPU_LIBDIR "/" LIBRARY) && realpath(VGPU_LIBDIR "/" LIBRARY, path))
+        return 0;
+    return error_set(error, -ENOENT,
+                     "cannot find " LIBRARY " beside this command, in ../lib, ../lib64 or " VGPU_LIBDIR
+                     ": the program was not started, since nothing would be enforced");
+}
+
+// The new value of LD_PRELOAD: the library, then what was there. Entries of the library's name are left out: two copies of it, or a path
+// that leads nowhere, would not enforce anything.
+static char *make_preload(const char *library, const char *before)
+{
+    char *value = malloc(strlen(library) + strlen(before) + 2);
+    if (!value)
+        return NULL;
+    char *end = stpcpy(value, library);
+    while (*(before += strspn(before, preload_separators))) {
+        size_t length = strcspn(before, preload_separators);
+        const char *slash = memrchr(before, '/', length);
+        const char *name = slash ? slash + 1 : before;
+        size_t name_length = length - (size_t)(name - before);
+        if (name_length != strlen(LIBRARY) || memcmp(name, LIBRARY, name_length) != 0) {
+            *end++ = ':';
+            end = mempcpy(end, before, length);
+        }
+        before += length;
+    }
+    *end = '\0';
+    return value;
+}
+
+static int preload_library(struct error *error)
+{
+    char library[PATH_MAX];
+    int rc = find_library(library, error);
+    if (rc)
+        return rc;
+    if (strpbrk(library, preload_separators))
+        return error_set(
+            error, -EINVAL,
+            "cannot preload %.200s: LD_PRELOAD has no way to write a path with a space or a colon; install vgpu elsewhere",
+            library);
+    const char *before = getenv("LD_PRELOAD");
+    char *value = make_preload(library, before ? before : "");
+    if (!value || setenv("LD_PRELOAD", value, 1) < 0)
+        rc = error_set(error, -ENOMEM, "out of memory");
+    free(value);
+    return rc;
+}
+
+// What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
+static int check_environment(const struct options *from_flags, struct error *error)
+{
+    struct options options = *from_flags;
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const char *text = getenv(option_table[id].variable);
+        int rc = text && !options.given[id] ? options_parse(&options, (enum option_id)id, text, error) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int command_run(int argc, char **argv)
+{
+    struct option flags[OPTION_COUNT + 2] = {[HELP_FLAG] = {"help", no_argument, NULL, HELP_FLAG}};
+    for (int id = 0; id < OPTION_COUNT; id++)
+        flags[id] = (struct option){option_table[id].flag, required_argument, NULL, id};
+
+    struct error error;
+    static struct options options;
+    options_defaults(&options);
+    // "+": what follows the program's name is the program's.
+    for (int id; (id = getopt_long(argc, argv, "+h", flags, NULL)) != -1;) {
+        if (id == HELP_FLAG || id == 'h') {
+            help_command(command_find("run"));
+            return STATUS_OK;
+        }
+        if (id < 0 || id >= OPTION_COUNT)
+            return usage_hint(argv[0]);
+        if (options_parse(&options, (enum option_id)id, optarg, &error)) {
+            complain(argv[0], "--%s: %s", option_table[id].flag, error.text);
+            return STATUS_USAGE;
+        }
+        if (setenv(option_table[id].variable, optarg, 1) < 0) {
+            complain(argv[0], "out of memory");
+            return STATUS_NOT_SET_UP;
+        }
+    }
+    if (check_environment(&options, &error)) {
+        complain(argv[0], "%s", error.text);
+        return STATUS_USAGE;
+    }
+    if (!argv[optind]) {
+        complain(argv[0], "no program given");
+        return usage_hint(argv[0]);
+    }
+    if (preload_library(&error)) {
+        complain(argv[0], "%s", error.text);
+        return STATUS_NOT_SET_UP;
+    }
+    execvp(argv[optind], argv + optind);
+    int reason = errno;
+    complain(argv[0], "cannot run %s: %s", argv[optind], strerror(reason));
+    return reason == ENOENT ? STATUS_NOT_FOUND : STATUS_NOT_STARTED;
+}
