@@ -200,7 +200,8 @@ void allocations_drop_context(const void *context)
 {
     struct entry *entry, *next;
     pthread_mutex_lock(&mutex);
-    HASH_ITER(hh, entries, entry, next) {
+    HASH_ITER(hh, entries, entry, next)
+    {
         if (entry->allocation.context != context)
             continue;
         uint64_t bytes = vacate(&entry->allocation);

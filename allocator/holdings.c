@@ -37,8 +37,7 @@ static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
     int rc = account_add(&account, (int64_t)chunks, pool_vgpu_limit(layout, holdings->vgpu));
     // The other half of the handshake with reserve_quota in pool/tenancy.c: charged first, now look whether a quota was reserved
     // meanwhile.
-    if (rc == 0 && is_open(layout, holdings->vgpu) &&
-        account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
+    if (rc == 0 && is_open(layout, holdings->vgpu) && account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
         account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
         rc = -ENOMEM;
     }

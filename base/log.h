@@ -17,10 +17,10 @@ void log_configure(enum log_level level, const char *path);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_at(level, ...)                                                                                                         \
-    do {                                                                                                                           \
-        if ((level) <= log_threshold)                                                                                              \
-            log_write(level, __VA_ARGS__);                                                                                         \
+#define log_at(level, ...)                                                                                                     \
+    do {                                                                                                                       \
+        if ((level) <= log_threshold)                                                                                          \
+            log_write(level, __VA_ARGS__);                                                                                     \
     } while (0)
 
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)

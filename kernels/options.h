@@ -40,6 +40,7 @@ struct workload {
     uint64_t size;         // its default, then its value
     uint64_t least, most;  // its limits
     double seconds;        // how long to launch
+    double start_at;       // when to begin, of seconds_now: several programs can begin at once by it
     uint64_t iterations;   // if not 0: how much to launch instead
     bool progress;
     double progress_due; // when the next progress line is, of seconds_now
@@ -49,7 +50,7 @@ struct workload {
     uint64_t bytes;      // of device memory got so far
 };
 
-enum { WORKLOAD_OPTIONS = 4, MAX_OPTIONS = 16 };
+enum { WORKLOAD_OPTIONS = 5, MAX_OPTIONS = 16 };
 
 static inline double seconds_now(void)
 {
@@ -157,6 +158,7 @@ static inline void parse_options(struct workload *w, const struct option_row *ow
         {"seconds", OPTION_SECONDS, &w->seconds, 0, 0, "launch for so long (default 2)"},
         {"iterations", OPTION_COUNT, &w->iterations, 1, UINT64_MAX, "do so many steps, however long they take"},
         {"size", OPTION_COUNT, &w->size, w->least, w->most, w->size_help},
+        {"start-at", OPTION_SECONDS, &w->start_at, 0, 0, "begin to launch at this time of the monotonic clock"},
         {"progress", OPTION_FLAG, &w->progress, 0, 0, "say about once a second on stderr how far it is"},
     };
     struct option_row rows[MAX_OPTIONS];
@@ -198,6 +200,8 @@ static inline void parse_options(struct workload *w, const struct option_row *ow
 
 static inline void work_begins(struct workload *w)
 {
+    if (w->start_at > seconds_now())
+        sleep_seconds(w->start_at - seconds_now());
     w->start = w->stop = seconds_now();
     w->progress_due = w->start + 1;
 }

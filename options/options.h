@@ -45,8 +45,8 @@ struct option_memory {
 struct options {
     bool given[OPTION_COUNT];
     struct option_memory memory[OPTIONS_MAX_DEVICES]; // by device ordinal as the program counts
-    uint32_t weight;     // 0: not given
-    uint64_t quantum_ns; // 0: auto, or not given
+    uint32_t weight;                                  // 0: not given
+    uint64_t quantum_ns;                              // 0: auto, or not given
     char name[OPTIONS_NAME_BYTES];
     char pool[PATH_MAX];
     uint64_t chunk_bytes; // 0: not given

@@ -113,7 +113,7 @@ struct pool_vgpu {
 // One process. Its liveness lock, not this record, says whether it lives.
 struct pool_process {
     _Atomic uint32_t state;
-    int32_t pid; // in its own PID namespace: for people, never for decisions
+    int32_t pid;               // in its own PID namespace: for people, never for decisions
     _Atomic uint32_t doorbell; // futex: its agent sleeps here
     uint32_t pad0;
     uint64_t started_ns;

@@ -47,14 +47,16 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
 {
     char copy[PATH_MAX];
     if (chunk_bytes && !is_chunk(chunk_bytes))
-        return error_set(error, -EINVAL, "cannot create the pool %s with chunks of %llu bytes: allowed is a power of two from %llu to %llu",
+        return error_set(error, -EINVAL,
+                         "cannot create the pool %s with chunks of %llu bytes: allowed is a power of two from %llu to %llu",
                          path, (unsigned long long)chunk_bytes, POOL_MIN_CHUNK_BYTES, POOL_MAX_CHUNK_BYTES);
     snprintf(copy, sizeof copy, "%s", path);
     const char *directory = dirname(copy);
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0)
-        return error_set(error, -errno, "cannot create the pool %s: %s (its directory must exist, be writable and support O_TMPFILE)",
-                         path, strerror(errno));
+        return error_set(error, -errno,
+                         "cannot create the pool %s: %s (its directory must exist, be writable and support O_TMPFILE)", path,
+                         strerror(errno));
 
     int rc = 0;
     const struct pool_header header = {
@@ -68,7 +70,8 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
     snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
     // fchmod rather than the mode given to open, which the program's umask would change. The space is taken now: a full tmpfs must
     // show here as an error and not later as SIGBUS.
-    if (fchmod(fd, in_group_directory(path) ? 0660 : 0600) < 0 || (errno = posix_fallocate(fd, 0, sizeof(struct pool_layout))) != 0 ||
+    if (fchmod(fd, in_group_directory(path) ? 0660 : 0600) < 0 ||
+        (errno = posix_fallocate(fd, 0, sizeof(struct pool_layout))) != 0 ||
         pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         rc = error_set(error, -errno, "cannot fill the new pool %s: %s", path, strerror(errno));
     else if (linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
@@ -101,18 +104,21 @@ static int check_header(const char *path, const struct stat *status, const struc
     if (header->magic != POOL_MAGIC)
         return error_set(error, -EINVAL, "%s is not a pool: remove it, or set VGPU_POOL", path);
     if (header->version != POOL_VERSION)
-        return error_set(error, -EPROTO,
-                         "the pool %s has layout version %u and this library needs %u: stop the programs that use it and remove "
-                         "it, or set VGPU_POOL to another path",
-                         path, header->version, POOL_VERSION);
+        return error_set(
+            error, -EPROTO,
+            "the pool %s has layout version %u and this library needs %u: stop the programs that use it and remove "
+            "it, or set VGPU_POOL to another path",
+            path, header->version, POOL_VERSION);
     if (header->bytes != sizeof(struct pool_layout) || (uint64_t)status->st_size < sizeof(struct pool_layout))
-        return error_set(error, -EPROTO,
-                         "the pool %s is damaged (%lld bytes, said to be %u, should be %zu): stop the programs that use it and remove it, "
-                         "or set VGPU_POOL to another path",
-                         path, (long long)status->st_size, header->bytes, sizeof(struct pool_layout));
+        return error_set(
+            error, -EPROTO,
+            "the pool %s is damaged (%lld bytes, said to be %u, should be %zu): stop the programs that use it and remove it, "
+            "or set VGPU_POOL to another path",
+            path, (long long)status->st_size, header->bytes, sizeof(struct pool_layout));
     uint64_t chunk = header->chunk_bytes;
     if (!is_chunk(chunk))
-        return error_set(error, -EINVAL, "the pool %s is damaged (chunk of %llu bytes): remove it", path, (unsigned long long)chunk);
+        return error_set(error, -EINVAL, "the pool %s is damaged (chunk of %llu bytes): remove it", path,
+                         (unsigned long long)chunk);
     if (chunk_bytes && chunk_bytes != chunk)
         return error_set(error, -EINVAL, "VGPU_CHUNK asks for chunks of %llu MiB but the pool %s has chunks of %llu MiB",
                          (unsigned long long)(chunk_bytes >> 20), path, (unsigned long long)(chunk >> 20));
@@ -284,7 +290,8 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error)
         if ((reason != EAGAIN && reason != EACCES && reason != EINTR) || clock_now_ns() >= deadline) {
             shut(fd);
             if (reason == EAGAIN || reason == EACCES)
-                return error_set(error, -ETIMEDOUT, "cannot lock the pool %s: another process keeps it (is one of its programs stopped?)",
+                return error_set(error, -ETIMEDOUT,
+                                 "cannot lock the pool %s: another process keeps it (is one of its programs stopped?)",
                                  pool->path);
             return error_set(error, -reason, "cannot lock the pool %s: %s", pool->path, strerror(reason));
         }

@@ -97,7 +97,7 @@ static inline uint32_t pool_bit_next(const _Atomic uint64_t *bits, uint32_t coun
     return count;
 }
 
-#define POOL_EACH_BIT(index, bits, count)                                                                                          \
+#define POOL_EACH_BIT(index, bits, count)                                                                                      \
     for (uint32_t index = pool_bit_next(bits, count, 0); index < (count); index = pool_bit_next(bits, count, index + 1))
 
 #endif

@@ -53,7 +53,8 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
     if (free_index == POOL_MAX_GPUS)
         free_index = unused_index;
     if (free_index == POOL_MAX_GPUS)
-        return error_set(error, -ENOSPC, "the pool %s is full: it has virtual GPUs on %u GPUs already", pool->path, POOL_MAX_GPUS);
+        return error_set(error, -ENOSPC, "the pool %s is full: it has virtual GPUs on %u GPUs already", pool->path,
+                         POOL_MAX_GPUS);
     struct pool_gpu *gpu = &layout->gpus[free_index];
     atomic_store(&gpu->state, POOL_FREE);
     atomic_store(&gpu->context_bytes, 0);
@@ -79,8 +80,8 @@ uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t used = 0;
-    POOL_EACH_BIT (process, record->members, POOL_MAX_PROCESSES)
-        used += account_holding(&layout->members[process][record->gpu % POOL_MAX_GPUS]);
+    POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
+    used += account_holding(&layout->members[process][record->gpu % POOL_MAX_GPUS]);
     return used;
 }
 
@@ -99,8 +100,8 @@ uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t launches = atomic_load(&record->departed_launches);
-    POOL_EACH_BIT (process, record->members, POOL_MAX_PROCESSES)
-        launches += atomic_load_explicit(&layout->members[process][record->gpu % POOL_MAX_GPUS].entered, memory_order_relaxed);
+    POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
+    launches += atomic_load_explicit(&layout->members[process][record->gpu % POOL_MAX_GPUS].entered, memory_order_relaxed);
     return launches;
 }
 
@@ -118,8 +119,8 @@ static void describe_reservations(const struct pool *pool, uint32_t gpu, char *t
         uint64_t used = quota ? quota : pool_vgpu_used(layout, i);
         if (used == 0)
             continue;
-        int n = snprintf(text + length, size - length, "%s%.*s %s %.1f GiB", length ? ", " : "", (int)POOL_NAME_BYTES, vgpu->name,
-                         quota ? "has reserved" : "holds", GIB(used * pool->chunk_bytes));
+        int n = snprintf(text + length, size - length, "%s%.*s %s %.1f GiB", length ? ", " : "", (int)POOL_NAME_BYTES,
+                         vgpu->name, quota ? "has reserved" : "holds", GIB(used * pool->chunk_bytes));
         length += n > 0 ? (size_t)n : 0;
     }
 }
@@ -129,8 +130,9 @@ static int refuse_quota(const struct pool *pool, uint32_t gpu, uint64_t quota_ch
     const struct pool_gpu *record = &pool->layout->gpus[gpu];
     char who[320];
     describe_reservations(pool, gpu, who, sizeof who);
-    return error_set(error, -ENOMEM, "a quota of %.1f GiB does not fit on %.*s with %.1f GiB%s%s", GIB(quota_chunks * pool->chunk_bytes),
-                     (int)POOL_NAME_BYTES, record->name, GIB(record->total_bytes), who[0] ? ": " : "", who);
+    return error_set(error, -ENOMEM, "a quota of %.1f GiB does not fit on %.*s with %.1f GiB%s%s",
+                     GIB(quota_chunks * pool->chunk_bytes), (int)POOL_NAME_BYTES, record->name, GIB(record->total_bytes),
+                     who[0] ? ": " : "", who);
 }
 
 // Raises the reservation first and looks at the open account second, while a tenant without a quota charges first and looks at the
@@ -158,10 +160,12 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
                          (unsigned long long)(request->quota_chunks * chunk_bytes >> 20), request->name,
                          (unsigned long long)(quota * chunk_bytes >> 20), quota ? "" : " (no quota)");
     if (request->weight && request->weight != weight)
-        return error_set(error, -EEXIST, "VGPU_WEIGHT asks for %u but the virtual GPU %s has %u", request->weight, request->name, weight);
+        return error_set(error, -EEXIST, "VGPU_WEIGHT asks for %u but the virtual GPU %s has %u", request->weight,
+                         request->name, weight);
     if (request->quantum_ns && request->quantum_ns != quantum)
         return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
-                         (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS, quantum ? "" : " (auto)");
+                         (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS,
+                         quantum ? "" : " (auto)");
     return 0;
 }
 
@@ -224,12 +228,14 @@ static bool is_member(const struct pool_layout *layout, uint32_t process, uint32
     return vgpu < POOL_MAX_VGPUS && layout->vgpus[vgpu].gpu == gpu && pool_bit_get(layout->vgpus[vgpu].members, process);
 }
 
-int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request, struct error *error)
+int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request,
+                   struct error *error)
 {
     struct pool_layout *layout = pool->layout;
     int index = -1;
     if (is_member(layout, process, gpu))
-        return error_set(error, -EALREADY, "this process has a virtual GPU on %.*s already", (int)POOL_NAME_BYTES, layout->gpus[gpu].name);
+        return error_set(error, -EALREADY, "this process has a virtual GPU on %.*s already", (int)POOL_NAME_BYTES,
+                         layout->gpus[gpu].name);
     for (uint32_t i = 0; request->name && i < POOL_MAX_VGPUS && index < 0; i++)
         if (vgpu_is_on(&layout->vgpus[i], gpu) && strncmp(layout->vgpus[i].name, request->name, POOL_NAME_BYTES) == 0)
             index = (int)i;

@@ -31,7 +31,8 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
 // Makes the process a member of the virtual GPU it asks for, creating that where it does not exist. Refuses (-EEXIST) options that
 // differ from those of the virtual GPU joined and (-ENOMEM) a quota that does not fit beside what is reserved and held; `error`
 // then says by whom. Returns the virtual GPU's index.
-int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request, struct error *error);
+int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request,
+                   struct error *error);
 
 // Ends the membership of a process on all GPUs and frees its slot: it gives back everything it holds in the pool. For the
 // calling process's own detach, or by pool_reap for a dead one.

@@ -11,10 +11,15 @@
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
-// While others wait: how often a busy holder is looked at, and how soon again once it has gone quiet. A quiet holder keeps the token
-// for two such looks, about the cost of a switch.
+// While others wait: how often a busy holder is looked at, and one that has gone quiet.
 #define BUSY_LOOK_NS (250 * NS_PER_US)
 #define QUIET_LOOK_NS (50 * NS_PER_US)
+// A holder without work keeps the token for about the cost of a switch, or for as long as it usually pauses where that is not much
+// against the work between its pauses: a program that waits for the GPU after every step would otherwise lose its turn at each step,
+// and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
+#define IDLE_NS (100 * NS_PER_US)
+#define LONGEST_IDLE_NS (900 * NS_PER_US)
+#define IDLE_PART 8 // of the work that came before
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
@@ -33,9 +38,11 @@ static struct {
     struct gate *gates[POOL_MAX_GPUS];
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-static bool all_active_members(const struct gate *gate, uint32_t generation, bool (*holds)(const struct pool_member *, uint32_t))
+static bool all_active_members(const struct gate *gate, uint32_t generation,
+                               bool (*holds)(const struct pool_member *, uint32_t))
 {
-    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES) {
+    POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
+    {
         const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
         if (atomic_load(&member->active_gen) == generation && !holds(member, generation))
             return false;
@@ -56,9 +63,9 @@ static bool member_is_idle(const struct pool_member *member, uint32_t generation
 
 static void ring_other_members(const struct gate *gate)
 {
-    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES)
-        if (process != gate->process)
-            agent_ring(gate->pool->layout, process);
+    POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
+    if (process != gate->process)
+        agent_ring(gate->pool->layout, process);
 }
 
 // Charges work that ran on after its token had moved, once it is done, or until the token is back.
@@ -68,10 +75,34 @@ static void settle_late(struct gate *gate, uint64_t now_ns)
     gate->notes.late_from_ns = 0;
 }
 
+// Work has come after a pause.
+static void learn_pause(struct gate *gate, uint64_t until_ns)
+{
+    uint64_t pause = until_ns > gate->notes.done_ns ? until_ns - gate->notes.done_ns : 0;
+    if (pause > LONGEST_IDLE_NS * 8)
+        pause = LONGEST_IDLE_NS * 8; // so that a long one is soon forgotten
+    gate->notes.pause_ns = (gate->notes.pause_ns * 3 + pause) / 4;
+    gate->notes.done_ns = 0;
+}
+
+// How long this holder may stay without work.
+static uint64_t idle_patience(const struct gate *gate)
+{
+    uint64_t expected = 2 * gate->notes.pause_ns;
+    uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
+    uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
+    return expected > IDLE_NS && expected <= most ? expected : IDLE_NS;
+}
+
 static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     if (gate->notes.late_from_ns)
         settle_late(gate, now_ns);
+    uint64_t arrived = atomic_load_explicit(&gate->arrived_ns, memory_order_relaxed);
+    if (gate->notes.done_ns && arrived > gate->notes.done_ns)
+        learn_pause(gate, arrived);
+    gate->notes.done_ns = 0;
+    gate->notes.busy_from_ns = now_ns;
     gate->notes.word = word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
     gate->notes.since_ns = 0;
     gate->notes.wanted_ns = now_ns;
@@ -123,6 +154,17 @@ static uint64_t end_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
     return now_ns;
 }
 
+// Whether a holder whose work is complete has been without for long enough, and the other processes of its virtual GPU as well.
+static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    if (!gate->notes.done_ns)
+        gate->notes.done_ns = now_ns;
+    if (now_ns < gate->notes.done_ns + idle_patience(gate))
+        return false;
+    atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
+    return all_active_members(gate, token_generation(word), member_is_idle);
+}
+
 // The holder while others wait: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
@@ -136,15 +178,18 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         return end_turn(gate, word, now_ns);
 
     uint64_t look = BUSY_LOOK_NS;
-    if (gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
+    bool throttled = atomic_load(&gate->throttled) > 0;
+    if (throttled || gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
         gate->notes.quiet_at = atomic_load(&gate->member->entered);
         gate->notes.fence_set = false;
-    } else if (work_is_done(gate)) {
-        atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
-        if (all_active_members(gate, token_generation(word), member_is_idle))
-            return end_turn(gate, word, now_ns);
+        if (gate->notes.done_ns) {
+            learn_pause(gate, now_ns);
+            gate->notes.busy_from_ns = now_ns;
+        }
     } else {
         look = QUIET_LOOK_NS;
+        if (work_is_done(gate) && is_idle(gate, word, now_ns))
+            return end_turn(gate, word, now_ns);
     }
     return now_ns + look < start + turn ? now_ns + look : start + turn;
 }
@@ -266,9 +311,10 @@ static void abandon(struct gate *gate)
     if (token_holder(word) != gate->vgpu_index)
         return;
     uint32_t own = gate->process;
-    POOL_EACH_BIT (process, gate->vgpu->members, POOL_MAX_PROCESSES)
-        if (process != own && atomic_load(&gate->pool->layout->members[process][gate->gpu_index].active_gen) == token_generation(word))
-            return;
+    POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
+    if (process != own &&
+        atomic_load(&gate->pool->layout->members[process][gate->gpu_index].active_gen) == token_generation(word))
+        return;
     while (token_holder(word) == gate->vgpu_index && !turn_pass(gate, word, clock_now_ns(), true))
         word = atomic_load(gate->token);
 }

@@ -95,19 +95,22 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
     bool due = now_ns >= turn_lease_end(gate, word, watch->since_ns);
     if (!(dead || due) || !turn_pass(gate, word, now_ns, false))
         return;
-    log_debug("took the token from virtual GPU %u, which %s", token_holder(word), dead ? "has died" : "kept it beyond its lease");
+    log_debug("took the token from virtual GPU %u, which %s", token_holder(word),
+              dead ? "has died" : "kept it beyond its lease");
     if (dead)
         take_back_from_the_dead(gate);
 }
 
 static void wait_for_token(struct gate *gate, struct watch *watch)
 {
-    uint64_t word = atomic_load(gate->token), now = clock_now_ns();
+    uint64_t now = clock_now_ns();
     turn_request(gate, now);
+    uint64_t word =
+        atomic_load(gate->token); // after the request, which may have set a flag: an overtaker must name the word as it is
     if (token_holder(word) != gate->vgpu_index)
         overtake_if_due(gate, word, watch, now);
-    // The request may have set a flag, and taking over moves the token: sleep only on what is there now, and only while this request
-    // stands. A token that is not contended has moved since.
+    // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
+    // moved since.
     word = atomic_load(gate->token);
     bool open = token_holder(word) == gate->vgpu_index && !(word & TOKEN_REVOKED);
     if (open || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
@@ -127,9 +130,12 @@ static bool window_admits(struct gate *gate, uint64_t word)
     if (!(word & TOKEN_CONTENDED))
         return true;
     uint64_t pause = window_ask(&gate->window, clock_now_ns());
-    if (pause)
-        sleep_ns(pause);
-    return pause == 0;
+    if (pause == 0)
+        return true;
+    atomic_fetch_add(&gate->throttled, 1);
+    sleep_ns(pause);
+    atomic_fetch_sub(&gate->throttled, 1);
+    return false;
 }
 
 static enum gate_pass pass_gate(struct gate *gate)
@@ -143,8 +149,10 @@ static enum gate_pass pass_gate(struct gate *gate)
             continue;
         }
         if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
-            if (!blocked_ns)
+            if (!blocked_ns) {
                 blocked_ns = clock_now_ns();
+                atomic_store_explicit(&gate->arrived_ns, blocked_ns, memory_order_relaxed);
+            }
             wait_for_token(gate, &watch);
             continue;
         }

@@ -47,15 +47,20 @@ struct gate {
     const struct gpu_ops *ops;
     void *ops_gpu; // first argument of the operations
     struct window window;
+    _Atomic uint64_t arrived_ns; // when a thread last came to the closed gate
+    _Atomic uint32_t throttled;  // threads that have a launch ready and sleep for the window: this process is not idle
 
     // The agent's notes, see scheduler/agent.h; no other thread touches them.
     struct {
-        uint64_t word;        // token as of the notes below
-        uint64_t since_ns;    // when the drain began
-        uint64_t wanted_ns;   // when somebody last waited
-        uint64_t quiet_at;    // `entered` at the last look
-        bool fence_set;       // fence stands behind `quiet_at`
+        uint64_t word;         // token as of the notes below
+        uint64_t since_ns;     // when the drain began
+        uint64_t wanted_ns;    // when somebody last waited
+        uint64_t quiet_at;     // `entered` at the last look
+        bool fence_set;        // fence stands behind `quiet_at`
         uint64_t late_from_ns; // a drain that passed its deadline is charged from here until it ends; 0: none
+        uint64_t busy_from_ns; // when work last began after a pause
+        uint64_t done_ns;      // when all work was first seen complete, 0 while there is some
+        uint64_t pause_ns;     // how long this tenant usually pauses between its bursts of work
     } notes;
 };
 

@@ -30,7 +30,8 @@ static uint64_t rounds_to(int64_t deficit_ns, int64_t goal_ns, int64_t credit)
     return deficit_ns >= goal_ns ? 0 : (uint64_t)((goal_ns - deficit_ns + credit - 1) / credit);
 }
 
-size_t policy_next(struct policy_entry *entries, size_t count, uint64_t quantum_ns, uint64_t shortest_turn_ns, uint64_t *turn_ns)
+size_t policy_next(struct policy_entry *entries, size_t count, uint64_t quantum_ns, uint64_t shortest_turn_ns,
+                   uint64_t *turn_ns)
 {
     uint64_t weight_sum = 0;
     for (size_t i = 0; i < count; i++)
@@ -43,8 +44,10 @@ size_t policy_next(struct policy_entry *entries, size_t count, uint64_t quantum_
     for (size_t i = 0; i < count; i++) {
         int64_t credit = policy_credit(entries[i].weight, weight_sum, count, quantum_ns);
         entries[i].deficit_ns = bounded(entries[i].deficit_ns);
-        if (entries[i].deficit_ns > credit)
-            entries[i].deficit_ns = credit;
+        // Never less than the shortest turn: a tenant whose round's credit is a small part of it saves up for its turn over many rounds.
+        int64_t most = POLICY_SAVED_ROUNDS * credit > goal ? POLICY_SAVED_ROUNDS * credit : goal;
+        if (entries[i].deficit_ns > most)
+            entries[i].deficit_ns = most;
         uint64_t needed = rounds_to(entries[i].deficit_ns, goal, credit);
         if (needed == 0)
             needed = 1; // a turn is always credited before it is taken
@@ -59,7 +62,9 @@ size_t policy_next(struct policy_entry *entries, size_t count, uint64_t quantum_
         uint64_t passed = i <= chosen ? rounds : rounds - 1;
         entries[i].deficit_ns += (int64_t)passed * policy_credit(entries[i].weight, weight_sum, count, quantum_ns);
     }
-    *turn_ns = (uint64_t)(entries[chosen].deficit_ns > goal ? entries[chosen].deficit_ns : goal);
+    int64_t longest = 2 * policy_credit(entries[chosen].weight, weight_sum, count, quantum_ns);
+    int64_t turn = entries[chosen].deficit_ns < longest ? entries[chosen].deficit_ns : longest;
+    *turn_ns = (uint64_t)(turn > goal ? turn : goal);
     return chosen;
 }
 

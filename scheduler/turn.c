@@ -17,15 +17,15 @@ static void wake_waiters(struct gate *gate, uint32_t vgpu)
 
 static void ring_members(struct gate *gate, const struct pool_vgpu *vgpu)
 {
-    POOL_EACH_BIT (process, vgpu->members, POOL_MAX_PROCESSES)
-        agent_ring(layout_of(gate), process);
+    POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
+    agent_ring(layout_of(gate), process);
 }
 
 bool turn_others_wait(const struct gate *gate)
 {
-    POOL_EACH_BIT (vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
-        if (vgpu != gate->vgpu_index)
-            return true;
+    POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
+    if (vgpu != gate->vgpu_index)
+        return true;
     return false;
 }
 
@@ -99,7 +99,8 @@ static size_t gather(const struct gate *gate, uint32_t holder, struct policy_ent
     for (uint32_t i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, start); i < POOL_MAX_VGPUS;
          i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, i + 1))
         add_entry(gate, entries, &count, i);
-    for (uint32_t i = pool_bit_next(gate->gpu->wanting, start, 0); i < start; i = pool_bit_next(gate->gpu->wanting, start, i + 1))
+    for (uint32_t i = pool_bit_next(gate->gpu->wanting, start, 0); i < start;
+         i = pool_bit_next(gate->gpu->wanting, start, i + 1))
         add_entry(gate, entries, &count, i);
     return count;
 }
@@ -122,7 +123,8 @@ uint64_t turn_start(struct gate *gate)
 }
 
 // Books the grant that ended: how long the token was held, and how much of that while others waited.
-static void account_grant(struct pool_vgpu *vgpu, uint64_t held_ns, uint64_t charged_ns, uint64_t turn_ns, int64_t deficit_change)
+static void account_grant(struct pool_vgpu *vgpu, uint64_t held_ns, uint64_t charged_ns, uint64_t turn_ns,
+                          int64_t deficit_change)
 {
     atomic_fetch_add_explicit(&vgpu->held_ns, held_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&vgpu->charged_ns, charged_ns, memory_order_relaxed);
@@ -161,6 +163,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
             before[i] = entries[i];
         size_t chosen = policy_next(entries, count, shared_quantum(gate, entries, count), TURN_SHORTEST_NS, &next_turn);
         next = entries[chosen].vgpu;
+        if (next_turn > TURN_LONGEST_NS)
+            next_turn = TURN_LONGEST_NS; // a waiter's lease counts on it
         // Alone again: no turn runs, nothing is charged or credited.
         if (count == 1) {
             next_turn = 0;
@@ -169,7 +173,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     }
     if (next != POOL_NO_INDEX)
         prepare_grant(&layout->vgpus[next], now_ns, next_turn);
-    if (!atomic_compare_exchange_strong(gate->token, &word, token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED)))
+    if (!atomic_compare_exchange_strong(gate->token, &word,
+                                        token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED)))
         return false;
 
     account_grant(old, held, charged, turn, deficit - old_deficit);
@@ -216,11 +221,11 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word)
     int probe = pool_probe_open(gate->pool);
     bool lives = probe < 0;
     if (!lives) {
-        POOL_EACH_BIT (process, vgpu->members, POOL_MAX_PROCESSES)
-            if (pool_alive(probe, process)) {
-                lives = true;
-                break;
-            }
+        POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
+        if (pool_alive(probe, process)) {
+            lives = true;
+            break;
+        }
         pool_probe_close(probe);
     }
     return lives;

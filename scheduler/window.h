@@ -21,11 +21,11 @@
 
 #include "scheduler/gpu_ops.h"
 
-#define WINDOW_NS 1000000ull          // 1 ms: ten times a context switch, a twentieth of a quantum
+#define WINDOW_NS 1000000ull // 1 ms: ten times a context switch, a twentieth of a quantum
 #define WINDOW_PATIENCE_NS 200000000ull
-#define WINDOW_BATCHES 64u            // marks in flight at most
-#define WINDOW_FUNCTIONS 1024u        // learned durations kept, by hash of the function
-#define WINDOW_BATCH_FUNCTIONS 8u     // different functions told apart within one batch, and within one span
+#define WINDOW_BATCHES 64u        // marks in flight at most
+#define WINDOW_FUNCTIONS 1024u    // learned durations kept, by hash of the function
+#define WINDOW_BATCH_FUNCTIONS 8u // different functions told apart within one batch, and within one span
 
 // A set of functions, by their slots in the table of durations. What does not fit learns nothing this time.
 struct window_functions {
@@ -34,7 +34,7 @@ struct window_functions {
 };
 
 struct window_batch {
-    void *mark;            // NULL while the batch is open
+    void *mark; // NULL while the batch is open
     void *stream;
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned

@@ -46,7 +46,7 @@ static int refuse(struct attempt *attempt, CUresult refusal)
 static void forget_everything(void)
 {
     pthread_mutex_init(&mutex, NULL);
-    pool = (struct pool){0}; // the mapping was not inherited
+    pool_forget_after_fork(&pool);
     device_table_reset();
     allocations_reset();
     agent_reset();

@@ -87,7 +87,7 @@ make_in() {
     assert_contains "$output" "opt/vgpu/bin/vgpu 755"
     if [ -e include/vgpu.h ]; then assert_contains "$output" "opt/vgpu/include/vgpu.h 644"; fi
     if compgen -G 'docs/*.1.scd' >/dev/null; then assert_contains "$output" "opt/vgpu/share/man/man1/"; fi
-    strings "$dest/opt/vgpu/bin/vgpu" | grep -qx /opt/vgpu/lib
+    grep -qaF /opt/vgpu/lib/libvgpu_shim.so "$dest/opt/vgpu/bin/vgpu"
     make_in "$OTHER" DESTDIR="$dest" prefix=/opt/vgpu uninstall
     run -0 find "$dest" -type f
     assert_equal "$output" ""
@@ -109,10 +109,10 @@ make_in() {
 }
 
 @test "a CUDA program is built with the shared and with the static runtime, and neither needs this project" {
-    run -0 --separate-stderr readelf -d "$BUILD/kernels/vecadd"
+    run -0 --separate-stderr readelf -d "$BUILD/kernels/vectoradd"
     assert_contains "$output" "[libcudart.so."
     refute_contains "$output" vgpu
-    run -0 --separate-stderr readelf -d "$BUILD/kernels-static/vecadd"
+    run -0 --separate-stderr readelf -d "$BUILD/kernels-static/vectoradd"
     refute_contains "$output" "[libcudart.so."
     refute_contains "$output" vgpu
 }

@@ -92,9 +92,9 @@ json_has() {
         variable=${variable//[ \`]/} flag=${flag//\`/}
         read -r flag _ <<<"$flag"
         assert_contains "$page" "*$variable*="
-        assert_contains "$page" "	${purpose:1:-1}"$'\n'
-        assert_contains "$page" "	Allowed: ${allowed:1:-1}"$'\n'
-        assert_contains "$page" "	Default: ${default:1:-1}"$'\n'
+        assert_contains "$page" $'\t'"${purpose:1:-1}"$'\n'
+        assert_contains "$page" $'\t'"Allowed: ${allowed:1:-1}"$'\n'
+        assert_contains "$page" $'\t'"Default: ${default:1:-1}"$'\n'
         grep -qF -- "*$flag* " docs/vgpu.1.scd
         rows=$((rows + 1))
     done < <("$VGPU" help env --markdown | sed -e 1,2d -e 's/\\|/\//g')

@@ -218,7 +218,7 @@ int snapshot_take(struct snapshot *snapshot, const char *path, struct error *err
         return rc;
     snapshot->exists = true;
     snapshot->version = POOL_VERSION;
-    struct reader reader = {.layout = pool.layout, .chunk_bytes = pool.layout->header.chunk_bytes};
+    struct reader reader = {.layout = pool.layout, .chunk_bytes = pool.chunk_bytes};
     snapshot->chunk_bytes = reader.chunk_bytes;
     rc = find_living(&reader, &pool, error);
     if (!rc) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // What every entry point of the simulated driver begins and ends with, and the one lock of the process.
 //
 // Lock order: there is one lock, taken by api_enter and released by api_leave. It guards every object of the driver: handles,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Stream capture: which streams record into a graph instead of running, and which calls that forbids. Needs the API lock.
 //
 // A capture lives from cuStreamBeginCapture until cuStreamEndCapture on its origin stream, invalidated or not. Streams join it

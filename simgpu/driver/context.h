@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Contexts: primary ones, created ones, and each thread's stack of current ones.
 //
 // A context object is never freed, since threads may still have it on their stacks; a destroyed one answers

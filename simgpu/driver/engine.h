@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // The right to run kernels on one device, exclusive between processes.
 //
 // The word in shared memory names the holder and the time of the hand-over. It passes from the holder straight to the process

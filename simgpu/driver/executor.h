@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // The thread of a device that runs the operations of all its streams, and the thread that runs host functions.
 //
 // The executor takes ready heads of streams one at a time, by priority, then by age. Kernels need the engine; everything else

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Graphs: nodes that are operations, and their order. Needs the API lock.
 //
 // A node holds the operation that it becomes when the graph is launched. A launch queues the operations of an executable graph

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Memory that the driver knows by address, and where device memory comes from. Needs the API lock.
 //
 // Device memory is anonymous memory of the process, reserved but not touched, so that large allocations cost nothing until a

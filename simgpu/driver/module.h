@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Modules, libraries and the functions in them. Needs the API lock.
 //
 // The image that a program loads says nothing here: every module and every library contains every kernel of every device

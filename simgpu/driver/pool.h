@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Memory pools: stream-ordered allocation. Needs the API lock.
 //
 // A pool holds physical memory in segments of whole 32 MiB steps and cuts blocks out of them. A block that was freed in a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Streams, the operations queued in them, and the records that events and waits share. Everything here needs the API lock.
 //
 // An operation belongs to the queue from stream_submit until the executor has completed it. Sequence numbers grow over all

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: AGPL-3.0-or-later
 # Writes, on stdout, a C file with the entry points that the toolkit's stub libcuda.so exports and the simulated driver does not
 # define: each returns CUDA_ERROR_NOT_SUPPORTED and, with SIMGPU_LOG set, names itself on stderr.
 #

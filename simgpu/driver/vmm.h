@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Virtual memory management: physical memory, reserved addresses, and mappings between the two. Needs the API lock.
 //
 // Physical memory is a memfd, so that it can be mapped twice and handed to another process. It lives, and is paid for, until

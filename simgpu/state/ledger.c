@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Physical memory of the devices, accounted across processes without a lock: announce first, then add up.
 //
 // A reservation is first announced in the owner's slot and only then compared with what everybody holds and has announced. Of

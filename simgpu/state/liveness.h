@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // Which slots of the state file have a live owner. Internal to simgpu/state.
 //
 // A question about a lock needs a descriptor of its own: the file is opened by path for it and closed again, since a descriptor

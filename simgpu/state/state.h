@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
 // The node-wide state of the simulated GPUs: one shared-memory file that every process of the node maps.
 //
 // Invariants:

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The window with a clock of its own and a made-up GPU that runs what it is given in order: what is learned, and how much is ever in
+// flight.
+#include "base/clock.h"
+#include "scheduler/window.h"
+#include "tests/unit/tap.h"
+#include "tests/unit/tenant.h"
+
+#define LAUNCH_NS 3000ull     // what a launch takes the launching thread
+#define OVERSLEEP_NS 60000ull // and how much longer than asked a sleep may take
+#define STREAMS 4
+
+static struct {
+    uint64_t now_ns, busy_until_ns, stream_until_ns[STREAMS];
+    int marks; // that exist
+    bool marks_fail, stuck;
+    uint64_t longest_queue_ns; // work ahead of a launch, its own included
+} gpu;
+
+static struct window window;
+
+static void *mark_put(void *unused, void *stream)
+{
+    (void)unused;
+    uint64_t *mark = gpu.marks_fail ? NULL : (uint64_t *)malloc(sizeof *mark);
+    if (mark) {
+        *mark = gpu.stream_until_ns[(uintptr_t)stream % STREAMS];
+        gpu.marks++;
+    }
+    return mark;
+}
+
+static bool mark_done(void *unused, void *mark)
+{
+    (void)unused;
+    return !gpu.stuck && gpu.now_ns >= *(uint64_t *)mark;
+}
+
+static void mark_drop(void *unused, void *mark)
+{
+    (void)unused;
+    gpu.marks--;
+    free(mark);
+}
+
+static const struct gpu_ops ops = {.mark_put = mark_put, .mark_done = mark_done, .mark_drop = mark_drop};
+
+static void begin(void)
+{
+    memset(&gpu, 0, sizeof gpu);
+    gpu.now_ns = NS_PER_S;
+    window_init(&window, &ops, NULL);
+}
+
+static void end(void)
+{
+    window_clear(&window);
+    is_int(gpu.marks, 0, "every mark is dropped");
+}
+
+// Launches as the gate does. Returns how long it waited.
+static uint64_t launch(uintptr_t stream, uintptr_t function, uint64_t duration_ns)
+{
+    uint64_t began = gpu.now_ns;
+    for (uint64_t pause; (pause = window_ask(&window, gpu.now_ns)) > 0;)
+        gpu.now_ns += pause + OVERSLEEP_NS;
+    uint64_t waited = gpu.now_ns - began;
+    gpu.now_ns += LAUNCH_NS;
+    gpu.busy_until_ns = (gpu.busy_until_ns > gpu.now_ns ? gpu.busy_until_ns : gpu.now_ns) + duration_ns;
+    gpu.stream_until_ns[stream % STREAMS] = gpu.busy_until_ns;
+    if (gpu.busy_until_ns - gpu.now_ns > gpu.longest_queue_ns)
+        gpu.longest_queue_ns = gpu.busy_until_ns - gpu.now_ns;
+    window_launched(&window, (void *)stream, (const void *)(function * 64 + 4096), gpu.now_ns);
+    return waited;
+}
+
+static uint64_t estimate(uintptr_t function)
+{
+    return window_estimate(&window, (const void *)(function * 64 + 4096));
+}
+
+static bool is_near(uint64_t value, uint64_t goal, uint64_t percent)
+{
+    return value * 100 > goal * (100 - percent) && value * 100 < goal * (100 + percent);
+}
+
+static void test_durations(void)
+{
+    static const uint64_t durations[] = {14000, 50000, 100000, 300000, 590000, 1000000, 3000000, 11700000, 20000000};
+    for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++) {
+        uint64_t duration = durations[i], launches = 50 + 200 * NS_PER_MS / duration;
+        begin();
+        for (uint64_t n = 0; n < launches; n++)
+            launch(0, 1, duration);
+        ok(is_near(estimate(1), duration, 25), "kernels of %llu us are learned: %llu us", (unsigned long long)(duration / 1000),
+           (unsigned long long)(estimate(1) / 1000));
+        gpu.longest_queue_ns = 0;
+        uint64_t began = gpu.now_ns, idle_before = gpu.busy_until_ns;
+        for (uint64_t n = 0; n < launches; n++)
+            launch(0, 1, duration);
+        // A window, a batch that is not marked yet, the kernel itself; a quarter more for what the estimate may err.
+        uint64_t most = (WINDOW_NS + WINDOW_NS / 4) * 5 / 4 + duration;
+        ok(gpu.longest_queue_ns <= most, "then at most %llu us of work are in flight: %llu us",
+           (unsigned long long)(most / 1000), (unsigned long long)(gpu.longest_queue_ns / 1000));
+        uint64_t span = gpu.busy_until_ns - (idle_before > began ? idle_before : began);
+        ok(launches * duration * 100 >= span * 85, "and the GPU is kept at work: %llu %%",
+           (unsigned long long)(launches * duration * 100 / span));
+        end();
+    }
+}
+
+static void test_unknown(void)
+{
+    begin();
+    for (uintptr_t i = 0; i < 500; i++)
+        launch(0, 1000 + i, 500000);
+    ok(gpu.longest_queue_ns <= 3 * WINDOW_NS, "functions never seen before are let in by ones and twos: %llu us in flight",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    is_int(estimate(999999), 0, "of a function never launched nothing is known");
+    end();
+}
+
+static void test_many_functions(void)
+{
+    uintptr_t functions[200];
+    uint64_t state = 5;
+    for (int f = 0; f < 200; f++)
+        functions[f] = random_next(&state) % (1u << 20); // without the regularity that hashing by multiplication likes
+    begin();
+    for (int round = 0; round < 60; round++)
+        for (int f = 0; f < 200; f++)
+            launch(0, functions[f], 14000);
+    int unknown = 0;
+    for (int f = 0; f < 200; f++)
+        unknown += estimate(functions[f]) == 0;
+    ok(unknown <= 2, "200 functions in turn are told apart: of %d nothing is known", unknown);
+    gpu.longest_queue_ns = 0;
+    uint64_t began = gpu.now_ns;
+    for (int round = 0; round < 20; round++)
+        for (int f = 0; f < 200; f++)
+            launch(0, functions[f], 14000);
+    ok((gpu.now_ns - began) * 70 <= 20 * 200 * 14000ull * 100, "and keep the GPU at work");
+    end();
+}
+
+static void test_changing(void)
+{
+    begin();
+    for (int n = 0; n < 2000; n++)
+        launch(0, 1, 50000);
+    for (int n = 0; n < 200; n++)
+        launch(0, 1, 2000000);
+    ok(is_near(estimate(1), 2000000, 30), "a function that becomes forty times as long is learned anew: %llu us",
+       (unsigned long long)(estimate(1) / 1000));
+    for (int n = 0; n < 5000; n++)
+        launch(0, 1, 50000);
+    ok(is_near(estimate(1), 50000, 30), "and back: %llu us", (unsigned long long)(estimate(1) / 1000));
+    for (int n = 0; n < 4000; n++)
+        launch(0, n % 2 ? 1 : 2, n % 2 ? 20000 : 400000);
+    gpu.longest_queue_ns = 0;
+    for (int n = 0; n < 4000; n++)
+        launch(0, n % 2 ? 1 : 2, n % 2 ? 20000 : 400000);
+    ok(gpu.longest_queue_ns <= 2 * WINDOW_NS + 400000, "two functions of different length keep the queue short: %llu us",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    end();
+}
+
+static void test_streams(void)
+{
+    begin();
+    for (uintptr_t n = 0; n < 4000; n++)
+        launch(n, n % 3, 60000);
+    gpu.longest_queue_ns = 0;
+    for (uintptr_t n = 0; n < 4000; n++)
+        launch(n, n % 3, 60000);
+    ok(gpu.longest_queue_ns <= 2 * WINDOW_NS, "over several streams the queue stays short: %llu us",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    end();
+}
+
+static void test_no_marks(void)
+{
+    begin();
+    gpu.marks_fail = true;
+    uint64_t waited = 0;
+    for (int n = 0; n < 1000; n++)
+        waited += launch(0, 1, 100000);
+    ok(waited <= 1000 * NS_PER_S, "without marks launches still go ahead");
+    is_int(estimate(1), 0, "and nothing is learned");
+    end();
+}
+
+static void test_patience(void)
+{
+    begin();
+    for (int n = 0; n < 100; n++)
+        launch(0, 1, 500000);
+    gpu.stuck = true; // as work that waits for a launch which the window holds back
+    uint64_t longest = 0;
+    for (int n = 0; n < 20; n++) {
+        uint64_t waited = launch(0, 1, 500000);
+        longest = waited > longest ? waited : longest;
+    }
+    ok(longest > WINDOW_NS, "work that never ends holds launches back");
+    ok(longest <= WINDOW_PATIENCE_NS + 10 * NS_PER_MS, "but no longer than the patience: %llu ms",
+       (unsigned long long)(longest / NS_PER_MS));
+    gpu.stuck = false;
+    end();
+}
+
+static void test_full_ring(void)
+{
+    begin();
+    for (int n = 0; n < 3000; n++)
+        launch(0, 1, 2000);
+    gpu.stuck = true;
+    // Each launch on another stream closes a batch of its own: more of them than there is room for.
+    for (uintptr_t n = 0; n < 4 * WINDOW_BATCHES; n++) {
+        window_launched(&window, (void *)n, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
+        gpu.now_ns += 1000;
+    }
+    ok((uint32_t)gpu.marks <= WINDOW_BATCHES, "no more than %u marks exist at once: %d", WINDOW_BATCHES, gpu.marks);
+    gpu.stuck = false;
+    gpu.now_ns += NS_PER_S;
+    is_int(window_ask(&window, gpu.now_ns), 0, "when the work is done, launches go on");
+    end();
+}
+
+static void test_clear(void)
+{
+    begin();
+    for (int n = 0; n < 100; n++)
+        launch(0, 1, 500000);
+    uint64_t known = estimate(1);
+    window_clear(&window);
+    is_int(gpu.marks, 0, "a clear drops the marks");
+    is_int(window_ask(&window, gpu.now_ns), 0, "and what was in flight");
+    is_int(estimate(1), known, "what was learned stays");
+    end();
+}
+
+int main(void)
+{
+    test_durations();
+    test_unknown();
+    test_many_functions();
+    test_changing();
+    test_streams();
+    test_no_marks();
+    test_patience();
+    test_full_ring();
+    test_clear();
+    return done_testing();
+}
