@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/cancel.h"
 #include "base/clock.h"
 
 // An allocation that is about to be refused waits no longer than this for whoever has the pool lock.
@@ -53,17 +54,21 @@ static bool shares_account(const struct holdings *holdings)
            (first < POOL_MAX_PROCESSES && pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, first + 1) < POOL_MAX_PROCESSES);
 }
 
-static int reap(struct pool *pool)
+bool holdings_reap(const struct holdings *holdings)
 {
+    struct pool *pool = holdings->pool;
     struct error error;
-    int saved = errno;
+    if (!shares_account(holdings))
+        return false;
+    int saved = errno, cancel = cancel_disable();
     int lock = pool_lock(pool, REAP_PATIENCE_NS, &error), reaped = lock;
     if (lock >= 0) {
         reaped = pool_reap(pool);
         pool_unlock(lock);
     }
+    cancel_restore(cancel);
     errno = saved;
-    return reaped;
+    return reaped >= 0; // also where nobody was found dead: another process may have been faster at it
 }
 
 static void note_peak(struct holdings *holdings)
@@ -88,10 +93,10 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
         int rc = reserve_chunks(holdings, chunks - holdings->chunks);
         if (rc)
             return rc;
+        holdings->chunks = chunks;
+        note_peak(holdings);
     }
     holdings->bytes += bytes;
-    holdings->chunks = chunks;
-    note_peak(holdings);
     return 0;
 }
 
@@ -106,8 +111,7 @@ int holdings_take_now(struct holdings *holdings, uint64_t bytes)
 int holdings_take(struct holdings *holdings, uint64_t bytes)
 {
     int rc = holdings_take_now(holdings, bytes);
-    // Also where nobody was found dead: another process may have been faster at it.
-    if (rc == -ENOMEM && shares_account(holdings) && reap(holdings->pool) >= 0)
+    if (rc == -ENOMEM && holdings_reap(holdings))
         rc = holdings_take_now(holdings, bytes);
     return rc;
 }
@@ -133,7 +137,7 @@ void holdings_count_refusal(struct holdings *holdings, uint64_t bytes)
     atomic_fetch_add_explicit(&vgpu->refused_bytes, bytes, memory_order_relaxed);
 }
 
-struct holdings_view holdings_look(struct holdings *holdings)
+struct holdings_view holdings_look(const struct holdings *holdings)
 {
     struct pool_layout *layout = holdings->pool->layout;
     uint64_t chunk = chunk_bytes(holdings);

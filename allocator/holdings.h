@@ -52,12 +52,16 @@ int holdings_take(struct holdings *holdings, uint64_t bytes);
 // The same without the second try: never waits.
 int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 
+// Where others share the account: takes back what dead processes held, waiting a tenth of a second at most for those who do the same.
+// Returns whether another try is worth it. Call it without a lock. Leaves errno alone.
+bool holdings_reap(const struct holdings *holdings);
+
 // Gives `bytes` back. More than is held gives back what is held.
 void holdings_give(struct holdings *holdings, uint64_t bytes);
 
 // Counts a refused request of `bytes` where monitoring can see it.
 void holdings_count_refusal(struct holdings *holdings, uint64_t bytes);
 
-struct holdings_view holdings_look(struct holdings *holdings);
+struct holdings_view holdings_look(const struct holdings *holdings);
 
 #endif

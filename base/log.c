@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cancel.h"
+
 enum log_level log_threshold = LOG_INFO;
 
 static char log_path[PATH_MAX];
@@ -72,6 +74,8 @@ void log_write(enum log_level level, const char *format, ...)
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = '?';
     line[length++] = '\n';
+    int cancel = cancel_disable();
     emit(line, length);
+    cancel_restore(cancel);
     errno = saved;
 }

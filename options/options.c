@@ -168,7 +168,7 @@ static bool parse_switch(const char *text, bool *value)
 static bool parse_log(const char *text, struct options *options)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
-    for (int i = 0; i < 4; i++) {
+    for (int i = LOG_ERROR; i <= LOG_DEBUG; i++) {
         if (strcmp(text, levels[i]) == 0) {
             options->log = (enum log_level)i;
             return true;

@@ -11,9 +11,13 @@
 //      header, gpu identity, vgpu identity and configuration, member bitmaps, process identity   under the pool lock only
 //      account words (vgpu.used, gpu.open_used)                                                  lock-free, see pool/account.h
 //      token, wanting                                                                            lock-free, see scheduler/token.h
-//      vgpu scheduling fields                                                                    whoever ends the grant
-//      member log, member gate                                                                   the member's process; the reaper
+//      vgpu grant and sums (deficit_ns to grants)                                                whoever moves the token, waits for it or
+//                                                                                                holds it, see scheduler/turn.h
+//      vgpu counters (peak_chunks, refusals, waits, ...)                                         its members, only ever upwards
+//      process doorbell                                                                          whoever rings
+//      member's side of the account, member gate                                                 the member's process; the reaper
 //                                                                                                once that process is dead
+//      member acknowledged                                                                       also who replaces its account word
 //  - The cache line that the launch gate reads (gpu.token) holds nothing else and is written only when the token changes.
 #ifndef VGPU_POOL_LAYOUT_H
 #define VGPU_POOL_LAYOUT_H
@@ -100,10 +104,9 @@ struct pool_vgpu {
 
     _Atomic uint64_t waits; // launches that found the gate closed
     _Atomic uint64_t revokes;
-    _Atomic uint64_t overruns;     // drains that passed their deadline
-    _Atomic uint64_t overrun_ns;   // GPU time past the end of a turn, charged to the next
-    _Atomic uint32_t accepted_gen; // generation of the last grant that a member acted upon
-    uint32_t pad3;
+    _Atomic uint64_t overruns;   // drains that passed their deadline
+    _Atomic uint64_t overrun_ns; // GPU time past the end of a turn, charged to the next
+    uint8_t pad3[8];
     _Atomic uint64_t departed_launches; // by members that have gone
     uint8_t pad4[16];
 

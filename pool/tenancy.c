@@ -105,7 +105,7 @@ uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
     return launches;
 }
 
-// Says in words who has reserved or holds what, largest first being of no use to a person who looks for a name: in slot order.
+// Says in words who has reserved or holds what.
 static void describe_reservations(const struct pool *pool, uint32_t gpu, char *text, size_t size)
 {
     const struct pool_layout *layout = pool->layout;

@@ -19,13 +19,13 @@
 // and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
-#define IDLE_PART 8 // of the work that came before
+#define IDLE_PART 6 // of the work that came before
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
 // comes back, not a queue that filled up in its absence.
 #define CONTENTION_MEMORY_NS (2 * NS_PER_S)
-#define STACK_BYTES (256u << 10)
+#define STACK_BYTES (256u << 10) // for the driver's calls
 #define STOP_PATIENCE_NS (250 * NS_PER_MS)
 #define TIMER_SLACK_NS 1000ul
 
@@ -33,6 +33,7 @@ static struct {
     pthread_mutex_t mutex;
     pthread_t thread;
     bool running, stopped;
+    bool missed; // could not be started, which was said; each new grant tries again
     _Atomic bool stop;
     _Atomic size_t gate_count;
     struct gate *gates[POOL_MAX_GPUS];
@@ -85,13 +86,16 @@ static void learn_pause(struct gate *gate, uint64_t until_ns)
     gate->notes.done_ns = 0;
 }
 
-// How long this holder may stay without work.
+// How long this holder may stay without work: twice as long as it usually pauses, as far as that is allowed; and no longer than anybody
+// where not even an ordinary pause would be over by then.
 static uint64_t idle_patience(const struct gate *gate)
 {
-    uint64_t expected = 2 * gate->notes.pause_ns;
+    uint64_t pause = gate->notes.pause_ns;
     uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
     uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
-    return expected > IDLE_NS && expected <= most ? expected : IDLE_NS;
+    if (pause + pause / 2 > most || 2 * pause < IDLE_NS)
+        return IDLE_NS;
+    return 2 * pause < most ? 2 * pause : most;
 }
 
 static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
@@ -103,7 +107,7 @@ static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
         learn_pause(gate, arrived);
     gate->notes.done_ns = 0;
     gate->notes.busy_from_ns = now_ns;
-    gate->notes.word = word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
+    gate->notes.word = token_without_flags(word);
     gate->notes.since_ns = 0;
     gate->notes.wanted_ns = now_ns;
     gate->notes.quiet_at = UINT64_MAX;
@@ -207,7 +211,7 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         settle_late(gate, now_ns);
         return NEVER_NS;
     }
-    if (gate->notes.word != (word & ~(TOKEN_CONTENDED | TOKEN_REVOKED)))
+    if (gate->notes.word != token_without_flags(word))
         begin_notes(gate, word, now_ns);
     if (word & TOKEN_REVOKED)
         return drain(gate, word, now_ns);
@@ -287,6 +291,9 @@ static int create_thread(void)
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: no signal of the program is ever handled on the agent
     int rc = pthread_create(&agent.thread, &attributes, agent_main, NULL);
+    // Thread-local data lies on the stack as well, and a program may have more of it than that.
+    if (rc == EINVAL)
+        rc = pthread_create(&agent.thread, NULL, agent_main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return rc;
@@ -298,8 +305,9 @@ void agent_start(void)
     if (!agent.running && !agent.stopped && atomic_load(&agent.gate_count)) {
         int rc = create_thread();
         agent.running = rc == 0;
-        if (rc)
+        if (rc && !agent.missed)
             log_warn("cannot start the helper thread (error %d): other programs wait longer for their turns", rc);
+        agent.missed |= rc != 0;
     }
     pthread_mutex_unlock(&agent.mutex);
 }
@@ -344,7 +352,7 @@ void agent_stop(void)
 void agent_reset(void)
 {
     pthread_mutex_init(&agent.mutex, NULL);
-    agent.running = agent.stopped = false;
+    agent.running = agent.stopped = agent.missed = false;
     atomic_store(&agent.stop, false);
     atomic_store(&agent.gate_count, 0);
 }

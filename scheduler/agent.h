@@ -4,8 +4,8 @@
 //
 // Invariants
 //  - It runs only while it has something to do: while nobody waits for a token of this process, it sleeps on its doorbell.
-//  - It holds no lock while it calls the driver or sleeps. All signals are blocked in it.
-//  - What it does for one gate is one step of a state machine that returns when it wants to be called again: it never blocks.
+//  - It holds no lock of the scheduler's while it calls the driver or sleeps. All signals are blocked in it.
+//  - What it does for one gate is one step of a state machine that returns when it wants to be called again: no step waits for the GPU.
 #ifndef VGPU_SCHEDULER_AGENT_H
 #define VGPU_SCHEDULER_AGENT_H
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "scheduler/agent.h"
@@ -51,7 +52,6 @@ static bool adopt(struct gate *gate, uint64_t word)
     if (active != generation) {
         if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
             return false;
-        atomic_store(&gate->vgpu->accepted_gen, generation);
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
         window_clear(&gate->window);
         agent_start();
@@ -84,7 +84,7 @@ static void take_back_from_the_dead(struct gate *gate)
 // Takes the token from a holder that is dead, or that has kept it beyond its turn, its drain and some grace.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
 {
-    uint64_t grant = word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
+    uint64_t grant = token_without_flags(word);
     if (watch->word != grant)
         *watch = (struct watch){.word = grant, .since_ns = now_ns, .probe_ns = now_ns};
     bool dead = false;
@@ -105,8 +105,8 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
 {
     uint64_t now = clock_now_ns();
     turn_request(gate, now);
-    uint64_t word =
-        atomic_load(gate->token); // after the request, which may have set a flag: an overtaker must name the word as it is
+    // After the request, which may have set a flag: an overtaker must name the word as it is.
+    uint64_t word = atomic_load(gate->token);
     if (token_holder(word) != gate->vgpu_index)
         overtake_if_due(gate, word, watch, now);
     // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
@@ -172,12 +172,12 @@ static enum gate_pass pass_gate(struct gate *gate)
     }
 }
 
-enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function)
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream)
 {
-    (void)function;
-    int saved = errno;
+    int saved = errno, cancel = cancel_disable();
     count_out(gate);
     enum gate_pass pass = gate->ops->is_capturing(gate->ops_gpu, stream) ? GATE_CAPTURED : pass_gate(gate);
+    cancel_restore(cancel);
     errno = saved;
     return pass;
 }

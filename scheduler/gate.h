@@ -3,7 +3,7 @@
 //
 // Use, around every call that gives work to the GPU:
 //
-//     enum gate_pass pass = gate_enter(gate, stream, function);
+//     enum gate_pass pass = gate_enter(gate, stream);
 //     result = real_launch(...);
 //     gate_leave(gate, pass, stream, function);
 //
@@ -50,7 +50,7 @@ struct gate {
     _Atomic uint64_t arrived_ns; // when a thread last came to the closed gate
     _Atomic uint32_t throttled;  // threads that have a launch ready and sleep for the window: this process is not idle
 
-    // The agent's notes, see scheduler/agent.h; no other thread touches them.
+    // The agent's notes, see scheduler/agent.c; no other thread touches them.
     struct {
         uint64_t word;         // token as of the notes below
         uint64_t since_ns;     // when the drain began
@@ -68,17 +68,17 @@ void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t 
                void *ops_gpu);
 
 // The part of gate_enter behind a closed, new or contended token; counted in already.
-enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function);
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream);
 
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function);
 
-static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)
+static inline enum gate_pass gate_enter(struct gate *gate, void *stream)
 {
     // Pairs with gate_is_empty: counted in before the token is read.
     atomic_fetch_add(&gate->member->entered, 1);
     if (__builtin_expect(atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed), 1))
         return GATE_OPEN;
-    return gate_enter_slow(gate, stream, function);
+    return gate_enter_slow(gate, stream);
 }
 
 static inline void gate_leave(struct gate *gate, enum gate_pass pass, void *stream, const void *function)

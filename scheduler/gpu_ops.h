@@ -3,7 +3,7 @@
 // no CUDA.
 //
 // A mark stands behind the work of one stream, a fence behind all work that this process has given to the GPU. Neither is ever waited
-// for inside these calls: they return at once.
+// for inside these calls. But mark_put and fence_renew can block for as long as a stream's queue has no room for one more entry.
 #ifndef VGPU_SCHEDULER_GPU_OPS_H
 #define VGPU_SCHEDULER_GPU_OPS_H
 

@@ -39,6 +39,12 @@ static inline uint32_t token_holder(uint64_t word)
     return holder < POOL_MAX_VGPUS ? holder : POOL_NO_INDEX;
 }
 
+// The grant that a word describes: holder and generation.
+static inline uint64_t token_without_flags(uint64_t word)
+{
+    return word & ~(TOKEN_CONTENDED | TOKEN_REVOKED);
+}
+
 // The word that follows `word` when the token goes to `vgpu` (POOL_NO_INDEX: to nobody).
 static inline uint64_t token_next(uint64_t word, uint32_t vgpu, uint64_t flags)
 {

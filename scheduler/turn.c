@@ -81,8 +81,21 @@ static uint64_t shared_quantum(const struct gate *gate, const struct policy_entr
     return shortest == UINT64_MAX ? TURN_QUANTUM_NS : shortest;
 }
 
-static void add_entry(const struct gate *gate, struct policy_entry *entries, size_t *count, uint32_t index)
+// Room for those that want the token now and one more. A turn can end on any thread of the program, and such a stack may be as small
+// as PTHREAD_STACK_MIN: what is put there grows with those who wait, not with the pool.
+static size_t count_room(const struct gate *gate)
 {
+    size_t room = 1;
+    POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
+    room++;
+    return room;
+}
+
+// Whoever has come to wait since the room was counted may be passed over this once.
+static void add_entry(const struct gate *gate, struct policy_entry *entries, size_t *count, size_t room, uint32_t index)
+{
+    if (*count == room)
+        return;
     const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
     entries[(*count)++] = (struct policy_entry){
         .vgpu = index,
@@ -92,25 +105,26 @@ static void add_entry(const struct gate *gate, struct policy_entry *entries, siz
 }
 
 // Those that want the token, in ring order, the holder last.
-static size_t gather(const struct gate *gate, uint32_t holder, struct policy_entry entries[POOL_MAX_VGPUS])
+static size_t gather(const struct gate *gate, uint32_t holder, struct policy_entry *entries, size_t room)
 {
     size_t count = 0;
     uint32_t start = holder == POOL_NO_INDEX ? 0 : holder + 1;
     for (uint32_t i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, start); i < POOL_MAX_VGPUS;
          i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, i + 1))
-        add_entry(gate, entries, &count, i);
+        add_entry(gate, entries, &count, room, i);
     for (uint32_t i = pool_bit_next(gate->gpu->wanting, start, 0); i < start;
          i = pool_bit_next(gate->gpu->wanting, start, i + 1))
-        add_entry(gate, entries, &count, i);
+        add_entry(gate, entries, &count, room, i);
     return count;
 }
 
 uint64_t turn_start(struct gate *gate)
 {
-    struct policy_entry entries[POOL_MAX_VGPUS + 1];
-    size_t count = gather(gate, gate->vgpu_index, entries);
+    size_t room = count_room(gate);
+    struct policy_entry entries[room + 1];
+    size_t count = gather(gate, gate->vgpu_index, entries, room);
     if (count == 0 || entries[count - 1].vgpu != gate->vgpu_index)
-        add_entry(gate, entries, &count, gate->vgpu_index);
+        add_entry(gate, entries, &count, room + 1, gate->vgpu_index);
     uint64_t weights = 0;
     for (size_t i = 0; i < count; i++)
         weights += entries[i].weight ? entries[i].weight : 1;
@@ -153,8 +167,9 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     int64_t old_deficit = atomic_load(&old->deficit_ns);
     int64_t deficit = policy_charge(old_deficit, charged);
 
-    struct policy_entry entries[POOL_MAX_VGPUS + 1], before[POOL_MAX_VGPUS + 1];
-    size_t count = gather(gate, holder, entries);
+    size_t room = count_room(gate);
+    struct policy_entry entries[room], before[room];
+    size_t count = gather(gate, holder, entries, room);
     uint32_t next = leaving ? POOL_NO_INDEX : holder;
     if (count) {
         if (entries[count - 1].vgpu == holder)

@@ -24,6 +24,7 @@
 #define TURN_DRAIN_NS 200000000ull
 // What a waiter grants a holder beyond its turn and its drain before it takes the token away.
 #define TURN_GRACE_NS 100000000ull
+// No turn is longer, whatever the pool says: a waiter's lease counts on it.
 #define TURN_LONGEST_NS 10000000000ull
 
 // Takes a token that nobody holds. false: somebody was faster.

@@ -26,8 +26,8 @@ void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu
 // that took turns in one slot would both stay unknown, and an unknown launch waits until the GPU has nothing else.
 static uint32_t slot_of(const struct window *window, const void *function)
 {
-    uint64_t hash =
-        (uint64_t)(uintptr_t)function * 0x9e3779b97f4a7c15ull; // Fibonacci hashing: handles differ in their middle bits
+    // Fibonacci hashing: handles differ in their middle bits.
+    uint64_t hash = (uint64_t)(uintptr_t)function * 0x9e3779b97f4a7c15ull;
     uint32_t first = (uint32_t)(hash >> 32) % WINDOW_FUNCTIONS, found = first;
     for (uint32_t i = PROBES; i-- > 0;) {
         uint32_t slot = (first + i) % WINDOW_FUNCTIONS;

@@ -22,6 +22,7 @@
 #include "scheduler/gpu_ops.h"
 
 #define WINDOW_NS 1000000ull // 1 ms: ten times a context switch, a twentieth of a quantum
+// As long as a drain may take.
 #define WINDOW_PATIENCE_NS 200000000ull
 #define WINDOW_BATCHES 64u        // marks in flight at most
 #define WINDOW_FUNCTIONS 1024u    // learned durations kept, by hash of the function
@@ -76,7 +77,7 @@ uint64_t window_ask(struct window *window, uint64_t now_ns);
 // Takes note of a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);
 
-// Estimated GPU time of one launch of `function`; 0: not learned yet.
+// Estimated GPU time of one launch of `function`; 0: not learned yet. Exposed for tests.
 uint64_t window_estimate(struct window *window, const void *function);
 
 // Drops all marks: for a new grant, the end of contention, and the end of a context.

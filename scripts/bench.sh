@@ -90,7 +90,7 @@ bench_start() {
 
 # resident_kib COMMAND...: resident memory of a program while its kernels run
 resident_kib() {
-    "$@" --seconds 3 --kernel-us 1000 >/dev/null &
+    env "$@" --seconds 3 --kernel-us 1000 >/dev/null & # env, unlike a function, becomes the program
     local pid=$!
     sleep 2
     awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"
@@ -100,8 +100,8 @@ resident_kib() {
 bench_memory() {
     local i
     for ((i = 0; i < rounds; i++)); do
-        resident_kib native "$kernels/driver_spin" >>"$work/memory.native"
-        resident_kib env LD_PRELOAD="$build/libvgpu_shim.so" "$kernels/driver_spin" >>"$work/memory.shim"
+        resident_kib "$kernels/driver_spin" >>"$work/memory.native"
+        resident_kib LD_PRELOAD="$build/libvgpu_shim.so" "$kernels/driver_spin" >>"$work/memory.shim"
     done
     paste "$work/memory.native" "$work/memory.shim" | awk '{ print ($2 - $1) / 1024 }' >"$work/memory.added"
     printf '\n### Memory\n\n'
@@ -115,7 +115,7 @@ bench_memory() {
 side_by_side() {
     local arm=$1 count=$2 i start
     shift 2
-    start=$(awk -v count="$count" '{ print $1 + 2 + count * 0.5 }' /proc/uptime)
+    start=$(awk -v count="$count" '{ print $1 + 1.5 + count * 0.4 }' /proc/uptime)
     for ((i = 0; i < count; i++)); do
         "$arm" "$@" --seconds "$seconds" --start-at "$start" >"$work/tenant.$i" &
     done

@@ -22,9 +22,10 @@ gpu=${DEMO_GPU:-auto}
 tolerance=3    # points
 sample_every=0.5 # seconds
 
-# The tenants, whose programs have the same names: weight and quota.
-names=(matmul triad hog)
-declare -A weight=([matmul]=100 [triad]=200 [hog]=500)
+# The tenants, whose programs have the same names: weight and quota. The hog has the least weight: it launches one tiny kernel after the
+# other and gives its turn away whenever its thread does not get a processor, which on a busy machine costs it a part of its share.
+names=(hog matmul triad)
+declare -A weight=([hog]=100 [matmul]=200 [triad]=500)
 declare -A quota=([matmul]=2G [triad]=3G [hog]=1280M)
 declare -A options=([matmul]='--size 1024' [triad]='--size 8388608' [hog]='')
 greedy=hog # takes memory until it is refused

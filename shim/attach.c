@@ -5,8 +5,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "allocator/allocations.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "scheduler/agent.h"
@@ -24,9 +26,14 @@
 #define MIB(bytes) ((unsigned long long)((bytes) >> 20))
 #define GIB(bytes) ((double)(bytes) / (1ull << 30))
 
+// options/ knows nothing of the pool: their limits meet here.
+_Static_assert(OPTIONS_NAME_BYTES <= POOL_NAME_BYTES, "a name that is understood fits");
+_Static_assert(OPTIONS_MAX_DEVICES <= POOL_MAX_GPUS, "every device that has options fits");
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct pool pool;
 static bool handlers_registered; // inherited by a forked child, as the handlers are
+static pid_t attached_pid;       // a child made by _Fork or clone has run no fork handler: it looks attached and has no pool
 
 // Everything that one attempt works on; dropped as a whole when it is refused.
 struct attempt {
@@ -60,7 +67,7 @@ static void forget_everything(void)
 static void at_exit(void)
 {
     int saved = errno;
-    if (device_attached())
+    if (device_attached() && getpid() == attached_pid)
         agent_stop();
     errno = saved;
 }
@@ -228,7 +235,7 @@ static void announce(const struct device *device)
 {
     const struct holdings *holdings = &device->holdings;
     const struct pool_vgpu *vgpu = &pool.layout->vgpus[holdings->vgpu];
-    struct holdings_view view = holdings_look(&device_table.devices[device->ordinal].holdings);
+    struct holdings_view view = device_view(device);
     char memory[80];
     if (atomic_load(&vgpu->quota_chunks))
         snprintf(memory, sizeof memory, "quota %.2f GiB", GIB(view.total_bytes));
@@ -266,6 +273,7 @@ static CUresult attach(unsigned int flags)
         const struct holdings *holdings = &device->holdings;
         gate_init(&device->gate, &pool, holdings->process, holdings->gpu, holdings->vgpu, &gpu_ops_cuda, device);
     }
+    attached_pid = getpid();
     device_table_publish(count);
     for (int i = 0; i < count; i++)
         announce(&device_table.devices[i]);
@@ -280,11 +288,12 @@ CUresult cuInit(unsigned int flags)
 {
     if (device_attached())
         return REAL(cuInit)(flags);
-    int saved = errno;
+    int saved = errno, cancel = cancel_disable();
     driver_layer_seen();
     pthread_mutex_lock(&mutex);
     CUresult rc = device_attached() ? REAL(cuInit)(flags) : attach(flags);
     pthread_mutex_unlock(&mutex);
+    cancel_restore(cancel);
     errno = saved;
     return rc;
 }

@@ -23,9 +23,6 @@
 
 #include "shim/device.h"
 
-// What a context is taken to cost on a GPU where it could not be measured (H100, driver 580: 527 MiB).
-#define ATTACH_CONTEXT_FALLBACK_BYTES (528ull << 20)
-
 // Measures what one context takes on a GPU, for pool_gpu.context_bytes; `held_bytes` is what the members of the pool hold on it. Leaves
 // the contexts of the process and the context stack of the thread as they were. 0: could not be measured. shim/calibrate.c.
 uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes);

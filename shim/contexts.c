@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "allocator/allocations.h"
+#include "base/cancel.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
@@ -70,25 +71,22 @@ CUcontext context_primary(const struct device *device)
     return handle;
 }
 
-// The marks outlive their context where somebody still holds them; mark_drop frees those then.
+static void disown(struct mark *list)
+{
+    for (; list; list = list->next)
+        list->context = NULL;
+}
+
+// Marks on the context's own lists go with it. Those that somebody holds outlive it; mark_drop frees them then.
 static void kill_marks(struct context *context)
 {
-    for (struct mark *mark = context->unused, *next; mark; mark = next) {
-        next = mark->next;
-        mark->context = NULL;
-        mark->dead = true;
-    }
-    for (struct mark *mark = context->earlier, *next; mark; mark = next) {
-        next = mark->next;
-        mark->context = NULL;
-        mark->dead = true;
-    }
+    disown(context->unused);
+    disown(context->earlier);
     for (struct mark *mark = context->marks, *next; mark; mark = next) {
         next = mark->sibling;
-        bool held = mark->context != NULL;
-        mark->context = NULL;
-        mark->dead = true;
-        if (!held)
+        if (mark->context)
+            mark->dead = true;
+        else
             free(mark);
     }
     context->marks = context->unused = context->earlier = NULL;
@@ -96,6 +94,7 @@ static void kill_marks(struct context *context)
 
 bool context_retire(CUcontext handle)
 {
+    int cancel = cancel_disable();
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
     if (context) {
@@ -105,6 +104,7 @@ bool context_retire(CUcontext handle)
         kill_marks(context);
     }
     pthread_mutex_unlock(&mutex);
+    cancel_restore(cancel);
     return context != NULL;
 }
 

@@ -3,15 +3,17 @@
 
 #include <errno.h>
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "shim/attach.h"
 #include "shim/pools.h"
 
 // The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
 #define RETURN_PATIENCE_NS (250 * NS_PER_MS)
-#define RETURN_MEMORY_NS (2 * NS_PER_S)
+#define RETURN_MEMORY_NS (2 * NS_PER_S) // a death longer ago explains no shortage
 #define RETURN_LOOK_NS (5 * NS_PER_MS)
+// What a context is taken to cost on a GPU where it could not be measured (H100, driver 580: 527 MiB).
+#define CONTEXT_FALLBACK_BYTES (528ull << 20)
 
 struct device_table device_table;
 __thread struct device *device_of_thread;
@@ -67,7 +69,7 @@ int device_take(struct device *device, uint64_t bytes)
 CUresult device_refuse(struct device *device, uint64_t bytes, const char *function)
 {
     holdings_count_refusal(&device->holdings, bytes);
-    struct holdings_view view = holdings_look(&device->holdings);
+    struct holdings_view view = device_view(device);
     log_debug("%s: %llu bytes refused on GPU %d: %llu of %llu MiB are free", function, (unsigned long long)bytes,
               device->ordinal, (unsigned long long)(view.free_bytes >> 20), (unsigned long long)(view.total_bytes >> 20));
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -85,14 +87,15 @@ bool device_retry(const struct device *device, CUresult result, uint64_t *deadli
         *deadline_ns = now + RETURN_PATIENCE_NS;
     if (now >= *deadline_ns)
         return false;
-    int saved = errno;
+    int saved = errno, cancel = cancel_disable();
     struct timespec pause = clock_timespec(RETURN_LOOK_NS);
     nanosleep(&pause, NULL);
+    cancel_restore(cancel);
     errno = saved;
     return true;
 }
 
-struct holdings_view device_view(struct device *device)
+struct holdings_view device_view(const struct device *device)
 {
     return holdings_look(&device->holdings);
 }
@@ -101,5 +104,5 @@ uint64_t device_context_bytes(const struct device *device)
 {
     const struct holdings *holdings = &device->holdings;
     uint64_t bytes = atomic_load(&holdings->pool->layout->gpus[holdings->gpu].context_bytes);
-    return bytes && bytes <= device->physical_bytes / 4 ? bytes : ATTACH_CONTEXT_FALLBACK_BYTES;
+    return bytes && bytes <= device->physical_bytes / 4 ? bytes : CONTEXT_FALLBACK_BYTES;
 }

@@ -5,7 +5,7 @@
 //  - The table is filled by attach, once, and published whole; from then on it stays as it is until the process ends. A forked child
 //    starts with an empty one.
 //  - An empty table means: not attached. Then nothing may be allocated or launched, whether cuInit was refused or never called.
-//  - `current` of a thread is the device of its current context, or NULL: not known. Every hook that changes the current context
+//  - `device_of_thread` is the device of the thread's current context, or NULL: not known. Every hook that changes the current context
 //    forgets it. With one visible device nobody looks at it.
 // Thread safe, but for device_table_publish and device_table_reset, which belong to attach.
 #ifndef VGPU_SHIM_DEVICE_H
@@ -89,7 +89,7 @@ CUresult device_refuse(struct device *device, uint64_t bytes, const char *functi
 bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns);
 
 // What the tenant is told: total and free bytes of the quota. What the driver has free may be less.
-struct holdings_view device_view(struct device *device);
+struct holdings_view device_view(const struct device *device);
 
 // What one context takes on this device.
 uint64_t device_context_bytes(const struct device *device);

@@ -15,7 +15,6 @@
 #include "shim/hooks.h"
 
 #include <dlfcn.h>
-#include <string.h>
 
 #include "shim/loader.h"
 
@@ -103,14 +102,15 @@ TRAMPOLINE(dlvsym, "x3");
 #error "CUDA runs on x86-64 and aarch64 Linux only"
 #endif
 
-// Whether a name has the form of a driver, runtime or NVML function: cuXxx, cudaXxx, nvmlXxx. Not cublasXxx or curl_xxx.
+// Whether a name has the form of a driver, runtime or NVML function: cuXxx, cudaXxx, nvmlXxx. Not cublasXxx or curl_xxx. By hand: see
+// loader.h for who asks.
 static bool is_cuda_name(const char *name)
 {
     if (name[0] == 'c' && name[1] == 'u') {
         name += 2;
         if (name[0] == 'd' && name[1] == 'a')
             name += 2;
-    } else if (strncmp(name, "nvml", 4) == 0) {
+    } else if (name[0] == 'n' && name[1] == 'v' && name[2] == 'm' && name[3] == 'l') {
         name += 4;
     } else {
         return false;
@@ -178,9 +178,9 @@ struct route dlvsym_route(void *handle, const char *name, const char *version, c
     if (__builtin_expect(!is_cuda_name(name) || !real, 1)) {
         // A library before us that interposes dlsym too asks so for "the real one". Its next is this library, which has no
         // versions, so the real dlvsym would pass us over and what it finds would bypass the hooks.
-        if (handle == RTLD_NEXT && strcmp(name, "dlsym") == 0 && loader_precedes_us(caller))
+        if (handle == RTLD_NEXT && loader_is_same(name, "dlsym") && loader_precedes_us(caller))
             return answer((void *)dlsym);
-        if (handle == RTLD_NEXT && strcmp(name, "dlvsym") == 0 && loader_precedes_us(caller))
+        if (handle == RTLD_NEXT && loader_is_same(name, "dlvsym") && loader_precedes_us(caller))
             return answer((void *)dlvsym);
         return jump_to((void *)real);
     }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "shim/device.h"
+#include "shim/streams.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
 static inline struct device *launch_device(CUresult *missing)
@@ -16,18 +17,13 @@ static inline struct device *launch_device(CUresult *missing)
     return device;
 }
 
-static inline CUstream own_stream(CUstream stream)
-{
-    return stream ? stream : CU_STREAM_PER_THREAD;
-}
-
 // The value of the launch `call`, made between the gate's enter and leave.
 #define GATED(stream, function, call)                                                                                          \
     (__extension__({                                                                                                           \
         CUresult gated_rc;                                                                                                     \
         struct device *gated_device = launch_device(&gated_rc);                                                                \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
-            enum gate_pass gated_pass = gate_enter(&gated_device->gate, (stream), (function));                                 \
+            enum gate_pass gated_pass = gate_enter(&gated_device->gate, (stream));                                             \
             gated_rc = (call);                                                                                                 \
             gate_leave(&gated_device->gate, gated_pass, (stream), (function));                                                 \
         } else {                                                                                                               \

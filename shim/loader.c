@@ -28,8 +28,7 @@ static const void *elf_pointer(Elf64_Addr base, Elf64_Addr value)
 static bool elf_open(struct elf *elf, Elf64_Addr base, const Elf64_Dyn *dynamic)
 {
     Elf64_Word soname = 0;
-    memset(elf, 0, sizeof *elf);
-    elf->base = base;
+    *elf = (struct elf){.base = base};
     for (const Elf64_Dyn *entry = dynamic; entry->d_tag != DT_NULL; entry++) {
         switch (entry->d_tag) {
         case DT_SYMTAB:
@@ -62,7 +61,7 @@ static void *elf_match(const struct elf *elf, const Elf64_Sym *symbol, const cha
 {
     unsigned type = symbol->st_info & 0xf, bind = symbol->st_info >> 4;
     if (symbol->st_shndx == SHN_UNDEF || (type != STT_FUNC && type != STT_NOTYPE) || (bind != STB_GLOBAL && bind != STB_WEAK) ||
-        strcmp(elf->strings + symbol->st_name, name) != 0)
+        !loader_is_same(elf->strings + symbol->st_name, name))
         return NULL;
     return (void *)(elf->base + symbol->st_value);
 }
@@ -146,20 +145,19 @@ static void walk_objects(struct walk *walk)
     dl_iterate_phdr(walk_object, walk);
 }
 
-// dlsym is in libc since glibc 2.34, in libdl before. There is one implementation behind all its versions.
-static bool visit_libc(struct walk *walk, const struct elf *elf, bool has_address, bool is_us)
-{
-    (void)has_address;
-    if (!is_us && (strcmp(elf->soname, "libc.so.6") == 0 || strcmp(elf->soname, "libdl.so.2") == 0))
-        walk->found = elf_find(elf, walk->name);
-    return walk->found != NULL;
-}
-
+// A function of the C library by its symbol table. dlsym is in libc since glibc 2.34, in libdl before; there is one implementation
+// behind all its versions. Reads the list of objects as a debugger does: it only ever grows at its end, and both libraries stand in it
+// from the start, or what is preloaded would not run.
 static void *libc_function(const char *name)
 {
-    struct walk walk = {.visit = visit_libc, .address = &here, .name = name};
-    walk_objects(&walk);
-    return walk.found;
+    void *found = NULL;
+    for (const struct link_map *object = _r_debug.r_map; object && !found; object = object->l_next) {
+        struct elf elf;
+        if (object->l_ld && elf_open(&elf, object->l_addr, object->l_ld) && elf.soname &&
+            (loader_is_same(elf.soname, "libc.so.6") || loader_is_same(elf.soname, "libdl.so.2")))
+            found = elf_find(&elf, name);
+    }
+    return found;
 }
 
 // Each slot below is filled by whoever comes first; all find the same. Relaxed order will do: what the pointers lead to is code.

@@ -5,6 +5,8 @@
 //  - Nothing here calls dlsym or dlvsym by name: inside this library these names mean the interposed ones. The C library's own are
 //    found in its symbol table.
 //  - But for loader_ask, nothing here leaves a message in dlerror() behind: the program would take it for its own.
+//  - The way to the real dlsym and dlvsym calls no function of the C library but dlsym: a sanitizer's runtime looks up the functions
+//    that it wraps, strcmp and dl_iterate_phdr among them, before it can be called through its wrappers.
 //  - Nothing here loads a library; what loader_pin returns stays loaded until the process ends.
 // Thread safe, without locks. No function changes errno.
 #ifndef VGPU_SHIM_LOADER_H
@@ -13,6 +15,16 @@
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+// Compares two names without the C library.
+static inline bool loader_is_same(const char *one, const char *other)
+{
+    while (*one && *one == *other) {
+        one++;
+        other++;
+    }
+    return *one == *other;
+}
 
 typedef void *loader_dlsym(void *handle, const char *name);
 typedef void *loader_dlvsym(void *handle, const char *name, const char *version);

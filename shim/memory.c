@@ -7,7 +7,6 @@
 #include <stddef.h>
 
 #include "allocator/allocations.h"
-#include "base/log.h"
 #include "shim/device.h"
 #include "shim/pools.h"
 

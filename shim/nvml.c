@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shim/device.h"
+#include "shim/pools.h"
 #include "shim/loader.h"
 
 #define LIBRARY "libnvidia-ml.so.1"
@@ -81,6 +82,7 @@ static struct device *device_named_by(void *nvml_device)
 
 static void tell(struct device *device, unsigned long long *total, unsigned long long *free, unsigned long long *used)
 {
+    pools_settle(); // as cuMemGetInfo does: both must say the same
     struct holdings_view view = device_view(device);
     *total = view.total_bytes;
     *used = view.used_bytes;

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "shim/streams.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -89,7 +88,7 @@ static int settle(struct memory_pool *pool)
     uint64_t charged = pool->charged_bytes;
     uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, charged);
     if (reserved > charged) {
-        int rc = holdings_take(&pool->device->holdings, reserved - charged);
+        int rc = holdings_take_now(&pool->device->holdings, reserved - charged);
         if (rc)
             return rc;
         set_charge(pool, reserved);
@@ -166,7 +165,7 @@ static int take(struct memory_pool *pool, uint64_t bytes)
     if (unused >= pool->promised_bytes && unused - pool->promised_bytes >= bytes)
         return 0;
     uint64_t step = holdings_round_up(bytes, STEP_BYTES);
-    int rc = holdings_take(&pool->device->holdings, step);
+    int rc = holdings_take_now(&pool->device->holdings, step);
     if (rc == 0)
         set_charge(pool, pool->charged_bytes + step);
     return rc;
@@ -206,6 +205,8 @@ static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t byt
     int rc = try_begin(request, handle);
     if (rc && pools_reclaim(device))
         rc = try_begin(request, handle);
+    if (rc && holdings_reap(&device->holdings))
+        rc = try_begin(request, handle);
     capture_restore(mode);
     errno = saved;
     return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
@@ -241,12 +242,6 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
     return result;
 }
 
-static bool is_capturing(CUstream stream)
-{
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return REAL(cuStreamIsCapturing)(stream, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
 // Whether the driver answers by itself: a call that cannot succeed, or one that only becomes a node of a graph. Else *device is set, or
 // *rc is the answer.
 static bool forward(bool valid, CUstream stream, struct device **device, CUresult *rc)
@@ -255,12 +250,7 @@ static bool forward(bool valid, CUstream stream, struct device **device, CUresul
     *device = device_current();
     if (!*device)
         *rc = device_absent();
-    return *device && (!valid || is_capturing(stream));
-}
-
-static CUstream own_stream(CUstream stream)
-{
-    return stream ? stream : CU_STREAM_PER_THREAD;
+    return *device && (!valid || capture_under_way(stream));
 }
 
 static CUmemoryPool current_pool(const struct device *device)

@@ -8,7 +8,7 @@
 //  - While no allocation from a pool is under way, what is charged for it is what it had reserved when last looked at; while one is,
 //    never less than it can have reserved.
 //  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
-// Thread safe. Lock order: the mutex here, then holdings. No allocation is made under it.
+// Thread safe. Lock order: the mutex here, then holdings. The driver is asked for no memory under it.
 #ifndef VGPU_SHIM_POOLS_H
 #define VGPU_SHIM_POOLS_H
 

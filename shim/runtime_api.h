@@ -29,8 +29,6 @@ cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *prop, int device);
 #include "allocator/holdings.h"
 #include "scheduler/gate.h"
 
-struct device;
-
 static inline enum runtime_sight runtime_sight(struct runtime *runtime)
 {
     return atomic_load_explicit(&runtime->sight, memory_order_relaxed);
@@ -43,8 +41,7 @@ bool runtime_decide(struct runtime *runtime, cudaError_t result, unsigned calls)
 // An allocation on its way.
 struct runtime_charge {
     struct runtime *runtime;
-    struct device *device;
-    struct holdings *holdings; // the device's; NULL: nothing taken, since the driver layer charges
+    struct holdings *holdings; // of the device; NULL: nothing taken, since the driver layer charges
     uint64_t taken;
     unsigned calls;
 };

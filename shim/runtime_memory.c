@@ -16,7 +16,7 @@ static size_t product(size_t a, size_t b)
 
 static size_t pitched(size_t width, size_t rows)
 {
-    return width > SIZE_MAX - LIKELY_PITCH ? SIZE_MAX : product((width + LIKELY_PITCH - 1) / LIKELY_PITCH * LIKELY_PITCH, rows);
+    return product(holdings_round_up(width, LIKELY_PITCH), rows);
 }
 
 cudaError_t cudaMalloc(void **devPtr, size_t size)

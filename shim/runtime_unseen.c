@@ -55,7 +55,7 @@ bool runtime_charge_begin(struct runtime_charge *charge, struct runtime *runtime
     if (__builtin_expect(runtime_sight(runtime) != RUNTIME_UNSEEN, 1))
         return true;
     int saved = errno;
-    struct device *device = charge->device = current_device();
+    struct device *device = current_device();
     bool fits = device && allocation_begin(&device->holdings, bytes, &charge->taken) == 0;
     if (fits)
         charge->holdings = &device->holdings;
@@ -63,12 +63,6 @@ bool runtime_charge_begin(struct runtime_charge *charge, struct runtime *runtime
         device_refuse(device, bytes, "CUDA runtime");
     errno = saved;
     return fits;
-}
-
-// Charges an allocation that a runtime made before it was known to be unseen.
-static bool charge_afterwards(struct runtime_charge *charge, size_t bytes)
-{
-    return runtime_charge_begin(charge, charge->runtime, bytes);
 }
 
 cudaError_t runtime_charge_end(struct runtime_charge *charge, cudaError_t result, void **pointer, size_t bytes, bool async,
@@ -87,7 +81,8 @@ cudaError_t runtime_charge_end(struct runtime_charge *charge, cudaError_t result
     if (!charge->holdings && !runtime_decide(runtime, result, charge->calls))
         return result;
     int saved = errno;
-    bool charged = charge->holdings || charge_afterwards(charge, bytes);
+    // Nothing taken: the runtime was not known to be unseen when the call began.
+    bool charged = charge->holdings || runtime_charge_begin(charge, runtime, bytes);
     if (charged) {
         struct allocation allocation = {.address = (uint64_t)(uintptr_t)*pointer,
                                         .bytes = bytes,
@@ -122,7 +117,7 @@ bool runtime_turn_begin(struct runtime_turn *turn, void *stream, const void *fun
     if (!device)
         return false;
     *turn = (struct runtime_turn){.gate = &device->gate, .stream = stream, .function = function};
-    turn->pass = gate_enter(turn->gate, stream, function);
+    turn->pass = gate_enter(turn->gate, stream);
     return true;
 }
 

@@ -70,11 +70,6 @@ CUresult cuCtxSynchronize_v2(CUcontext context)
     return settled(REAL(cuCtxSynchronize_v2)(context));
 }
 
-static CUstream own_stream(CUstream stream)
-{
-    return stream ? stream : CU_STREAM_PER_THREAD;
-}
-
 static CUresult begun(CUstream stream, CUresult result)
 {
     capture_begun(stream, result);

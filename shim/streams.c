@@ -28,12 +28,6 @@ static struct stream *find(CUstream handle)
     return stream;
 }
 
-static bool is_capturing(CUstream handle)
-{
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return REAL(cuStreamIsCapturing)(handle, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
 void stream_add(CUstream handle)
 {
     int saved = errno;
@@ -114,7 +108,8 @@ void capture_ended(CUstream handle)
 
 bool capture_under_way(CUstream handle)
 {
-    return is_capturing(handle);
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return REAL(cuStreamIsCapturing)(handle, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 void streams_lock(void)
@@ -135,9 +130,9 @@ bool streams_capturing(void)
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument)
 {
     // While a stream that synchronises with the legacy stream is being captured, nothing can be given to the legacy stream at all.
-    bool going = is_capturing(NULL) || visit(argument, NULL);
+    bool going = capture_under_way(NULL) || visit(argument, NULL);
     for (struct stream *stream = streams; stream && going; stream = stream->hh.next)
-        if (stream->context == context && !is_capturing(stream->handle))
+        if (stream->context == context && !capture_under_way(stream->handle))
             going = visit(argument, stream->handle);
     return going;
 }

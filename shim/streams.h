@@ -25,6 +25,7 @@ void capture_begin(CUstream stream);
 void capture_begun(CUstream stream, CUresult result);
 // After the driver's call that ended one.
 void capture_ended(CUstream stream);
+// Whether the stream is being captured; an error counts as yes, since it means a capture that forbids the question.
 bool capture_under_way(CUstream stream);
 
 // Holds off captures and changes of the table.
@@ -35,6 +36,12 @@ bool streams_capturing(void);
 // Under the lock, with the context current: calls `visit` for the legacy stream and for every known stream of the context that is not
 // being captured, until it returns false. Returns the last answer.
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument);
+
+// What a per-thread-default-stream form of a function means by `stream`.
+static inline CUstream own_stream(CUstream stream)
+{
+    return stream ? stream : CU_STREAM_PER_THREAD;
+}
 
 // Lets this thread make calls that would otherwise be forbidden, and harm captures, while another thread captures. Returns what to
 // give to capture_restore.

@@ -196,11 +196,10 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
 // Takes the mappings of a range out of the table. A range that the driver accepts consists of whole mappings side by side.
 static struct mapping *withdraw(CUdeviceptr address, size_t bytes)
 {
-    struct mapping *list = NULL, *mapping;
-    for (uint64_t done = 0; done < bytes; done += mapping ? mapping->bytes : HOLDINGS_BLOCK_BYTES) {
-        CUdeviceptr start = address + done;
-        HASH_FIND(hh, mappings, &start, sizeof start, mapping);
-        if (!mapping)
+    struct mapping *list = NULL, *mapping, *following;
+    HASH_ITER(hh, mappings, mapping, following)
+    {
+        if (mapping->address - address >= bytes)
             continue;
         HASH_DEL(mappings, mapping);
         mapping->next = list;

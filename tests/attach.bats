@@ -191,6 +191,17 @@ tenant() {
     assert_equal "$output" ""
 }
 
+@test "a child that no fork handler has seen ends undisturbed, and so does its parent" {
+    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx"
+    assert_equal "$output" ""
+    assert_equal "$stderr" ""
+}
+
+@test "the helper thread starts whatever thread-local data the program has" {
+    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/attach_tls" "$KERNELS/testkernels.ptx"
+    assert_equal "$stderr" ""
+}
+
 @test "a program that executes others in its place keeps its quota through all of them" {
     VGPU_MEMORY=60% run -0 --separate-stderr shim "$PROGRAMS/attach_exec" 3
     assert_equal "$output" "done"

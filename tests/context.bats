@@ -37,6 +37,7 @@ teardown() { common_teardown; }
     spawn "$PROGRAMS/mem_fill" $((512 << 20))
     wait_until file_has "$out" full
     kill -KILL "$pid"
+    wait "$pid" || true # its memory is free when all of its threads are gone
     spawn "$PROGRAMS/mem_told"
     spawn "$PROGRAMS/busy" "$KERNELS/testkernels.ptx" 100
     wait_until file_has "$out" busy

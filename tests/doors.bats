@@ -207,3 +207,10 @@ same_lookup() {
     same_lookup next cuInit GLIBC_0.1
     same_lookup default cudaMalloc libcudart.so.13
 }
+
+@test "a program built with a sanitizer meets its quota" {
+    VGPU_MEMORY=2G VGPU_LOG=warn ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 \
+        run -0 --separate-stderr shim "$PROGRAMS/door_sanitized"
+    assert_equal "$output" "total $((2 << 30))"
+    assert_equal "$stderr" ""
+}

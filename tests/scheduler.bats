@@ -148,3 +148,11 @@ share() {
         assert_contains "$(<"$BATS_TEST_TMPDIR/spawn.$i.out")" verified=yes
     done
 }
+
+@test "a thread that is cancelled while it waits for its turn finishes its launch first" {
+    tenant rival 100
+    wait_until has_launched rival 10
+    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/gate_cancel" "$KERNELS/testkernels.ptx" 20
+    assert_equal "$output" "done"
+    assert_equal "$stderr" ""
+}

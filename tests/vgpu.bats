@@ -112,7 +112,7 @@ json_has() {
     run -1 --separate-stderr bash -c '"$VGPU" help >/dev/full'
     assert_equal "$stderr" "vgpu help: cannot write the output: No space left on device"
     run -1 --separate-stderr bash -c '"$VGPU" list --json >/dev/full'
-    assert_contains "$stderr" "cannot write the output"
+    assert_equal "$stderr" "vgpu list: cannot write the output: No space left on device"
     run -1 --separate-stderr bash -c '"$VGPU" version >&-'
     assert_contains "$stderr" "cannot write the output"
 }

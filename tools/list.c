@@ -39,10 +39,8 @@ void list_details(void)
 static bool parse_seconds(const char *text, double least, double *seconds)
 {
     char *end;
-    if (!text)
-        return false;
     double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value) || value < 0 || value < least || value > LONGEST_SECONDS)
+    if (end == text || *end || !isfinite(value) || value < least || value > LONGEST_SECONDS)
         return false;
     *seconds = value;
     return true;
@@ -161,14 +159,11 @@ static int show_picture(const char *name, const struct snapshot *snapshot)
     return rc ? STATUS_FAILED : STATUS_OK;
 }
 
-// Appends a snapshot. Meanwhile signals act as ever, so that a reader who stands still cannot make this program unstoppable.
 static int append(const char *name, const struct list_options *list, const struct snapshot *snapshot)
 {
-    screen_close();
     int status = print(name, list, snapshot);
     if (!list->json && status == STATUS_OK)
         putchar('\n');
-    screen_open(false);
     return status;
 }
 

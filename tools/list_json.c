@@ -2,7 +2,6 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/version.h"
 #include "tools/list.h"

@@ -70,5 +70,6 @@ int main(int argc, char **argv)
     snprintf(full_name, sizeof full_name, "vgpu %s", command->name);
     argv[1] = full_name;
     int status = command->main(argc - 1, argv + 1);
-    return finish_output(full_name, status);
+    // A command that failed has said why.
+    return status == STATUS_OK ? finish_output(full_name, STATUS_OK) : status;
 }

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "pool/tenancy.h"
@@ -161,9 +160,7 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
     if (rc)
         return rc;
     // With those of the dead: they happened, and a counter that falls would read as a wrong rate.
-    out->launches = atomic_load(&vgpu->departed_launches);
-    POOL_EACH_BIT(slot, vgpu->members, POOL_MAX_PROCESSES)
-    out->launches += atomic_load_explicit(&reader->layout->members[slot][out->gpu].entered, memory_order_relaxed);
+    out->launches = pool_vgpu_launches(reader->layout, index);
     out->waiting = pool_bit_get(reader->layout->gpus[out->gpu].wanting, index);
     read_grant(reader, vgpu, out);
     out->share_since_start = part(out->held_ns, now_ns > out->created_ns ? now_ns - out->created_ns : 0);

@@ -20,3 +20,7 @@ $(BUILD)/tests/programs/libruntime_old.so: program_libs = -Wl,-soname,libcudart.
 $(BUILD)/tests/programs/libplugin_old.so: program_libs = $(BUILD)/tests/programs/libruntime_old.so
 $(BUILD)/tests/programs/libplugin_old.so: $(BUILD)/tests/programs/libruntime_old.so
 $(BUILD)/tests/programs/libcuda_newer.so: program_libs = -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic
+
+# As a developer would build a program to look for faults in it.
+$(BUILD)/obj/plain/tests/programs/door_sanitized.o: extra_cflags += -fsanitize=address
+$(BUILD)/tests/programs/door_sanitized: program_libs = -fsanitize=address -L$(BUILD)/stubs -lcuda
