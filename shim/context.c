@@ -2,6 +2,7 @@
 // Contexts: each is charged what it takes, from its creation to its end. And the current context of a thread.
 #include <pthread.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "shim/contexts.h"
 #include "shim/pools.h"
@@ -11,9 +12,13 @@
 // does one at a time.
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
 
+// How often the program has retained each primary context, less its releases. Never more than the driver counts.
+static uint32_t primary_retains[DEVICE_MAX];
+
 void context_hooks_reset(void)
 {
     pthread_mutex_init(&primary_mutex, NULL);
+    memset(primary_retains, 0, sizeof primary_retains);
 }
 
 // A context on its way.
@@ -146,25 +151,34 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
     while (creation_again(&creation, rc));
     creation_end(&creation, rc, context, true);
 out:
+    if (device && rc == CUDA_SUCCESS)
+        primary_retains[ordinal]++;
     pthread_mutex_unlock(&primary_mutex);
     return rc;
 }
 
-// Whether this call ends the context is known only afterwards: other retains may be left. Until then nobody uses it.
-static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice))
+// A release that leaves the program's other retains ends nothing and must disturb nothing: the marks of a retired context are lost.
+static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), bool at_once)
 {
     struct device *device = device_of(ordinal);
     unsigned int flags;
     int active = 1;
     pthread_mutex_lock(&primary_mutex);
     CUcontext context = device ? context_primary(device) : NULL;
-    if (context)
+    bool last = context && (at_once || primary_retains[ordinal] <= 1);
+    // Whether this call ends the context is known only afterwards: there may be retains that did not come through here. Until then
+    // nobody uses it.
+    if (last)
         context_retire(context);
     CUresult rc = driver_end(ordinal);
-    if (context && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active))
+    if (context && rc == CUDA_SUCCESS && !at_once && primary_retains[ordinal])
+        primary_retains[ordinal]--;
+    if (last && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active)) {
         context_revive(context);
-    else if (context)
+    } else if (last) {
         context_gone(context);
+        primary_retains[ordinal] = 0;
+    }
     pthread_mutex_unlock(&primary_mutex);
     device_forget_current();
     return rc;
@@ -172,22 +186,22 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice))
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice ordinal)
 {
-    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease));
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease), false);
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal)
 {
-    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease_v2));
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxRelease_v2), false);
 }
 
 CUresult cuDevicePrimaryCtxReset(CUdevice ordinal)
 {
-    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset));
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset), true);
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal)
 {
-    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset_v2));
+    return end_primary(ordinal, REAL(cuDevicePrimaryCtxReset_v2), true);
 }
 
 CUresult cuCtxSetCurrent(CUcontext context)
