@@ -290,6 +290,7 @@ CUresult cuInit(unsigned int flags)
         return REAL(cuInit)(flags);
     int saved = errno, cancel = cancel_disable();
     driver_layer_seen();
+    (void)REAL_EXISTS(cuInit); // finds the driver, if nobody has yet, before any lock is held
     pthread_mutex_lock(&mutex);
     CUresult rc = device_attached() ? REAL(cuInit)(flags) : attach(flags);
     pthread_mutex_unlock(&mutex);

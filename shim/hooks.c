@@ -125,10 +125,31 @@ static void image_learn(void *handle, enum kind kind)
     } while (!atomic_compare_exchange_weak_explicit(&images, &head, made, memory_order_release, memory_order_acquire));
 }
 
+static CUresult stand_in(void)
+{
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+static CUresult stand_in_init(void)
+{
+    return CUDA_ERROR_NO_DEVICE;
+}
+
+// Fills in all slots, so that no later REAL, under whatever lock its caller holds, calls into the dynamic linker.
+static void driver_resolve_all(void *handle)
+{
+    for (int id = 0; id < DRIVER_COUNT; id++) {
+        void *function = loader_find(handle, driver_names[id]);
+        __atomic_store_n((void **)&driver_entries + id, function ? function : (void *)stand_in, __ATOMIC_RELEASE);
+    }
+}
+
 static void driver_learn(void *handle)
 {
     void *none = NULL;
     image_learn(handle, KIND_DRIVER);
+    if (atomic_load_explicit(&driver_handle, memory_order_acquire) == NULL)
+        driver_resolve_all(handle);
     if (!atomic_compare_exchange_strong_explicit(&driver_handle, &none, handle, memory_order_release, memory_order_acquire) &&
         none != handle)
         log_warn("a second libcuda is loaded: hooked functions of both go to the first");
@@ -147,26 +168,11 @@ static void *driver_library(void)
     return handle;
 }
 
-static CUresult stand_in(void)
-{
-    return CUDA_ERROR_NOT_FOUND;
-}
-
-static CUresult stand_in_init(void)
-{
-    return CUDA_ERROR_NO_DEVICE;
-}
-
 void *driver_resolve(enum driver_id id)
 {
-    void *handle = driver_library();
-    if (!handle)
+    if (!driver_library())
         return id == DRIVER_cuInit ? (void *)stand_in_init : (void *)stand_in;
-    void *function = loader_find(handle, driver_names[id]);
-    if (!function)
-        function = (void *)stand_in;
-    __atomic_store_n((void **)&driver_entries + id, function, __ATOMIC_RELEASE);
-    return function;
+    return __atomic_load_n((void **)&driver_entries + id, __ATOMIC_ACQUIRE);
 }
 
 bool driver_exists(enum driver_id id)
