@@ -16,10 +16,24 @@ enum log_level log_threshold = LOG_INFO;
 
 static char log_path[PATH_MAX];
 
-void log_configure(enum log_level level, const char *path)
+// Not to wait for the reader of a FIFO.
+static int open_log(void)
+{
+    return open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+}
+
+int log_configure(enum log_level level, const char *path)
 {
     log_threshold = level;
     snprintf(log_path, sizeof log_path, "%s", path ? path : "");
+    int saved = errno, rc = 0;
+    int fd = log_path[0] ? open_log() : -1;
+    if (fd >= 0)
+        close(fd);
+    else if (log_path[0] && errno != ENXIO) // a FIFO that nobody reads yet
+        rc = -errno;
+    errno = saved;
+    return rc;
 }
 
 // Where nobody reads stderr any more, the message is lost; the program must not die of it.
@@ -43,8 +57,7 @@ static void emit(const char *line, size_t length)
 {
     int fd = STDERR_FILENO;
     if (log_path[0]) {
-        // Not to wait for the reader of a FIFO.
-        fd = open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+        fd = open_log();
         if (fd < 0)
             fd = STDERR_FILENO;
     }

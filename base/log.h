@@ -13,7 +13,8 @@ extern enum log_level log_threshold;
 
 // Sends messages of `level` and more urgent ones to `path` (appended, created with mode 0600), or to stderr where path is NULL or
 // empty. The file is opened for each message, so that no descriptor of ours lives in the program. Keeps a copy of the path.
-void log_configure(enum log_level level, const char *path);
+// Returns 0, or -errno where the file cannot be opened; messages then go to stderr.
+int log_configure(enum log_level level, const char *path);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

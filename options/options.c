@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -239,6 +240,19 @@ int options_from_environment(struct options *options, struct error *error)
             return rc;
     }
     return 0;
+}
+
+const char *options_unknown_variable(void)
+{
+    for (char **entry = environ; entry && *entry; entry++) {
+        size_t length = strcspn(*entry, "=");
+        bool known = strncmp(*entry, "VGPU_", 5) != 0;
+        for (int id = 0; id < OPTION_COUNT && !known; id++)
+            known = strlen(option_table[id].variable) == length && strncmp(option_table[id].variable, *entry, length) == 0;
+        if (!known)
+            return *entry;
+    }
+    return NULL;
 }
 
 uint64_t options_memory_bytes(const struct option_memory *memory, uint64_t total_bytes)

@@ -64,6 +64,10 @@ int options_parse(struct options *options, enum option_id id, const char *text, 
 // Defaults, then every variable that the environment sets. Stops at the first refusal.
 int options_from_environment(struct options *options, struct error *error);
 
+// A variable of the environment that looks like an option (VGPU_...) and is none, most likely a misspelt one; NULL where there is none.
+// The name ends at its '='. Valid until the environment changes.
+const char *options_unknown_variable(void);
+
 // The quota, in bytes, that `memory` means on a GPU of total_bytes; 0 for none.
 uint64_t options_memory_bytes(const struct option_memory *memory, uint64_t total_bytes);
 

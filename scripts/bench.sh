@@ -6,7 +6,7 @@
 # usage: scripts/bench.sh [launch|start|memory|tenants|weights]...      (default: all)
 #
 # Environment: BENCH_ROUNDS (5), BENCH_SECONDS of a run with tenants (8), BUILD (build). Builds nothing: `make` first, or `make bench`.
-# Without a GPU it runs on the simulated one, so that it can be tried; such figures mean nothing.
+# BENCH_SIMULATED=1: without a GPU, run on the simulated one to try the script; such figures mean nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,6 +28,9 @@ if compgen -G '/dev/nvidia[0-9]*' >/dev/null && ldconfig -p | grep -q 'libcuda\.
     lib=$(sed -n 's/^CUDA_LIB := //p' "$build/cuda.mk" 2>/dev/null || true)
     [[ -d $lib ]] || lib=${CUDA_HOME:-/usr/local/cuda}/lib64
     export LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+elif [[ ${BENCH_SIMULATED:-0} != 1 ]]; then
+    echo "bench: this machine has no NVIDIA GPU, or its driver is not installed (BENCH_SIMULATED=1 tries it out on the simulated one)" >&2
+    exit 1
 else
     gpu="simulated GPU (these figures mean nothing)"
     export LD_LIBRARY_PATH=$build/simgpu SIMGPU_STATE=$work/simgpu

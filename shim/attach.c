@@ -254,7 +254,16 @@ static CUresult attach(unsigned int flags)
         refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
         goto refused;
     }
-    log_configure(attempt.options.log, attempt.options.log_file);
+    int reason = log_configure(attempt.options.log, attempt.options.log_file);
+    if (reason) {
+        error_set(&attempt.error, reason, "VGPU_LOG_FILE=%.200s cannot be opened: %s", attempt.options.log_file,
+                  strerror(-reason));
+        refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
+        goto refused;
+    }
+    const char *unknown = options_unknown_variable();
+    if (unknown)
+        log_warn("%.*s is no option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="), unknown);
     CUresult rc = REAL(cuInit)(flags);
     if (rc == CUDA_SUCCESS)
         rc = REAL(cuDeviceGetCount)(&count);

@@ -53,6 +53,18 @@ tenant() {
     assert_contains "$stderr" "no quota"
 }
 
+@test "a variable that looks like an option and is none is warned of by name" {
+    run -0 --separate-stderr shim env VGPU_MEMROY=2G "$PROGRAMS/attach_try"
+    assert_equal "$output" "cuInit 0"
+    assert_contains "$stderr" "VGPU_MEMROY is no option"
+    refute_contains "$stderr" "VGPU_POOL is no option"
+}
+
+@test "a log file that cannot be opened is refused" {
+    with=(VGPU_LOG_FILE=/nonexistent/log)
+    refused "$INVALID_VALUE" "VGPU_LOG_FILE=/nonexistent/log" "No such file or directory"
+}
+
 @test "messages go to the log file where one is named" {
     run -0 --separate-stderr shim env VGPU_LOG_FILE="$BATS_TEST_TMPDIR/log" "$PROGRAMS/attach_try"
     assert_equal "$stderr" ""

@@ -209,7 +209,7 @@ same_lookup() {
 }
 
 @test "a program built with a sanitizer meets its quota" {
-    VGPU_MEMORY=2G VGPU_LOG=warn ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 \
+    VGPU_MEMORY=2G VGPU_LOG=warn ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0:protect_shadow_gap=0 \
         run -0 --separate-stderr shim "$PROGRAMS/door_sanitized"
     assert_equal "$output" "total $((2 << 30))"
     assert_equal "$stderr" ""

@@ -46,6 +46,7 @@ common_setup() {
     for name in "${!VGPU_@}" "${!SIMGPU_@}"; do
         [[ $name == VGPU_TEST_* ]] || unset "$name"
     done
+    export -n "${!VGPU_TEST_@}" # they are the suites' own; a program under test would be warned of options it does not know
     unset LD_PRELOAD
     export VGPU_POOL=$BATS_TEST_TMPDIR/pool
     spawned=()

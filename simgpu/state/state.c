@@ -45,10 +45,10 @@ static int create_file(const char *path)
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, sizeof *file)) {
-        rc = -errno;
+    // The space is taken now: a full tmpfs must show here and not later as SIGBUS.
+    rc = -posix_fallocate(fd, 0, sizeof *file);
+    if (rc)
         goto out;
-    }
     file = mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (file == MAP_FAILED) {
         rc = -errno;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""A small deterministic training loop. Prints the final loss, and with --seconds the number of steps about once a second."""
+"""A small deterministic training loop. Prints the final loss, and with --seconds the number of steps so far and the time, twice a second."""
 import argparse
 import os
 import time
@@ -56,7 +56,7 @@ if options.seconds:
         steps += 1
         if time.monotonic() - said >= 0.5:
             said = time.monotonic()
-            print("steps", steps)
+            print("steps", steps, f"{said:.3f}")
 else:
     for _ in range(options.steps):
         loss = run()

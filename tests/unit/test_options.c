@@ -327,6 +327,17 @@ static void test_words(void)
         refused(OPTION_REQUIRE_QUOTA, bad_switches[i]);
 }
 
+static void test_unknown_variables(void)
+{
+    clearenv();
+    setenv("VGPU_MEMORY", "8G", 1);
+    setenv("PATH", "/", 1);
+    ok(options_unknown_variable() == NULL, "options and what is no business of ours are not unknown");
+    setenv("VGPU_MEMROY", "8G", 1);
+    const char *found = options_unknown_variable();
+    ok(found && strncmp(found, "VGPU_MEMROY=", 12) == 0, "a misspelt option is found");
+}
+
 static void test_messages(void)
 {
     // In full, once for each option: these lines are what people search for.
@@ -403,6 +414,7 @@ int main(void)
     test_quantum();
     test_name();
     test_paths();
+    test_unknown_variables();
     test_chunk();
     test_words();
     test_messages();
