@@ -91,11 +91,14 @@ bench_start() {
     printf '\n%s pairs, in turns.\n' "$n"
 }
 
-# resident_kib COMMAND...: resident memory of a program while its kernels run
+# resident_kib COMMAND...: resident memory of a program while its kernels run, which its first line of progress tells
 resident_kib() {
-    env "$@" --seconds 3 --kernel-us 1000 >/dev/null & # env, unlike a function, becomes the program
+    env "$@" --seconds 3 --kernel-us 1000 --progress >/dev/null 2>"$work/progress" & # env, unlike a function, becomes the program
     local pid=$!
-    sleep 2
+    until grep -q '^progress' "$work/progress"; do
+        [[ -d /proc/$pid ]] || return 1
+        sleep 0.05
+    done
     awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"
     wait "$pid"
 }
