@@ -62,7 +62,7 @@ static struct policy_rules rules_for(const struct gate *gate, const struct polic
     uint64_t shortest = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
         uint64_t quantum = atomic_load_explicit(&layout_of(gate)->vgpus[entries[i].vgpu].quantum_ns, memory_order_relaxed);
-        if (quantum >= TURN_SHORTEST_NS && quantum < shortest)
+        if (quantum >= TURN_SHORTEST_NS && quantum <= TURN_LONGEST_NS && quantum < shortest)
             shortest = quantum;
     }
     if (shortest == UINT64_MAX) {
