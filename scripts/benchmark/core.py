@@ -13,7 +13,7 @@ import time
 import typing
 
 from . import tenants, traces
-from .machine import BenchError
+from .machine import BenchError, NotHere
 
 # An H100 settles within a few turns after the tenants have begun.
 SETTLE_SECONDS = 0.5
@@ -53,7 +53,7 @@ class Bench:
         if unknown:
             raise BenchError(f"BENCH_ARMS={arms}: there is no arm {', '.join(sorted(unknown))}; there are {', '.join(machine.arms)}")
         os.makedirs(out, exist_ok=True)
-        self.round_cache, self.skipped, self.failures = {}, set(), 0
+        self.round, self.round_cache, self.left_out, self.failures = 0, {}, set(), 0
         self.stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + f"-{os.getpid()}"
         self.append("stamps", {"stamp": self.stamp, "machine": machine.describe()})
         self.calibration = None
@@ -111,26 +111,27 @@ class Bench:
 
     # --- rounds -------------------------------------------------------------------------------------------------------------------
 
-    def reason_to_skip(self, arm):
-        if self.arm_names and arm not in self.arm_names:
-            return "not asked for"
-        return self.machine.lacks(self.machine.arms[arm]) if arm in self.machine.arms else ""
-
     def measure(self, name, piece):
         cases = [case for case in piece.cases(self) if self.case_pattern.search(case.name)]
         for number in range(self.rounds):
-            self.round_cache = {}
+            self.round, self.round_cache = number, {}
             for case in cases:
                 turn = number % len(case.arms)
                 for arm in list(case.arms[turn:]) + list(case.arms[:turn]):
                     self.measure_one(name, case, arm)
 
+    def leave_out(self, what, reason):
+        """Says so once, however many cases and rounds it concerns."""
+        if (what, reason) not in self.left_out:
+            self.left_out.add((what, reason))
+            print(f"bench: {what} is left out: {reason}", file=sys.stderr, flush=True)
+
     def measure_one(self, name, case, arm):
-        reason = self.reason_to_skip(arm)
+        if self.arm_names and arm not in self.arm_names:
+            return
+        reason = self.machine.lacks(self.machine.arms[arm]) if arm in self.machine.arms else ""
         if reason:
-            if reason != "not asked for" and arm not in self.skipped:
-                self.skipped.add(arm)
-                print(f"bench: {arm} is left out: {reason}", file=sys.stderr)
+            self.leave_out(arm, reason)
             return
         begun = time.monotonic()
         record = {"stamp": self.stamp, "piece": name, "case": case.name, "arm": arm}
@@ -139,6 +140,9 @@ class Bench:
             record["series"] = metrics.pop("series", None)
             record["metrics"] = metrics
             said = " ".join(f"{key}={value:.4g}" for key, value in metrics.items())
+        except NotHere as error:
+            self.leave_out(name, str(error))
+            return
         except (BenchError, OSError, ValueError) as error:
             self.failures += 1
             record["failed"] = said = f"failed: {error}"

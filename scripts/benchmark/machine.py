@@ -19,6 +19,10 @@ class BenchError(Exception):
     """Says in one line why something could not be measured."""
 
 
+class NotHere(BenchError):
+    """Says what this machine or this build lacks: nothing went wrong, there is nothing to measure."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """A way to share the GPU. `env` goes to every tenant; `per_tenant` is filled in with the tenant's weight and percent."""
@@ -89,6 +93,7 @@ class Machine:
         return [
             Arm("native", "time slicing"),
             Arm("mps", "MPS", mps=True),
+            Arm("mps-priority", "MPS, client priority", mps=True),
             Arm("shim", "vgpu-shim", shim, per_tenant=weight),
             Arm("shim-10ms", "vgpu-shim, 10 ms", shim, env=("VGPU_QUANTUM=10",), per_tenant=weight),
             Arm("shim-mps", "vgpu-shim, MPS", shim, mps=True, per_tenant=weight),

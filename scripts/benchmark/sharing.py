@@ -2,6 +2,7 @@
 """Pieces about saturated tenants side by side: throughput, shares, many tenants."""
 from . import traces
 from .core import Case, Piece, Table
+from .statistics import last_figures
 
 LONG_US, SHORT_US, HUGE_US = 600, 14, 11700
 ALL_ARMS = ("native", "mps", "shim", "shim-mps")
@@ -9,8 +10,8 @@ ALL_ARMS = ("native", "mps", "shim", "shim-mps")
 
 def others(bench):
     """Arms of other preload libraries, given as BENCH_PRELOAD_NAME."""
-    return tuple(key for key in bench.machine.arms if key not in
-                 ("native", "mps", "shim", "shim-10ms", "shim-mps", "shim-mps-2ms"))
+    own = {arm.key for arm in bench.machine.own_arms("")}
+    return tuple(key for key in bench.machine.arms if key not in own)
 
 
 def length(kernel_us):
@@ -126,7 +127,6 @@ def handover_metrics(figures):
 
 def measure_many(count):
     def measure(bench, arm):
-        from .statistics import last_figures
         seconds = bench.seconds(6.5)
         period = bench.period_ns(LONG_US)
         figures = []

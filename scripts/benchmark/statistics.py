@@ -9,22 +9,22 @@ import time
 from .machine import BenchError
 
 
-def figures_of(bench, arm):
-    """The virtual GPUs of an arm's pool, as `vgpu list --json` has them."""
+def listing(bench, arm):
+    """What `vgpu list --json` says of an arm's pool."""
     pool = os.path.join(bench.machine.work, "pool" + ("-mps" if bench.machine.arms[arm].mps else ""))
     try:
         output = subprocess.run([bench.machine.vgpu, "list", "--json", "--interval", "0", "--pool", pool], env=bench.machine.env,
                                 capture_output=True, check=True, timeout=30).stdout
     except subprocess.SubprocessError as error:
         raise BenchError(f"vgpu list: {error}") from None
-    return json.loads(output)["vgpus"]
+    return json.loads(output)
 
 
 def last_figures(bench, arm, seconds, figures):
     """An observer that keeps the figures as they are shortly before the end."""
     def observe(_pids):
         time.sleep(seconds * 0.9)
-        figures.extend(figures_of(bench, arm))
+        figures.extend(listing(bench, arm)["vgpus"])
     return observe
 
 

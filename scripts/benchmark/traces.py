@@ -130,12 +130,12 @@ def recovery_ns(donor, survivor, period_ns, idle_ns, look_ns):
     found = []
     for i in range(len(donor) - 1):
         end, resumed = donor.ends[i], donor.begins[i + 1]
-        if resumed - end < idle_ns:
+        if resumed - end < idle_ns or survivor.ends[-1] < resumed:
             continue
         first = bisect.bisect_left(survivor.begins, end)
         at = end
         while at + look_ns < resumed:
-            if survivor.kernels(at, at + look_ns) * period_ns >= 0.99 * look_ns or first >= len(survivor):
+            if survivor.kernels(at, at + look_ns) * period_ns >= 0.99 * look_ns:
                 break
             at, first = survivor.begins[first], first + 1
         found.append(at - end if at + look_ns < resumed else resumed - end)
