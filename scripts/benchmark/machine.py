@@ -122,6 +122,11 @@ class Machine:
     def has_option(self, name):
         return name in self.options
 
+    @staticmethod
+    def revision():
+        # An unpacked copy may lie in the folder of another repository.
+        return first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"]) if os.path.exists(os.path.join(ROOT, ".git")) else ""
+
     def describe(self):
         """One line, so that figures of different machines and versions are never mixed unseen."""
         if self.simulated:
@@ -132,7 +137,7 @@ class Machine:
         with contextlib.suppress(OSError), open(os.path.join(self.build, "cuda.mk"), encoding="utf-8") as file:
             toolkit = (re.findall(r"^CUDA_VERSION := (.*)$", file.read(), re.M) or [""])[0]
         return ", ".join(filter(None, [
-            gpu, first_line([self.vgpu, "version"]), first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"]),
+            gpu, first_line([self.vgpu, "version"]), self.revision(),
             f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}", " ".join(platform.libc_ver()),
             f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
 

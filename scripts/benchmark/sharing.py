@@ -18,12 +18,17 @@ def length(kernel_us):
     return f"{kernel_us / 1000:g} ms" if kernel_us >= 100 else f"{kernel_us:g} µs"
 
 
-def turn_metrics(found, window):
-    """What the timeline says of turns and of the gaps between them; the driver's context switch is part of a gap."""
+def turn_metrics(found, window, due):
+    """What the timeline says of turns and of the gaps between them, if there are turns: where kernels overlap, there are none. The
+    driver's context switch is part of a gap."""
     turns = traces.Turns(found, *window)
-    lengths = sorted(ns for tenant in turns.lengths_ns for ns in tenant)
-    return {"turn_p50_ms": traces.percentile(lengths, 50) / 1e6, "gap_p50_us": traces.percentile(turns.gaps_ns, 50) / 1e3,
-            "gap_p99_us": traces.percentile(turns.gaps_ns, 99) / 1e3, "overlap_percent": 100 * turns.overlap}
+    metrics = {"overlap_percent": 100 * turns.overlap}
+    if turns.overlap < 0.01:
+        lengths = sorted(ns for tenant in turns.lengths_ns for ns in tenant)
+        metrics.update({"turn_p50_ms": traces.percentile(lengths, 50) / 1e6, "gap_p50_us": traces.percentile(turns.gaps_ns, 50) / 1e3,
+                        "gap_p99_us": traces.percentile(turns.gaps_ns, 99) / 1e3,
+                        "error_turns_points": traces.share_error(turns.shares(), due)})
+    return metrics
 
 
 # --- equal tenants ----------------------------------------------------------------------------------------------------------------
@@ -35,7 +40,7 @@ def measure_equal(kernel_us, count):
         work = traces.work_in(found, [period] * count, *window)
         metrics = {"aggregate_percent": 100 * sum(work) / ((window[1] - window[0]) / 1e9), "exclusive_per_s": 1e9 / period}
         if count > 1:
-            metrics.update(turn_metrics(found, window))
+            metrics.update(turn_metrics(found, window, [1 / count] * count))
         return metrics
     return measure
 
@@ -63,12 +68,9 @@ def share_metrics(found, periods, due, window):
     second = 1_000_000_000
     errors = [traces.share_error(traces.shares_in(found, periods, *part), due) for part in traces.windows(*window, second, second // 20)]
     whole = traces.shares_in(found, periods, *window)
-    turns = traces.Turns(found, *window)
     metrics = {"error_1s_points": max(errors), "error_whole_points": traces.share_error(whole, due),
-               "error_turns_points": traces.share_error(turns.shares(), due), "jain": traces.jain(whole, due),
-               "overlap_percent": 100 * turns.overlap, "seconds": (window[1] - window[0]) / second}
-    metrics.update({f"share_{number}_percent": 100 * share for number, share in enumerate(whole)})
-    return metrics
+               "jain": traces.jain(whole, due), "seconds": (window[1] - window[0]) / second}
+    return metrics | turn_metrics(found, window, due)
 
 
 def share_series(found, periods, due, window):
@@ -107,8 +109,8 @@ SHARES = Piece(
     "Shares by weight: error in points",
     "at most 1 point in every window of 1 s, 0.3 points over 30 s; Jain's index at least 0.999",
     share_cases,
-    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns", "jain": "Jain"},
-           digits=3)],
+    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns", "jain": "Jain's",
+            "seconds": "seconds"}, 3)],
     "A share is the part of the work done, each kernel counted at what it costs a tenant that is alone; by turns, it is the part of the "
     "time from first to last kernel of a turn. Time slicing and MPS know no weights.")
 
@@ -133,8 +135,6 @@ def measure_many(count):
         observe = last_figures(bench, arm, seconds, figures) if arm.startswith("shim") else None
         _, found, window = bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, observe)
         metrics = share_metrics(found, [period] * count, [1 / count] * count, window)
-        metrics = {key: value for key, value in metrics.items() if not key.startswith("share_")}
-        metrics.update(turn_metrics(found, window))
         metrics.update(handover_metrics(figures))
         return metrics
     return measure
@@ -150,6 +150,6 @@ MANY = Piece(
     "share error at most 1 point over 5 s; hand-over without drain at most 30 µs at p99",
     many_cases,
     [Table({"error_whole_points": "share error, points", "handover_p50_us": "hand-over p50, µs", "handover_p99_us": "p99, µs",
-            "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs"}, digits=2)],
+            "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs"}, 2)],
     "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. Between "
     "turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")
