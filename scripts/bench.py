@@ -4,6 +4,7 @@
 
 usage: scripts/bench.py [--out DIR] [PIECE...]      measures pieces, by default all; writes OUT/PIECE.jsonl
        scripts/bench.py report DIR...               merges what was measured into tables (report.md), CSV and SVG in the first DIR
+       scripts/bench.py report --into PAGE DIR...   puts tables and plots into a page, as docs/benchmarks.md
 
 Environment: BENCH_ROUNDS (5), BENCH_SECONDS of a run (each piece has its own), BENCH_ARMS (comma-separated, all), BENCH_CASES (a regular
 expression on the names of cases), BENCH_OUT (build/bench), BUILD (build). BENCH_PRELOAD_NAME=path measures another preload library as well,
@@ -20,6 +21,8 @@ sys.dont_write_bytecode = True
 from benchmark import pieces, report  # noqa: E402
 from benchmark.core import Bench  # noqa: E402
 from benchmark.machine import BenchError, Machine  # noqa: E402
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def positive(name, default, kind):
@@ -52,18 +55,21 @@ def measure(out, names):
 
 
 def stop(number, _frame):
+    for each in STOPS: # nothing interrupts the cleaning up
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
 def main(arguments):
     # An exception, so that tenants and MPS daemons end with the benchmark.
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in STOPS:
         signal.signal(number, stop)
     out = os.environ.get("BENCH_OUT") or os.path.join(os.environ.get("BUILD") or "build", "bench")
     if arguments[:1] == ["--out"] and len(arguments) > 1:
         out, arguments = arguments[1], arguments[2:]
     if arguments[:1] == ["report"]:
-        return report.write(arguments[1:] or [out])
+        into = arguments[2] if arguments[1:2] == ["--into"] and len(arguments) > 2 else ""
+        return report.write(arguments[3 if into else 1:] or [out], into)
     if any(argument.startswith("-") for argument in arguments):
         print(__doc__.strip(), file=sys.stdout if arguments[0] in ("-h", "--help") else sys.stderr)
         return 0 if arguments[0] in ("-h", "--help") else 2

@@ -67,7 +67,7 @@ LAUNCH = Piece(
     [Table({"driver_own_ns": "driver API without, ns", "driver_added_ns": "added", "runtime_own_ns": "runtime API without, ns",
             "runtime_added_ns": "added by the runtime layer", "added_ns": "added in all", "launches": "launches a round"}, 1)],
     f"Launches through the library and around it, by turns in one process, {BATCH} at a time; added is the median of the differences. In the "
-    "first row there is no library, so both are the same: it is the error of the measurement.")
+    "first row there is no library, so both are the same: it is the error of the measurement.", {"native": "no library"})
 
 
 # --- instructions -----------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 import typing
@@ -43,6 +44,7 @@ class Piece:
     cases: typing.Callable      # of a Bench, to a list of Case
     tables: list
     note: str = ""
+    labels: dict = dataclasses.field(default_factory=dict)  # of arms, where the usual ones do not fit
 
 
 class Bench:
@@ -143,8 +145,9 @@ class Bench:
         except NotHere as error:
             self.leave_out(name, str(error))
             return
-        except (BenchError, OSError, ValueError) as error:
+        except (BenchError, OSError, ValueError, subprocess.SubprocessError) as error:
             self.failures += 1
-            record["failed"] = said = f"failed: {error}"
+            record["failed"] = str(error)
+            said = f"failed: {error}"
         self.append(name, record)
         print(f"{name} | {case.name} | {arm} | {said} | {time.monotonic() - begun:.1f} s", flush=True)

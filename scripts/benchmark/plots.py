@@ -19,6 +19,7 @@ def pyplot():
 
 
 def save(plt, figure, out, name):
+    os.makedirs(out, exist_ok=True)
     figure.tight_layout()
     figure.savefig(os.path.join(out, name), metadata={"Date": None})
     plt.close(figure)

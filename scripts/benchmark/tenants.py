@@ -57,22 +57,25 @@ def result_line(text):
     return {}
 
 
-def last_line(path):
+def last_words(path):
+    """The last two lines: a library's reason comes before the program's error."""
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return "; ".join(lines[-2:]) or "it said nothing"
 
 
 class Run:
     """The processes of one run. Whatever happens, they are gone at the end."""
 
-    def __init__(self, machine, arm, tenants, seconds, mps_env):
+    def __init__(self, machine, seconds):
         self.machine, self.seconds = machine, seconds
         self.folder = tempfile.mkdtemp(prefix="run.", dir=machine.work)
         self.processes = []
+
+    def spawn(self, arm, tenants, mps_env):
         weights = sum(tenant.weight for tenant in tenants)
         for number, tenant in enumerate(tenants):
-            env = environment(machine, arm, tenant, weights)
+            env = environment(self.machine, arm, tenant, weights)
             env.update(mps_env)
             with open(self.file(number, "out"), "wb") as out, open(self.file(number, "err"), "wb") as err:
                 self.processes.append(subprocess.Popen(self.command(number, tenant), env=env, stdin=subprocess.PIPE, stdout=out, stderr=err,
@@ -98,7 +101,7 @@ class Run:
                     if any(line.startswith(b"ready ") for line in err):
                         break
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchError(f"a tenant did not get ready: {last_line(self.file(number, 'err'))}")
+                    raise BenchError(f"a tenant did not get ready: {last_words(self.file(number, 'err'))}")
                 time.sleep(0.01)
 
     def start(self):
@@ -118,7 +121,7 @@ class Run:
             with open(self.file(number, "out"), encoding="utf-8") as out:
                 text = out.read()
             if status:
-                raise BenchError(f"a tenant exited with {status}: {last_line(self.file(number, 'err'))}")
+                raise BenchError(f"a tenant exited with {status}: {last_words(self.file(number, 'err'))}")
             result = Result(result_line(text), text=text)
             if os.path.exists(self.file(number, "trace")):
                 result.trace = Trace.read(self.file(number, "trace"))
@@ -144,8 +147,9 @@ def run(machine, arm, tenants, seconds, observe=None):
     they end."""
     with contextlib.ExitStack() as stack:
         mps_env = stack.enter_context(machine.mps()) if arm.mps else {}
-        this = Run(machine, arm, tenants, seconds, mps_env)
+        this = Run(machine, seconds)
         stack.callback(this.end)
+        this.spawn(arm, tenants, mps_env)
         if not any(tenant.command for tenant in tenants):
             this.wait_until_ready()
             this.start()
