@@ -117,7 +117,7 @@ def put_into(path, sections):
     with open(path, encoding="utf-8") as file:
         page = file.read()
     for name, text in sections.items():
-        page, count = re.subn(rf"(<!-- bench {name} -->\n).*?(<!-- end {name} -->)", lambda found: found[1] + text + "\n" + found[2], page,
+        page, count = re.subn(rf"(<!-- bench {name} -->\n).*?(<!-- end {name} -->)", lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page,
                               flags=re.DOTALL)
         if count != 1:
             raise BenchError(f"{path} has no place for {name}: <!-- bench {name} --> and <!-- end {name} -->")
@@ -142,7 +142,7 @@ def write(folders, into=""):
             if not into:
                 write_csv(os.path.join(out, name + ".csv"), records)
     if into:
-        put_into(into, sections)
+        put_into(into, {name: f"{PIECES[name].title}.\n\n{text}" for name, text in sections.items()})
     else:
         with open(os.path.join(out, "report.md"), "w", encoding="utf-8") as file:
             file.write("\n\n".join(f"## {PIECES[name].title}\n\n{text}" for name, text in sections.items()) + "\n")

@@ -107,7 +107,7 @@ class Report(unittest.TestCase):
             report.put_into(page.name, {"small": "new"})
             report.put_into(page.name, {"small": "newer \\1"})
             page.seek(0)
-            self.assertEqual(page.read(), "before\n<!-- bench small -->\nnewer \\1\n<!-- end small -->\nafter\n")
+            self.assertEqual(page.read(), "before\n<!-- bench small -->\n\nnewer \\1\n\n<!-- end small -->\nafter\n")
             with self.assertRaises(report.BenchError):
                 report.put_into(page.name, {"large": "x"})
 
