@@ -36,7 +36,7 @@ rows() {
         [[ $(wc -l <"$out/$piece.csv") -ge 2 ]]
     done
     for piece in gate caps pytorch; do
-        [[ -s $out/$piece.jsonl ]] || assert_contains "$stderr" "$piece is left out"
+        [[ -s $out/$piece.jsonl ]] || assert_contains "$stderr" "$piece (shim) is left out"
     done
     refute_contains "$(cat "$out"/*.jsonl)" '"failed"'
     assert_contains "$(<"$out/report.md")" "2 × 0.6 ms"

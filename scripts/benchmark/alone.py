@@ -56,7 +56,10 @@ BATCH = 256 # launches that fit into the driver's queue
 def measure_launch(bench, arm):
     batches = 60 if bench.machine.simulated else 782 # 200,192 launches a side: more than a million in five rounds
     output = checked([bench.machine.path("kernels/launch_pair"), "--iterations", str(batches), "--size", str(BATCH)], command_env(bench, arm))
-    metrics = {key: float(value) for key, value in tenants.result_line(output).items() if key.endswith("_ns")}
+    values = tenants.result_line(output)
+    if (values["around"] == "yes") != (arm != "native"):
+        raise BenchError("the launches did not go through the library")
+    metrics = {key: float(value) for key, value in values.items() if key.endswith("_ns")}
     return metrics | {"added_ns": metrics["driver_added_ns"] + metrics["runtime_added_ns"], "launches": batches * BATCH}
 
 

@@ -2,7 +2,7 @@
 """Pieces about tenants that do not always have work: small launches, requests, and a donor that goes idle."""
 from . import traces
 from .core import Case, Piece, Table
-from .machine import BenchError
+from .machine import BenchError, NotHere
 from .sharing import ALL_ARMS, HUGE_US, LONG_US, SHORT_US, length, others
 
 # --- one small kernel at a time ---------------------------------------------------------------------------------------------------
@@ -62,11 +62,12 @@ def measure_latency(rate):
         if arm == "exclusive":
             found = alone(bench)
             return latency_metrics(found) | {"series": latency_series(found)}
+        if arm.startswith("shim") and not bench.machine.has_option("VGPU_PRIORITY"):
+            raise NotHere("this build knows no VGPU_PRIORITY")
         reference, low_ns = latency_metrics(alone(bench)), bench.period_ns(LOW_US)
         high, low = request_tenant(bench, rate), bench.tenant(LOW_US)
         if arm.startswith("shim"):
-            if bench.machine.has_option("VGPU_PRIORITY"):
-                high.env, low.env = {"VGPU_PRIORITY": "high"}, {"VGPU_PRIORITY": "low"}
+            high.env, low.env = {"VGPU_PRIORITY": "high"}, {"VGPU_PRIORITY": "low"}
         elif arm == "mps-priority":
             high.env, low.env = {"CUDA_MPS_CLIENT_PRIORITY": "0"}, {"CUDA_MPS_CLIENT_PRIORITY": "1"}
         results, found, window = bench.side_by_side(arm, [high, low], bench.seconds(15))

@@ -2,7 +2,7 @@
 """Pieces about saturated tenants side by side: throughput, shares, many tenants."""
 from . import traces
 from .core import Case, Piece, Table
-from .statistics import last_figures
+from .statistics import last_figures, quantiles
 
 LONG_US, SHORT_US, HUGE_US = 600, 14, 11700
 ALL_ARMS = ("native", "mps", "shim", "shim-mps")
@@ -117,14 +117,6 @@ SHARES = Piece(
 
 # --- many tenants -----------------------------------------------------------------------------------------------------------------
 
-def handover_metrics(figures):
-    """The library's own statistic: from the end of the drain to the next tenant's first launch, the worst of all tenants."""
-    metrics = {}
-    for percent in (50, 99):
-        values = [vgpu[f"handover_p{percent}_ns"] for vgpu in figures if f"handover_p{percent}_ns" in vgpu]
-        if values:
-            metrics[f"handover_p{percent}_us"] = max(values) / 1e3
-    return metrics
 
 
 def measure_many(count):
@@ -135,8 +127,7 @@ def measure_many(count):
         observe = last_figures(bench, arm, seconds, figures) if arm.startswith("shim") else None
         _, found, window = bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, observe)
         metrics = share_metrics(found, [period] * count, [1 / count] * count, window)
-        metrics.update(handover_metrics(figures))
-        return metrics
+        return metrics | quantiles(figures, "handover")
     return measure
 
 
