@@ -390,7 +390,7 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word)
     bool lives = probe < 0;
     if (!lives) {
         POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
-        if (pool_alive(probe, process)) {
+        if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].vgpu) == holder && pool_alive(probe, process)) {
             lives = true;
             break;
         }

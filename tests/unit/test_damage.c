@@ -60,6 +60,8 @@ static void use_gate(struct tenant *tenant, uint64_t seed)
     static struct gate gate;
     static struct fake_gpu gpu;
     uint64_t now = clock_now_ns();
+    // By the figures it reads it may have to wait ten seconds for every turn; not here.
+    atomic_store(&tenant->pool.layout->vgpus[tenant->vgpu].limit_percent, 0);
     gpu = (struct fake_gpu){.shared = gpu_shared};
     agent_reset();
     agent_stop(); // the test takes the agent's steps itself
