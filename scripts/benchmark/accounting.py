@@ -117,5 +117,5 @@ DRAIN = Piece(
                    ((500,) if bench.machine.simulated else (100, 500, 1000, 2000))],
     [Table({"end_p50_us": "p50, µs", "end_p99_us": "p99, µs", "above_p99_us": "p99 above window or kernel, µs", "turns": "turns",
             "drain_p50_us": "drain p50, µs", "drain_p99_us": "p99, µs"}, 0)],
-    "From `overrun_ns` of `vgpu list --json`, looked at every few milliseconds, so turn by turn. Drain: from the closing of the gate, by the "
-    "histogram of `vgpu list --json`, whose buckets are a fifth wide.")
+    "From `overrun_ns` of `vgpu list --json`, looked at every few milliseconds, so turn by turn. Drain: from the closing of the gate, "
+    "by the histogram of `vgpu list --json`, whose buckets are a fifth wide.")

@@ -62,7 +62,8 @@ class Machine:
             self.prepend_library_path(self.path("simgpu"))
             self.env["SIMGPU_STATE"] = os.path.join(self.work, "simgpu")
         elif not glob.glob("/dev/nvidia[0-9]*"):
-            raise BenchError("this machine has no NVIDIA GPU, or its driver is not installed; BENCH_SIMULATED=1 tries it out on the simulated one")
+            raise BenchError("this machine has no NVIDIA GPU, or its driver is not installed; "
+                             "BENCH_SIMULATED=1 tries it out on the simulated one")
         else:
             self.prepend_library_path(self.cuda_libraries())
         self.options = first_line([self.vgpu, "help", "env"], "(?s)(.*)")
@@ -143,7 +144,7 @@ class Machine:
 
     @contextlib.contextmanager
     def mps(self):
-        """An MPS daemon of our own, reached by its private folders, for as long as the block lasts. The GPU's settings stay as they are."""
+        """An MPS daemon of our own, reached by its private folders, while the block lasts. The GPU's settings stay as they are."""
         folder = tempfile.mkdtemp(prefix="mps.", dir=self.work)
         env = dict(self.env, CUDA_MPS_PIPE_DIRECTORY=os.path.join(folder, "pipe"), CUDA_MPS_LOG_DIRECTORY=os.path.join(folder, "log"))
         for variable in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):

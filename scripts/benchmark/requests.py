@@ -91,8 +91,8 @@ LATENCY = Piece(
     f"Requests at high priority, arriving at random, beside a saturated tenant of low priority with kernels of {length(LOW_US)}",
     "p99 at most that of exclusive use + one low kernel + 150 µs, stretch 1.25; the low one at least 95 % of what is left",
     latency_cases,
-    [Table({"p50_ms": "p50, ms", "p99_ms": "p99, ms", "p999_ms": "p99.9, ms", "added_p99_us": "p99 added, µs", "stretch_p99": "stretch of p99",
-            "stretch_mean": "stretch of mean", "low_percent": "low one, % of what is left"}, 2)],
+    [Table({"p50_ms": "p50, ms", "p99_ms": "p99, ms", "p999_ms": "p99.9, ms", "added_p99_us": "p99 added, µs",
+            "stretch_p99": "stretch of p99", "stretch_mean": "stretch of mean", "low_percent": "low one, % of what is left"}, 2)],
     "A latency runs from the arrival of a request, so what waits behind another counts; every arm of a round serves the same arrivals.")
 
 

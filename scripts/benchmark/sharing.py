@@ -109,8 +109,8 @@ SHARES = Piece(
     "Shares by weight: error in points",
     "at most 1 point in every window of 1 s, 0.3 points over 30 s; Jain's index at least 0.999",
     share_cases,
-    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns", "jain": "Jain's",
-            "seconds": "seconds"}, 3)],
+    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns",
+            "jain": "Jain's", "seconds": "seconds"}, 3)],
     "A share is the part of the work done, each kernel counted at what it costs a tenant that is alone; by turns, it is the part of the "
     "time from first to last kernel of a turn. Time slicing and MPS know no weights.")
 
@@ -142,5 +142,5 @@ MANY = Piece(
     many_cases,
     [Table({"error_whole_points": "share error, points", "handover_p50_us": "hand-over p50, µs", "handover_p99_us": "p99, µs",
             "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs"}, 2)],
-    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. Between "
-    "turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")
+    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. "
+    "Between turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")
