@@ -11,7 +11,7 @@ setup() {
     command -v python3 >/dev/null || skip "needs Python 3"
     bench=$root/scripts/bench.py
     out=$BATS_TEST_TMPDIR/out
-    export BUILD BENCH_SIMULATED=1 BENCH_SECONDS=0.4
+    export BUILD BENCH_SIMULATED=1 BENCH_SECONDS=0.8
 }
 
 teardown() {

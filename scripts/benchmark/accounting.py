@@ -89,7 +89,7 @@ def single_overruns(samples):
 
 def measure_drain(kernel_us):
     def measure(bench, arm):
-        seconds = bench.seconds(15)
+        seconds = max(2, bench.seconds(15)) # several turns have to end
         samples = []
 
         def observe(_pids):
