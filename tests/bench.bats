@@ -8,7 +8,7 @@ load helper
 setup() {
     common_setup
     unset LD_LIBRARY_PATH SIMGPU_STATE VGPU_POOL # the benchmark makes its own
-    command -v python3 >/dev/null || skip "needs Python 3"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || skip "needs Python 3.9"
     bench=$root/scripts/bench.py
     out=$BATS_TEST_TMPDIR/out
     export BUILD BENCH_SIMULATED=1 BENCH_SECONDS=0.8

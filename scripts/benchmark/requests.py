@@ -48,7 +48,8 @@ def latency_metrics(latencies_ns):
 
 def latency_series(latencies_ns):
     ascending = sorted(latencies_ns)
-    percents = [percent / 2 for percent in range(200)] + [99 + tenth / 20 for tenth in range(1, 20)]
+    # The tail is what matters: steps of a percent up to 99, of a twentieth from there.
+    percents = list(range(99)) + [99 + step / 20 for step in range(20)]
     return {"percent": percents, "ms": [round(traces.percentile(ascending, percent) / 1e6, 4) for percent in percents]}
 
 

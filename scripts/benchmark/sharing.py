@@ -74,10 +74,11 @@ def share_metrics(found, periods, due, window):
 
 
 def share_series(found, periods, due, window):
-    """Shares in tenths of a second, for a plot."""
-    tenth = 100_000_000
-    parts = traces.windows(*window, tenth, tenth)[:300]
-    return {"step_s": 0.1, "due": due, "shares": [[round(share, 4) for share in traces.shares_in(found, periods, *part)] for part in parts]}
+    """Shares in every window of a second, a tenth after the other, for a plot."""
+    second = 1_000_000_000
+    parts = traces.windows(*window, second, second // 10)[:300]
+    shares = [[round(share, 4) for share in traces.shares_in(found, periods, *part)] for part in parts]
+    return {"step_s": 0.1, "due": due, "shares": shares}
 
 
 def measure_shares(weights, kernels_us, settings=30):
