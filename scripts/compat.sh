@@ -7,13 +7,14 @@
 # PATTERN: a row's name or a shell pattern ('torch-*'); without any, all rows run (tests/gpu/rows.bash has them). Progress goes to stderr,
 # the table to stdout. Exits with 1 when a row is red: another status or output than without the library, an error line of the
 # library's, a program that the library was not in, or memory that is still charged when all have ended. A row is skipped when the
-# program itself says, in all runs alike, what the machine lacks. What red rows printed is kept in $BUILD/compat/ROW/.
+# program itself says, in all runs alike, what the machine lacks. What red rows printed is kept in $COMPAT_OUT/ROW/.
 #
 # Every run has its own pool, so that rows can run side by side; the two programs of "two at once" share theirs, begin together, and
 # repeat their work for $COMPAT_SECONDS.
 #
 # Environment: COMPAT_JOBS (rows at once; a quarter of the processors), COMPAT_SECONDS (2), COMPAT_LIMIT (seconds for a run; 150),
-# COMPAT_ROWS (another table), PYTHON (python3), BUILD (build). Builds nothing: `make all gpu-tests` first.
+# COMPAT_ROWS (another table), COMPAT_OUT (a folder for what programs print, which is emptied; $BUILD/compat), PYTHON (python3), BUILD
+# (build). Builds nothing: `make all gpu-tests` first.
 # COMPAT_SIMULATED=1: without a GPU, the rows that the simulated one can run.
 set -uo pipefail
 
@@ -22,7 +23,7 @@ cd "$root" || exit 1
 build=${BUILD:-build}
 [[ $build == /* ]] || build=$root/$build
 vgpu=$build/vgpu
-out=$build/compat
+out=${COMPAT_OUT:-$build/compat}
 quota=20G
 seconds=${COMPAT_SECONDS:-2}
 limit=${COMPAT_LIMIT:-150}
@@ -89,7 +90,7 @@ run() {
     shift
     mkdir -p "$cache"
     env XDG_CACHE_HOME="$cache" CUDA_CACHE_PATH="$cache/cuda" CUPY_CACHE_DIR="$cache/cupy" TRITON_CACHE_DIR="$cache/triton" \
-        TORCHINDUCTOR_CACHE_DIR="$cache/inductor" TMPDIR="$cache" \
+        TORCHINDUCTOR_CACHE_DIR="$cache/inductor" \
         timeout --kill-after=5 "$limit" "$@" >"$folder/out" 2>"$folder/err" </dev/null
     echo $? >"$folder/status"
     rm -rf "$cache"
@@ -122,13 +123,17 @@ watch() { # FOLDER
 # --- one row ----------------------------------------------------------------------------------------------------------------------
 
 run_row() { # NAME
-    local folder=$out/$1 watcher first mps=0
+    local folder=$out/$1 watcher first
     local -a cmd
     eval "cmd=(${command[$1]})"
     mkdir -p "$folder"
     if [[ ${under_mps[$1]} == 1 ]]; then
-        start_mps "$folder" || { report "$1" skipped "$mps_why" && return; }
-        mps=1
+        if ! command -v nvidia-cuda-mps-control >/dev/null; then
+            report "$1" skipped "nvidia-cuda-mps-control is not installed"
+            return
+        fi
+        trap 'stop_mps "$folder"' EXIT
+        start_mps "$folder"
     fi
     new_pool "$folder/one"
     new_pool "$folder/two"
@@ -143,23 +148,21 @@ run_row() { # NAME
     wait "$first" $!
     kill "$watcher"
     wait "$watcher" 2>/dev/null
-    [[ $mps == 0 ]] || stop_mps "$folder"
+    stop_mps "$folder"
     judge "$1"
 }
 
-# A daemon of our own, which ends with the row. It is not started under the library.
+# A daemon of our own, which ends with the row; it is not started under the library. Its sockets need a short path.
 start_mps() { # FOLDER
-    if ! command -v nvidia-cuda-mps-control >/dev/null; then
-        mps_why="nvidia-cuda-mps-control is not installed"
-        return 1
-    fi
-    export CUDA_MPS_PIPE_DIRECTORY=$1/mps CUDA_MPS_LOG_DIRECTORY=$1/mps
-    mkdir -p "$1/mps"
-    nvidia-cuda-mps-control -d >"$1/mps/start" 2>&1
+    CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
+    export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY=$1
+    nvidia-cuda-mps-control -d >"$1/mps" 2>&1
 }
 stop_mps() { # FOLDER
-    echo get_server_list | nvidia-cuda-mps-control >"$1/mps/servers" 2>&1
+    [[ -d ${CUDA_MPS_PIPE_DIRECTORY:-} ]] || return 0
+    echo get_server_list | timeout 20 nvidia-cuda-mps-control >"$1/servers" 2>&1
     echo quit | timeout 20 nvidia-cuda-mps-control >/dev/null 2>&1
+    rm -rf "$CUDA_MPS_PIPE_DIRECTORY"
 }
 
 # Says what is wrong with a run under the library, or nothing.
@@ -193,10 +196,10 @@ judge() { # NAME
             return
         fi
     elif [[ $status != 0 ]]; then
-        report "$1" red "exits with $status" "-" "-"
+        report "$1" red "exits with $status without the library too" - -
         return
-    elif [[ ${under_mps[$1]} == 1 && ! -s $folder/mps/servers ]]; then
-        report "$1" red "did not reach the MPS daemon" "-" "-"
+    elif [[ ${under_mps[$1]} == 1 && ! -s $folder/servers ]]; then
+        report "$1" red "did not reach the MPS daemon" - -
         return
     fi
     one=$(fault "$folder/one/a" "$native")
@@ -235,6 +238,7 @@ if ! env "LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$vgpu" run
     exit 1
 fi
 
+trap 'kill $(jobs -p); wait; exit 130' INT TERM
 running=0
 for name in "${rows[@]}"; do
     if [[ $running -ge $jobs ]]; then
@@ -246,13 +250,13 @@ for name in "${rows[@]}"; do
 done
 wait
 
-version_of() { # PYTHON_MODULE
+version_of() { # NAME PACKAGE
     "${PYTHON:-python3}" -c 'import importlib.metadata as m, sys; print(sys.argv[1], m.version(sys.argv[2]))' "$1" "$2" 2>/dev/null
 }
 
 versions() {
     sed -n 's/^CUDA_VERSION := /CUDA Toolkit /p' "$build/cuda.mk"
-    sed -n '/^#define CUDNN_\(MAJOR\|MINOR\|PATCHLEVEL\) [0-9]/p' "$(sed -n 's/^CUDA_INC := //p' "$build/cuda.mk")"/cudnn_version*.h 2>/dev/null | awk '{ print $3 }' | paste -sd. | sed 's/^/cuDNN /'
+    sed -n '/^#define CUDNN_\(MAJOR\|MINOR\|PATCHLEVEL\) [0-9]/p' "$(sed -n 's/^CUDA_INC := //p' "$build/cuda.mk")"/cudnn_version*.h 2>/dev/null | awk 'NR <= 3 { print $3 }' | paste -sd. | sed 's/^/cuDNN /'
     "${PYTHON:-python3}" --version 2>/dev/null
     local pair
     for pair in PyTorch:torch Triton:triton transformers:transformers JAX:jax CuPy:cupy-cuda13x CuPy:cupy-cuda12x Numba:numba; do

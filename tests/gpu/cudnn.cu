@@ -36,7 +36,8 @@ int main()
         char *workspace[3];
         for (int i = 0; i < 3; i++)
             workspace[i] = poisoned<char>(bytes[i] + 1);
-        OK(cudnnConvolutionForward(handle, &one, in, x, filter, w, convolution, forward, workspace[0], bytes[0], &zero, out, y));
+        OK(cudnnConvolutionForward(handle, &one, in, x, filter, w, convolution, forward, workspace[0], bytes[0], &zero, out,
+                                   y));
         result_of("forward", y, outputs);
         OK(cudnnConvolutionBackwardData(handle, &one, filter, w, out, y, convolution, backward_data, workspace[1], bytes[1],
                                         &zero, in, dx));

@@ -18,7 +18,7 @@ __global__ void gather(const uint32_t *p, uint32_t *sum, uint64_t n)
 
 int main()
 {
-    const size_t n = 1 << 20, bytes = n * sizeof(uint32_t);
+    const size_t n = 1 << 18, bytes = n * sizeof(uint32_t);
     const unsigned block = 256;
     cudaMemPoolProps properties = {};
     properties.allocType = cudaMemAllocationTypePinned;

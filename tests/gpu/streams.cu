@@ -38,7 +38,7 @@ static void CUDART_CB note_callback(cudaStream_t, cudaError_t status, void *data
 
 int main()
 {
-    const size_t n = 1 << 20;
+    const size_t n = 1 << 18;
     const unsigned block = 256, steps = 40;
     while (again()) {
         int least, greatest;
