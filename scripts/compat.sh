@@ -189,9 +189,11 @@ still_charged() { # FOLDER
 judge() { # NAME
     local folder=$out/$1 native=$out/$1/native one two status
     status=$(<"$native/status")
+    one=$(fault "$folder/one/a" "$native")
+    two=$(fault "$folder/two/a" "$native")
+    two=${two:-$(fault "$folder/two/b" "$native")}
     if [[ $status == 77 ]]; then
-        one=$(fault "$folder/one/a" "$native")
-        if [[ -z $one ]]; then
+        if [[ -z $one$two ]]; then
             report "$1" skipped "$(head -n1 "$native/out")"
             return
         fi
@@ -202,10 +204,7 @@ judge() { # NAME
         report "$1" red "did not reach the MPS daemon" - -
         return
     fi
-    one=$(fault "$folder/one/a" "$native")
     one=${one:-$(still_charged "$folder/one")}
-    two=$(fault "$folder/two/a" "$native")
-    two=${two:-$(fault "$folder/two/b" "$native")}
     two=${two:-$(still_charged "$folder/two")}
     local waited=0
     [[ ! -e $folder/two/waited ]] || waited=$(<"$folder/two/waited")
@@ -214,13 +213,13 @@ judge() { # NAME
     report "$1" "$word" "$(sha256sum <"$native/out" | cut -c1-12)" "${one:-same}" "${two:-same, $waited ms}"
 }
 
-# report NAME green|red|skipped CELL...: the row's line in the table
+# report NAME green|red|skipped CELL...: the row's line in the table; on stderr also the time since the start
 report() {
     local name=$1 word=$2
     shift 2
     printf '%s\n' "$@" >"$out/$name/cells"
     echo "$word" >"$out/$name/verdict"
-    printf '%-8s %-20s %s\n' "$word" "$name" "$*" >&2
+    printf '%-8s %-20s %3d s  %s\n' "$word" "$name" "$SECONDS" "$*" >&2
 }
 
 # --- all rows ---------------------------------------------------------------------------------------------------------------------
@@ -256,7 +255,7 @@ version_of() { # NAME PACKAGE
 
 versions() {
     sed -n 's/^CUDA_VERSION := /CUDA Toolkit /p' "$build/cuda.mk"
-    sed -n '/^#define CUDNN_\(MAJOR\|MINOR\|PATCHLEVEL\) [0-9]/p' "$(sed -n 's/^CUDA_INC := //p' "$build/cuda.mk")"/cudnn_version*.h 2>/dev/null | awk 'NR <= 3 { print $3 }' | paste -sd. | sed 's/^/cuDNN /'
+    ldconfig -p | sed -n 's/.*libcudnn\.so\.[0-9]* .*=> //p' | head -n1 | xargs -r readlink -f | sed -n 's/.*libcudnn\.so\./cuDNN /p'
     "${PYTHON:-python3}" --version 2>/dev/null
     local pair
     for pair in PyTorch:torch Triton:triton transformers:transformers JAX:jax CuPy:cupy-cuda13x CuPy:cupy-cuda12x Numba:numba; do
@@ -281,7 +280,7 @@ green=0 red=0 skipped=0
         what=${text[$name]}${verdict_only[$name]:+ (a verdict only: ${verdict_only[$name]})}
         case $verdict in
         skipped) echo "| $name | $what | skipped: ${cells[0]} | | |" ;;
-        red) echo "| **$name** | $what | ${cells[0]} | **${cells[1]}** | **${cells[2]}** |" ;;
+        red) echo "| **$name** (red) | $what | ${cells[0]} | ${cells[1]} | ${cells[2]} |" ;;
         green) echo "| $name | $what | ${cells[0]} | ${cells[1]} | ${cells[2]} |" ;;
         esac
         declare "$verdict=$((${!verdict} + 1))"

