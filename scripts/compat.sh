@@ -91,7 +91,10 @@ run() {
     mkdir -p "$cache"
     env XDG_CACHE_HOME="$cache" CUDA_CACHE_PATH="$cache/cuda" CUPY_CACHE_DIR="$cache/cupy" TRITON_CACHE_DIR="$cache/triton" \
         TORCHINDUCTOR_CACHE_DIR="$cache/inductor" \
-        timeout --kill-after=5 "$limit" "$@" >"$folder/out" 2>"$folder/err" </dev/null
+        timeout --kill-after=5 "$limit" "$@" >"$folder/out" 2>"$folder/err" </dev/null &
+    # shellcheck disable=SC2064 # this process, now
+    trap "kill $!" TERM
+    wait $!
     echo $? >"$folder/status"
     rm -rf "$cache"
 }
@@ -127,6 +130,7 @@ run_row() { # NAME
     local -a cmd
     eval "cmd=(${command[$1]})"
     mkdir -p "$folder"
+    trap 'kill $(jobs -p); exit 1' TERM
     if [[ ${under_mps[$1]} == 1 ]]; then
         if ! command -v nvidia-cuda-mps-control >/dev/null; then
             report "$1" skipped "nvidia-cuda-mps-control is not installed"
@@ -237,17 +241,22 @@ if ! env "LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$vgpu" run
     exit 1
 fi
 
-trap 'kill $(jobs -p); wait; exit 130' INT TERM
+# Who interrupts it gets the rows that are done; the others are red.
+interrupted=0
+trap 'interrupted=1; kill $(jobs -p) 2>/dev/null' INT TERM
 running=0
 for name in "${rows[@]}"; do
     if [[ $running -ge $jobs ]]; then
         wait -n
         running=$((running - 1))
     fi
+    [[ $interrupted == 0 ]] || break
     run_row "$name" &
     running=$((running + 1))
 done
-wait
+while [[ -n $(jobs -pr) ]]; do
+    wait
+done
 
 version_of() { # NAME PACKAGE
     "${PYTHON:-python3}" -c 'import importlib.metadata as m, sys; print(sys.argv[1], m.version(sys.argv[2]))' "$1" "$2" 2>/dev/null
@@ -274,7 +283,7 @@ green=0 red=0 skipped=0
     echo "|---|---|---|---|---|"
     for name in "${rows[@]}"; do
         # A row whose shell died has no verdict.
-        [[ -e $out/$name/verdict ]] || report "$name" red "was not judged" - -
+        [[ -e $out/$name/verdict ]] || { mkdir -p "$out/$name" && report "$name" red "was not run to its end" - -; }
         mapfile -t cells <"$out/$name/cells"
         verdict=$(<"$out/$name/verdict")
         what=${text[$name]}${verdict_only[$name]:+ (a verdict only: ${verdict_only[$name]})}
