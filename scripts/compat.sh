@@ -9,8 +9,8 @@
 # library's, a program that the library was not in, or memory that is still charged when all have ended. A row is skipped when the
 # program itself says, in all runs alike, what the machine lacks. What red rows printed is kept in $COMPAT_OUT/ROW/.
 #
-# Every run has its own pool, so that rows can run side by side; the two programs of "two at once" share theirs, begin together, and
-# repeat their work for $COMPAT_SECONDS.
+# Every run has its own pool, so that rows can run side by side; the two programs of "two at once" share theirs and begin together. All
+# repeat their work for $COMPAT_SECONDS, each time with the same result.
 #
 # Environment: COMPAT_JOBS (rows at once; a quarter of the processors), COMPAT_SECONDS (2), COMPAT_LIMIT (seconds for a run; 150),
 # COMPAT_ROWS (another table), COMPAT_OUT (a folder for what programs print, which is emptied; $BUILD/compat), PYTHON (python3), BUILD
@@ -118,7 +118,7 @@ new_pool() {
 watch() { # FOLDER
     local waited
     while sleep 0.2; do
-        waited=$("$vgpu" list --json --pool "$1/pool" 2>/dev/null | awk -F '[:,]' '/"waited_ns"/ { n += $2 } END { printf "%d", n / 1000000 }')
+        waited=$("$vgpu" list --json --interval 0 --pool "$1/pool" 2>/dev/null | awk -F '[:,]' '/"waited_ns"/ { n += $2 } END { printf "%d", n / 1000000 }')
         [[ ${waited:-0} -eq 0 ]] || echo "$waited" >"$1/waited"
     done
 }
@@ -141,8 +141,8 @@ run_row() { # NAME
     fi
     new_pool "$folder/one"
     new_pool "$folder/two"
-    run "$folder/native" "${cmd[@]}" &
-    run_shimmed "$folder/one/a" a "${cmd[@]}" &
+    COMPAT_SECONDS=$seconds run "$folder/native" "${cmd[@]}" &
+    COMPAT_SECONDS=$seconds run_shimmed "$folder/one/a" a "${cmd[@]}" &
     wait
     watch "$folder/two" &
     watcher=$!
@@ -187,7 +187,7 @@ fault() { # FOLDER NATIVE
 }
 
 still_charged() { # FOLDER
-    "$vgpu" list --json --pool "$1/pool" 2>/dev/null | grep -qE '"vgpus":[[:space:]]*\[\]' || echo "memory is still charged at the end"
+    "$vgpu" list --json --interval 0 --pool "$1/pool" 2>/dev/null | grep -qE '"vgpus":[[:space:]]*\[\]' || echo "memory is still charged at the end"
 }
 
 judge() { # NAME
@@ -303,8 +303,8 @@ cat <<END
 
 Unmodified programs without the library, with it and a quota of $quota, and two of them at once with a quota of $quota each: the same exit
 status and, bit for bit, the same output. Written by \`scripts/compat.sh\`, which says how rows are judged; the programs are in
-\`tests/gpu/\`. The output is mostly hashes of what the GPU computed. Two at once begin together and repeat their work for $seconds s; the
-last column says how long they waited for their turns, taken together.
+\`tests/gpu/\`. The output is mostly hashes of what the GPU computed. All repeat their work for $seconds s, two at once beginning together;
+the last column says how long these waited for their turns, taken together.
 
 $(date -u +%Y-%m-%d), ${machine:-unknown GPU}; $(versions | paste -sd, | sed 's/,/, /g'); $(uname -sr), $(nproc) processors.
 

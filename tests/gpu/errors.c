@@ -24,7 +24,9 @@ static void sizes(void)
         SAY(cuMemAlloc(&memory, bytes));
         SAY(cuMemAllocPitch(&memory, &pitch, bytes, 2, 4));
         SAY(cuMemAllocPitch(&memory, &pitch, 16, bytes, 4));
-        SAY(cuMemAllocManaged(&memory, bytes, CU_MEM_ATTACH_GLOBAL));
+        // Unified memory may be larger than the GPU, but that is not to be tried: too large for any address space is.
+        if (bytes == 0 || bytes >= 1ull << 63)
+            SAY(cuMemAllocManaged(&memory, bytes, CU_MEM_ATTACH_GLOBAL));
         if (bytes) // of nothing, drivers differ
             SAY(cuMemAllocAsync(&memory, bytes, stream));
         SAY(cuMemCreate(&handle, bytes, &properties, 0));
@@ -123,7 +125,7 @@ int main(int argc, char **argv)
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&fill, module, "fill_u32"));
-    again(); // where two run, both go on now
+    again();                          // where two run, both go on now
     setvbuf(stdout, NULL, _IOLBF, 0); // a crash shows where it was
     sizes();
     arguments(module);

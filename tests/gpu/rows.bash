@@ -17,7 +17,8 @@ torch() { # NAME TEXT PART
 torch torch-compile "PyTorch: torch.compile, forwards and backwards" compile
 torch torch-eager "PyTorch: tensors, streams, linear algebra, the caching allocator" eager
 torch torch-train "PyTorch: autograd training with AMP and a gradient scaler" train
-torch torch-graphs "PyTorch: a training step as a CUDA graph" graphs
+torch torch-graphs "PyTorch: a training step as a CUDA graph, captured once" graphs
+torch torch-recapture "PyTorch: the same, captured again and again" recapture
 torch torch-fork "PyTorch: DataLoader workers by fork, pinned memory" fork
 torch torch-spawn "PyTorch: DataLoader workers by spawn, pinned memory" spawn
 row torch-expandable "PyTorch: training with expandable_segments:True" \
@@ -57,12 +58,12 @@ cuda grid_sync "cooperative launch with a grid-wide barrier"
 cuda clusters "thread-block clusters through cudaLaunchKernelExC"
 cuda dependent "programmatic dependent launch"
 cuda ipc "CUDA IPC: memory and event of another process"
-cuda vmm "virtual memory management: memory exported to another process"
 cuda textures "textures, surfaces, layered and mipmapped arrays"
 cuda managed "unified memory with prefetching"
 row -s streams "streams: priorities, events, host functions, callbacks" "${program[@]}" "$build/gpu/streams"
 row -s pools "stream-ordered memory: default and own pools" "${program[@]}" "$build/gpu/pools"
 row -s threads "per-thread default streams" "${program[@]}" "$build/gpu/threads"
+row -s vmm "virtual memory management: memory exported to another process" "${program[@]}" "$build/gpu/vmm"
 row -s contexts "driver API: three contexts in one process" \
     "${program[@]}" "$build/gpu/contexts" "$build/kernels/testkernels.ptx"
 row errors "driver API: error codes of wrong sizes, arguments, launches, captures, and of a kernel that goes astray" \

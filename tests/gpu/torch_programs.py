@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""PyTorch, one part of it per run: eager, train, compile, graphs, fork, spawn."""
+"""PyTorch, one part of it per run, see PARTS."""
 import os
 import sys
 
@@ -91,17 +91,19 @@ def compiled():
         result("backward", bits(w.grad))
 
 
-def graphs():
-    inputs, labels = (tensor.cuda() for tensor in pictures())
-    for _ in passes():
-        model = network()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+class CapturedTraining:
+    """A training step as a graph."""
+
+    def __init__(self):
+        inputs, labels = (tensor.cuda() for tensor in pictures())
+        self.model = network()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
 
         def step():
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(model(inputs), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = torch.nn.functional.cross_entropy(self.model(inputs), labels)
             loss.backward()
-            optimizer.step()
+            self.optimizer.step()
             return loss
 
         side = torch.cuda.Stream()
@@ -110,14 +112,31 @@ def graphs():
             for _ in range(3):
                 step()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            loss = step()
+        self.start = [parameter.detach().clone() for parameter in self.model.parameters()]
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = step()
+
+    @torch.no_grad()
+    def run(self):
+        for parameter, start in zip(self.model.parameters(), self.start):
+            parameter.copy_(start)
+            self.optimizer.state[parameter]["momentum_buffer"].zero_()
         for _ in range(50):
-            graph.replay()
-        result("loss", bits(loss))
-        result("weights", bits(model[0].weight))
-        del graph
+            self.graph.replay()
+        result("loss", bits(self.loss))
+        result("weights", bits(self.model[0].weight))
+
+
+def graphs():
+    training = CapturedTraining()
+    for _ in passes():
+        training.run()
+
+
+def recapture():
+    for _ in passes():
+        CapturedTraining().run()
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -140,7 +159,7 @@ def loader(method):
         result("loaded", bits(sums))
 
 
-PARTS = {"eager": eager, "train": train, "compile": compiled, "graphs": graphs,
+PARTS = {"eager": eager, "train": train, "compile": compiled, "graphs": graphs, "recapture": recapture,
          "fork": lambda: loader("fork"), "spawn": lambda: loader("spawn")}
 
 if __name__ == "__main__":
