@@ -310,12 +310,12 @@ test-gpu: ## run the behaviour suites on the real GPU
 compat: ## compare programs with and without the library on the real GPU, and write docs/compatibility.md
 	$(Q)scripts/deps.sh build
 	+$(Q)$(MAKE) $(parallel) all gpu-tests
-	$(Q)BUILD='$(BUILD)' scripts/compat.sh >$(BUILD)/compatibility.md; rc=$$?; cp $(BUILD)/compatibility.md docs/; exit $$rc
+	$(Q)BUILD='$(BUILD)' scripts/compat.sh >$(BUILD)/compatibility.md; rc=$$?; [ ! -s $(BUILD)/compatibility.md ] || cp $(BUILD)/compatibility.md docs/; exit $$rc
 
-bench: ## measure on the real GPU
+bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulated one)
 	$(Q)scripts/deps.sh build
 	+$(Q)$(MAKE) $(parallel) all tests
-	$(Q)BUILD='$(BUILD)' scripts/bench.sh
+	$(Q)BUILD='$(BUILD)' scripts/bench.py
 
 uninstall: ## remove what install put there
 	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
