@@ -203,10 +203,25 @@ tenant() {
     assert_equal "$output" ""
 }
 
-@test "a child that no fork handler has seen ends undisturbed, and so does its parent" {
-    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx"
+# childless HOW: a child that no fork handler has seen gets the driver's error from every call, and disturbs nobody
+childless() {
+    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx" "$1"
     assert_equal "$output" ""
     assert_equal "$stderr" ""
+}
+
+@test "a child made by a bare clone finds CUDA not initialised, and its parent goes on" {
+    childless clone
+}
+
+@test "a child made by vfork leaves its parent's GPU alone" {
+    childless vfork
+}
+
+@test "with several GPUs a child that no fork handler has seen finds CUDA not initialised" {
+    sim_only "needs two GPUs"
+    export SIMGPU_DEVICES=2
+    childless clone
 }
 
 @test "the helper thread starts whatever thread-local data the program has" {
