@@ -3,10 +3,14 @@
 //
 // On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
 // their handles; in the per-thread forms NULL stands for the thread's own stream.
+//
+// A launch is known to the window by its function, a graph launch by its executable: one gate and one duration for the whole graph.
+// Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
+// What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 
+#include "shim/captures.h"
 #include "shim/device.h"
-#include "shim/streams.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
 static inline struct device *launch_device(CUresult *missing)
@@ -17,15 +21,30 @@ static inline struct device *launch_device(CUresult *missing)
     return device;
 }
 
+// While nothing is being captured, launching means passing the gate.
+static inline enum gate_pass launch_enter(struct device *device, CUstream stream)
+{
+    if (streams_capturing() && capture_under_way(stream))
+        return GATE_CAPTURED;
+    return gate_enter(&device->gate, stream);
+}
+
+static inline void launch_leave(struct device *device, enum gate_pass pass, CUstream stream, const void *function)
+{
+    if (streams_capturing() && pass != GATE_CAPTURED)
+        capture_launched(stream);
+    gate_leave(&device->gate, pass, stream, function);
+}
+
 // The value of the launch `call`, made between the gate's enter and leave.
 #define GATED(stream, function, call)                                                                                          \
     (__extension__({                                                                                                           \
         CUresult gated_rc;                                                                                                     \
         struct device *gated_device = launch_device(&gated_rc);                                                                \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
-            enum gate_pass gated_pass = gate_enter(&gated_device->gate, (stream));                                             \
+            enum gate_pass gated_pass = launch_enter(gated_device, (stream));                                                  \
             gated_rc = (call);                                                                                                 \
-            gate_leave(&gated_device->gate, gated_pass, (stream), (function));                                                 \
+            launch_leave(gated_device, gated_pass, (stream), (function));                                                      \
         } else {                                                                                                               \
             driver_layer_seen();                                                                                               \
         }                                                                                                                      \
@@ -101,4 +120,57 @@ CUresult cuLaunchGrid(CUfunction f, int grid_width, int grid_height)
 CUresult cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstream stream)
 {
     return GATED(stream, f, REAL(cuLaunchGridAsync)(f, grid_width, grid_height, stream));
+}
+
+// The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
+static struct device *device_of_stream(CUstream stream, CUcontext *context)
+{
+    CUdevice ordinal;
+    if (REAL(cuStreamGetCtx)(stream, context) != CUDA_SUCCESS || REAL(cuCtxPushCurrent_v2)(*context) != CUDA_SUCCESS)
+        return NULL;
+    CUcontext popped;
+    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
+    REAL(cuCtxPopCurrent_v2)(&popped);
+    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
+}
+
+// One grid over several GPUs, which all wait for each other: it runs once every GPU's token is here. The gates are passed in the order
+// of the pool's GPUs, the same in every process, so that no two such launches wait for each other's. A gate passed first stays occupied
+// while the next one is waited for; the drain of that GPU ends by its deadline.
+struct partner {
+    struct device *device; // NULL: the driver will refuse this launch
+    CUcontext context;
+    enum gate_pass pass;
+};
+
+CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
+{
+    struct partner partners[DEVICE_MAX] = {0};
+    unsigned int order[DEVICE_MAX], entered = 0;
+    if (!device_attached())
+        return device_absent();
+    // More launches than GPUs, and two for one of them, are errors that the driver finds.
+    for (unsigned int i = 0; launches && count <= DEVICE_MAX && i < count; i++) {
+        struct partner *partner = &partners[i];
+        partner->device = device_of_stream(launches[i].hStream, &partner->context);
+        if (!partner->device)
+            continue;
+        unsigned int place = entered++;
+        for (; place > 0 && partners[order[place - 1]].device->holdings.gpu > partner->device->holdings.gpu; place--)
+            order[place] = order[place - 1];
+        order[place] = i;
+    }
+    for (unsigned int i = 0; i < entered; i++)
+        partners[order[i]].pass = launch_enter(partners[order[i]].device, launches[order[i]].hStream);
+    CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
+    for (unsigned int i = entered; i-- > 0;) {
+        const struct partner *partner = &partners[order[i]];
+        CUcontext popped;
+        // The window marks the stream in its own context.
+        bool pushed = REAL(cuCtxPushCurrent_v2)(partner->context) == CUDA_SUCCESS;
+        launch_leave(partner->device, partner->pass, launches[order[i]].hStream, launches[order[i]].function);
+        if (pushed)
+            REAL(cuCtxPopCurrent_v2)(&popped);
+    }
+    return rc;
 }
