@@ -9,8 +9,7 @@
 // What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 
-#include "shim/captures.h"
-#include "shim/device.h"
+#include "shim/launch.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
 static inline struct device *launch_device(CUresult *missing)
@@ -19,21 +18,6 @@ static inline struct device *launch_device(CUresult *missing)
     if (__builtin_expect(device == NULL, 0))
         *missing = device_absent();
     return device;
-}
-
-// While nothing is being captured, launching means passing the gate.
-static inline enum gate_pass launch_enter(struct device *device, CUstream stream)
-{
-    if (streams_capturing() && capture_under_way(stream))
-        return GATE_CAPTURED;
-    return gate_enter(&device->gate, stream);
-}
-
-static inline void launch_leave(struct device *device, enum gate_pass pass, CUstream stream, const void *function)
-{
-    if (streams_capturing() && pass != GATE_CAPTURED)
-        capture_launched(stream);
-    gate_leave(&device->gate, pass, stream, function);
 }
 
 // The value of the launch `call`, made between the gate's enter and leave.
@@ -134,43 +118,46 @@ static struct device *device_of_stream(CUstream stream, CUcontext *context)
     return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
 }
 
-// One grid over several GPUs, which all wait for each other: it runs once every GPU's token is here. The gates are passed in the order
-// of the pool's GPUs, the same in every process, so that no two such launches wait for each other's. A gate passed first stays occupied
-// while the next one is waited for; the drain of that GPU ends by its deadline.
-struct partner {
-    struct device *device; // NULL: the driver will refuse this launch
-    CUcontext context;
-    enum gate_pass pass;
-};
-
-CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
+void launch_group_add(struct launch_group *group, CUstream stream, const void *function)
 {
-    struct partner partners[DEVICE_MAX] = {0};
-    unsigned int order[DEVICE_MAX], entered = 0;
-    if (!device_attached())
-        return device_absent();
-    // More launches than GPUs, and two for one of them, are errors that the driver finds.
-    for (unsigned int i = 0; launches && count <= DEVICE_MAX && i < count; i++) {
-        struct partner *partner = &partners[i];
-        partner->device = device_of_stream(launches[i].hStream, &partner->context);
-        if (!partner->device)
-            continue;
-        unsigned int place = entered++;
-        for (; place > 0 && partners[order[place - 1]].device->holdings.gpu > partner->device->holdings.gpu; place--)
-            order[place] = order[place - 1];
-        order[place] = i;
-    }
-    for (unsigned int i = 0; i < entered; i++)
-        partners[order[i]].pass = launch_enter(partners[order[i]].device, launches[order[i]].hStream);
-    CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
-    for (unsigned int i = entered; i-- > 0;) {
-        const struct partner *partner = &partners[order[i]];
+    struct launch_partner partner = {.stream = stream, .function = function};
+    partner.device = group->count < DEVICE_MAX ? device_of_stream(stream, &partner.context) : NULL;
+    if (!partner.device)
+        return;
+    unsigned int place = group->count++;
+    for (; place > 0 && group->partners[place - 1].device->holdings.gpu > partner.device->holdings.gpu; place--)
+        group->partners[place] = group->partners[place - 1];
+    group->partners[place] = partner;
+}
+
+void launch_group_enter(struct launch_group *group)
+{
+    for (unsigned int i = 0; i < group->count; i++)
+        group->partners[i].pass = launch_enter(group->partners[i].device, group->partners[i].stream);
+}
+
+void launch_group_leave(const struct launch_group *group)
+{
+    for (unsigned int i = group->count; i-- > 0;) {
+        const struct launch_partner *partner = &group->partners[i];
         CUcontext popped;
         // The window marks the stream in its own context.
         bool pushed = REAL(cuCtxPushCurrent_v2)(partner->context) == CUDA_SUCCESS;
-        launch_leave(partner->device, partner->pass, launches[order[i]].hStream, launches[order[i]].function);
+        launch_leave(partner->device, partner->pass, partner->stream, partner->function);
         if (pushed)
             REAL(cuCtxPopCurrent_v2)(&popped);
     }
+}
+
+CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
+{
+    struct launch_group group = {0};
+    if (!device_attached())
+        return device_absent();
+    for (unsigned int i = 0; launches && count <= DEVICE_MAX && i < count; i++)
+        launch_group_add(&group, launches[i].hStream, launches[i].function);
+    launch_group_enter(&group);
+    CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
+    launch_group_leave(&group);
     return rc;
 }
