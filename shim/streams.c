@@ -17,7 +17,7 @@ struct stream {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct stream *streams;
-_Atomic uint32_t streams_captures;
+struct streams_count streams_count;
 
 static struct stream *find(CUstream handle)
 {
@@ -46,8 +46,8 @@ void stream_add(CUstream handle)
 
 static void lower_captures(void)
 {
-    uint32_t captures = atomic_load_explicit(&streams_captures, memory_order_relaxed);
-    atomic_store_explicit(&streams_captures, captures - (captures > 0), memory_order_relaxed);
+    uint32_t captures = atomic_load_explicit(&streams_count.captures, memory_order_relaxed);
+    atomic_store_explicit(&streams_count.captures, captures - (captures > 0), memory_order_relaxed);
 }
 
 static void drop(struct stream *stream)
@@ -81,7 +81,7 @@ void streams_drop_context(CUcontext context)
 
 void streams_capture_begins(void)
 {
-    atomic_fetch_add(&streams_captures, 1);
+    atomic_fetch_add(&streams_count.captures, 1);
 }
 
 void streams_capture_began(CUstream handle)
@@ -130,5 +130,5 @@ void streams_reset(void)
     // Not freed: another thread of the parent may have been halfway through a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     streams = NULL;
-    atomic_store(&streams_captures, 0);
+    atomic_store(&streams_count.captures, 0);
 }

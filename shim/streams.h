@@ -6,7 +6,7 @@
 // mark the whole context first makes sure, under the mutex here, that nothing is being captured, and else marks stream by stream.
 //
 // Invariants
-//  - `streams_captures` is never less than the number of captures under way: it is raised before the driver begins one. It changes under
+//  - `streams_count` is never less than the number of captures under way: it is raised before the driver begins one. It changes under
 //    the mutex; without it, it may be read to find out that nothing is being captured.
 //  - A stream is in the table from its creation until just before its destruction. Not in it: the default streams, and streams made
 //    by functions that have no hook.
@@ -22,12 +22,15 @@ void stream_add(CUstream stream);
 void stream_remove(CUstream stream);
 void streams_drop_context(CUcontext context);
 
-extern _Atomic uint32_t streams_captures;
+// Every launch reads it, so nothing else is on its cache line.
+extern struct streams_count {
+    _Alignas(64) _Atomic uint32_t captures;
+} streams_count;
 
 // Whether anything may be being captured. One load of a line that is written twice in a capture.
 static inline bool streams_capturing(void)
 {
-    return __builtin_expect(atomic_load_explicit(&streams_captures, memory_order_relaxed) != 0, 0);
+    return __builtin_expect(atomic_load_explicit(&streams_count.captures, memory_order_relaxed) != 0, 0);
 }
 
 // Under the lock, from shim/captures.c: a capture begins; it has begun on `stream`, which ends with it; one has ended, or did not begin.
