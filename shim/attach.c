@@ -14,7 +14,9 @@
 #include "scheduler/agent.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
+#include "shim/nvml.h"
 #include "shim/pools.h"
+#include "shim/runtime.h"
 #include "shim/streams.h"
 #include "shim/vmm.h"
 
@@ -62,6 +64,8 @@ static void forget_parent(void)
     streams_reset();
     pools_reset();
     vmm_reset();
+    runtime_unseen_reset();
+    nvml_reset();
 }
 
 static void after_fork(void)

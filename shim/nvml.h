@@ -60,4 +60,7 @@ int nvml_tenant_members(const struct nvml_tenant *tenant, struct nvml_member **m
 unsigned int nvml_keep_members(const struct nvml_tenant *tenant, void *entries, unsigned int count, size_t bytes,
                                size_t pid_at);
 
+// Forgets past shares of the GPU's time, for a forked child. shim/nvml_usage.c.
+void nvml_reset(void);
+
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "shim/nvml.h"
@@ -55,6 +56,12 @@ static unsigned int held_percent(const struct nvml_tenant *tenant)
         *interval = (struct interval){created, now, held, percent};
     pthread_mutex_unlock(&mutex);
     return percent;
+}
+
+void nvml_reset(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    memset(intervals, 0, sizeof intervals);
 }
 
 int nvmlDeviceGetUtilizationRates(void *device, struct nvml_utilization *utilization)

@@ -212,3 +212,10 @@ void runtime_end_context(void)
     if (device && context_primary(device))
         cuDevicePrimaryCtxReset_v2(device->ordinal);
 }
+
+void runtime_unseen_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    handles = NULL;
+}
