@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -91,9 +92,10 @@ static bool look_on(struct nvml_tenant *tenant, void *nvml_device, const char *u
     if (options_from_environment(&onlooker->options, &error) ||
         (!options->given[OPTION_MEMORY] && !options->given[OPTION_NAME]))
         return false;
-    if (NVML_REAL(nvmlDeviceGetIndex)(nvml_device, &index) != NVML_SUCCESS ||
-        NVML_REAL(nvmlDeviceGetMemoryInfo)(nvml_device, &physical) != NVML_SUCCESS)
+    if (NVML_REAL(nvmlDeviceGetMemoryInfo)(nvml_device, &physical) != NVML_SUCCESS)
         return false;
+    if (NVML_REAL(nvmlDeviceGetIndex)(nvml_device, &index) != NVML_SUCCESS)
+        index = UINT_MAX; // known by its UUID only
     int ordinal = ordinal_of(index, uuid_text);
     if (ordinal < 0 || ordinal >= OPTIONS_MAX_DEVICES)
         return false;

@@ -73,6 +73,7 @@ overran() { # NAME
 
 @test "a capture that is broken off fails as without the library, and the next one succeeds" {
     as_without invalidated
+    assert_contains "$output" "synchronize 900 launch 901 end 901 again 401"
 }
 
 @test "a capture into an existing graph goes into that graph" {

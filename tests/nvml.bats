@@ -59,7 +59,7 @@ two_gpus() {
     sim_only "the driver has samples of busy processes only"
     tenant other 2G
     tenant tenant 2G
-    assert_equal "$(sed 's/.*samples //' "$out")" "$pid"
+    assert_equal "$(sed 's/.*samples //' "$out")" "$pid usages $pid"
 }
 
 @test "a process that is killed is on no list any more" {
@@ -83,7 +83,7 @@ two_gpus() {
 
 @test "a tool that does not use CUDA and has a quota of its own sees that, unused, and reserves nothing" {
     VGPU_MEMORY=3G run -0 --separate-stderr shim "$view"
-    assert_equal "$output" "0: total 3072 used 0 busy 0 compute graphics mps samples"
+    assert_equal "$output" "0: total 3072 used 0 busy 0 compute graphics mps samples usages"
     assert_equal "$stderr" ""
     [[ ! -e $VGPU_POOL ]]
     VGPU_MEMORY=25% VGPU_NAME=nobody run -0 --separate-stderr shim "$view"
@@ -108,6 +108,8 @@ two_gpus() {
     tenant idle 2G
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/busy" "$KERNELS/testkernels.ptx" 300
     wait_until file_has "$out" busy
+    run -0 "$view" watch
+    if real_gpu && [[ $output -lt 20 ]]; then skip "this driver does not tell the utilization"; fi
     VGPU_NAME=idle run -0 shim "$view" watch
     assert_equal "$output" 0
     VGPU_NAME=tenant run -0 shim "$view" watch
