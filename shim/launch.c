@@ -109,7 +109,7 @@ CUresult cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstre
 // The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
 static struct device *device_of_stream(CUstream stream, CUcontext *context)
 {
-    CUdevice ordinal;
+    CUdevice ordinal = -1;
     if (REAL(cuStreamGetCtx)(stream, context) != CUDA_SUCCESS || REAL(cuCtxPushCurrent_v2)(*context) != CUDA_SUCCESS)
         return NULL;
     CUcontext popped;
