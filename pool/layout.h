@@ -99,7 +99,9 @@ struct pool_vgpu {
     _Atomic uint64_t quota_chunks; // 0: no quota, lives on what is not reserved
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
-    uint8_t pad1[20];
+    uint32_t pad1;
+    _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
+    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one that comes back if it cannot be; else 0
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota

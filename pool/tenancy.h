@@ -50,6 +50,8 @@ _Atomic uint64_t *pool_account(struct pool_layout *layout, uint32_t vgpu);
 // Chunks that a virtual GPU's members hold, chunks it may hold at most, and launches of all its members so far.
 uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu);
 uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu);
+// Takes back a lower quota that was only being tried. Under the pool lock.
+void pool_vgpu_restore_quota(struct pool_vgpu *vgpu);
 uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu);
 
 #endif

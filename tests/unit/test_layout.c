@@ -46,6 +46,8 @@ static void test_table(void)
         {"vgpu.quantum_ns", offsetof(struct pool_vgpu, quantum_ns), 16},
         {"vgpu.quota_chunks", offsetof(struct pool_vgpu, quota_chunks), 24},
         {"vgpu.limit_percent", offsetof(struct pool_vgpu, limit_percent), 40},
+        {"vgpu.limited_ns", offsetof(struct pool_vgpu, limited_ns), 48},
+        {"vgpu.quota_before", offsetof(struct pool_vgpu, quota_before), 56},
         {"vgpu.name", offsetof(struct pool_vgpu, name), 64},
         {"vgpu.used", offsetof(struct pool_vgpu, used), 128},
         {"vgpu.pass", offsetof(struct pool_vgpu, pass), 192},
