@@ -294,7 +294,9 @@ static void account_grant(struct gate *gate, uint32_t holder, uint64_t grant_ns,
     atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, held), memory_order_relaxed);
     if (turn_ns && charged > turn_ns)
         atomic_fetch_add_explicit(&vgpu->overrun_ns, charged - turn_ns, memory_order_relaxed);
-    pay(vgpu, now_ns, held);
+    // A limit may have come in the middle of the grant; what was used before is not held against it.
+    uint64_t limited = since(atomic_load_explicit(&vgpu->limited_ns, memory_order_relaxed), now_ns);
+    pay(vgpu, now_ns, limited && limited < held ? limited : held);
 }
 
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)

@@ -6,6 +6,10 @@
 #include "allocator/holdings.h"
 #include "pool/change.h"
 #include "pool/reservation.h"
+#include "scheduler/agent.h"
+#include "scheduler/notice.h"
+#include "scheduler/turn.h"
+#include "tests/unit/fake_gpu.h"
 #include "tests/unit/step.h"
 #include "tests/unit/tap.h"
 
@@ -138,6 +142,38 @@ static void test_all_or_none(void)
     pool_close(&a.pool);
     pool_close(&elsewhere.pool);
     pool_close(&other.pool);
+}
+
+// A limit that comes while its virtual GPU has the token to itself.
+static void test_limit_of_holder(void)
+{
+    static struct tenant a;
+    static struct gate gate;
+    static struct fake_gpu gpu;
+    tenant_pool_new("change");
+    tenant_join(&a, "alice", 100);
+    gpu.shared = fake_gpu_share();
+    gate_init(&gate, &a.pool, a.process, a.gpu, a.vgpu, &fake_gpu_ops, &gpu);
+    ok(turn_claim(&gate, atomic_load(gate.token)), "a virtual GPU has the token");
+    uint64_t now = clock_now_ns();
+    atomic_store(&vgpu_of(&a)->grant_ns, now - 60 * NS_PER_S);
+    uint32_t rung = atomic_load(&a.pool.layout->processes[a.process].doorbell);
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 50});
+    notice_change(a.pool.layout, a.vgpu);
+    uint64_t word = atomic_load(gate.token);
+    ok(token_holder(word) == a.vgpu && word & TOKEN_CONTENDED, "with a limit its launches take the slow way");
+    ok(atomic_load(&a.pool.layout->processes[a.process].doorbell) != rung, "and its agent looks");
+    now = atomic_load(&vgpu_of(&a)->limited_ns) + 200 * NS_PER_MS;
+    ok(turn_revoke(&gate, &word) && turn_pass(&gate, word | TOKEN_REVOKED, now, false), "its turn ends 200 ms later");
+    uint64_t wait = turn_cap_wait(&gate, now);
+    ok(wait > 50 * NS_PER_MS && wait <= 200 * NS_PER_MS, "at 50 %% it pays for those, not for the minute before (%llu ms)",
+       (unsigned long long)(wait / NS_PER_MS));
+    atomic_store(gate.token, token_next(word, a.vgpu, 0));
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 100});
+    notice_change(a.pool.layout, a.vgpu);
+    ok(!(atomic_load(gate.token) & TOKEN_CONTENDED) && turn_cap_wait(&gate, now) == 0, "without a limit nothing is in its way");
+    agent_reset();
+    pool_close(&a.pool);
 }
 
 // --- at the same moment as allocations --------------------------------------------------------------------------------------------
@@ -372,6 +408,7 @@ int main(void)
     test_turns();
     test_quotas();
     test_all_or_none();
+    test_limit_of_holder();
     test_race();
     test_tried_quota();
     if (STEP_IS_SLOW) {
