@@ -24,6 +24,8 @@
 
 #define POLICY_SAVED_ROUNDS 1
 #define POLICY_NOBODY UINT32_MAX
+// Passes and levels come from memory that others write: what is added to them must not overflow.
+#define POLICY_PASS_MAX (UINT64_MAX / 4)
 
 enum policy_class { POLICY_NORMAL = 0, POLICY_HIGH = 1, POLICY_LOW = 2 };
 
@@ -44,8 +46,17 @@ struct policy_rules {
 uint64_t policy_pass(const struct policy_entry *entry, uint64_t ns);
 uint64_t policy_time(const struct policy_entry *entry, uint64_t pass);
 
-// How far a round raises the level where these entries want the token.
+// How far a round raises the level where these entries want the token, or `count` whose policy_weight adds up to `weights`.
 uint64_t policy_round(const struct policy_entry *entries, size_t count, uint64_t quantum_ns);
+uint64_t policy_round_of(uint64_t weights, size_t count, uint64_t quantum_ns);
+uint64_t policy_weight(const struct policy_entry *entry);
+
+// The level from which on an entry may have a turn.
+uint64_t policy_due(const struct policy_entry *entry, const struct policy_rules *rules);
+
+// An entry's pass within sense: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over many
+// rounds.
+uint64_t policy_bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules);
 
 struct policy_choice {
     size_t index;     // of the chosen entry
