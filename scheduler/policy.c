@@ -72,11 +72,14 @@ uint64_t policy_bounded(const struct policy_entry *entry, uint64_t level, uint64
     return entry->pass < lowest ? lowest : least(entry->pass, highest);
 }
 
-// The first in the ring that may have a turn at this level, those of the high class before others; count where there is none.
-static size_t first_due(const struct policy_entry *entries, size_t count, uint64_t level, const struct policy_rules *rules)
+// The first in the ring, from number `from` on, that may have a turn at this level, those of the high class before others; count where there
+// is none.
+static size_t first_due(const struct policy_entry *entries, size_t count, size_t from, uint64_t level,
+                        const struct policy_rules *rules)
 {
     size_t found = count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t n = 0; n < count; n++) {
+        size_t i = (from + n) % count;
         if (policy_due(&entries[i], rules) > level)
             continue;
         if (entries[i].class == POLICY_HIGH)
@@ -87,11 +90,11 @@ static size_t first_due(const struct policy_entry *entries, size_t count, uint64
     return found;
 }
 
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint64_t level, uint32_t first,
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint32_t first,
                                    const struct policy_rules *rules)
 {
     uint64_t round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX;
-    size_t chosen = count;
+    size_t chosen = count, from = 0;
     level = least(level, POLICY_PASS_MAX);
     if (count == 1)
         return (struct policy_choice){.level = level, .in_ring = true};
@@ -107,9 +110,11 @@ struct policy_choice policy_choose(struct policy_entry *entries, size_t count, u
         level += round * most((next_due - level + round - 1) / round, 1);
         for (size_t i = 0; i < count; i++)
             entries[i].pass = policy_bounded(&entries[i], level, round, rules);
+        // Who had the last turn of a round is not the first in the next one: it would have two turns on end.
+        from = entries[0].vgpu == place;
     }
     if (in_ring)
-        chosen = first_due(entries, count, level, rules);
+        chosen = first_due(entries, count, from, level, rules);
     const struct policy_entry *entry = &entries[chosen];
     if (entry->class == POLICY_HIGH && chosen)
         in_ring = false;

@@ -65,10 +65,10 @@ struct policy_choice {
     bool in_ring;     // its place in the ring has come; otherwise it went before its turn
 };
 
-// Chooses who gets the token next among `count` entries, given in ring order starting with the one whose place in the ring it is. The
+// Chooses who gets the token next among `count` entries, given in ring order from virtual GPU `place` on, whose place in the ring it is. The
 // entry of virtual GPU `first`, where it is there and has time left, goes before all others, then those of the high class. Raises passes
 // that lie too far behind. count must not be 0; one alone begins no round. O(count).
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint64_t level, uint32_t first,
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint32_t first,
                                    const struct policy_rules *rules);
 
 // The turn of entry number `holder`, which has run alone until the others came: what it has left of the round, or a new round's credit

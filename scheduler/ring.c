@@ -153,6 +153,8 @@ struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64
     if (next_due > level)
         level += round * ((next_due - level + round - 1) / round);
     if (in_ring) {
+        if (level > old_level && foremost == start % ring->size)
+            start++; // as policy_choose says
         struct wanted wanted = {level, level - old_level, true};
         chosen = next_around(ring, start % ring->size, wanted);
         wanted.high = false;

@@ -87,6 +87,7 @@ static size_t count_room(const struct gate *gate)
 struct ring {
     struct policy_entry *entries;
     size_t count, room;
+    uint32_t place; // whose it is
 };
 
 static void ring_add(struct ring *ring, struct policy_entry entry)
@@ -97,7 +98,7 @@ static void ring_add(struct ring *ring, struct policy_entry entry)
 
 static void ring_gather(const struct gate *gate, struct ring *ring, const struct policy_entry *holder, bool with_holder)
 {
-    uint32_t start = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
+    uint32_t start = ring->place = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
         uint32_t index = (start + i) % POOL_MAX_VGPUS;
         if (holder && index == holder->vgpu) {
@@ -113,7 +114,7 @@ static void ring_gather(const struct gate *gate, struct ring *ring, const struct
 #define RING_ON_STACK(ring, gate)                                                                                              \
     size_t ring##_room = count_room(gate);                                                                                     \
     struct policy_entry ring##_entries[ring##_room];                                                                           \
-    struct ring ring = {ring##_entries, 0, ring##_room}
+    struct ring ring = {ring##_entries, 0, ring##_room, 0}
 
 // --- caps ---
 
@@ -264,7 +265,7 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_choice choice = {0};
     if (ring.count) {
         rules = rules_for(gate, ring.entries, ring.count);
-        choice = policy_choose(ring.entries, ring.count, atomic_load(&gate->gpu->level), POOL_NO_INDEX, &rules);
+        choice = policy_choose(ring.entries, ring.count, ring.place, atomic_load(&gate->gpu->level), POOL_NO_INDEX, &rules);
         next = ring.entries[choice.index].vgpu;
     }
     if (next != gate->vgpu_index) {
@@ -325,7 +326,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         choice.level = level = ended.pass;
     if (ring.count) {
         struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
-        choice = policy_choose(ring.entries, ring.count, level, atomic_load(&gate->gpu->first), &rules);
+        choice = policy_choose(ring.entries, ring.count, ring.place, level, atomic_load(&gate->gpu->first), &rules);
         const struct policy_entry *chosen = &ring.entries[choice.index];
         next = chosen->vgpu;
         before = next == holder ? ended.pass : atomic_load(&layout->vgpus[next].pass);

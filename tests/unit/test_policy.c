@@ -59,7 +59,7 @@ static uint64_t choose(void)
     for (size_t i = 0; i < tenant_count; i++)
         if (tenants[(place + i) % tenant_count].wants)
             entries[count++] = entry_of((place + i) % tenant_count);
-    struct policy_choice choice = policy_choose(entries, count, level, first, &rules);
+    struct policy_choice choice = policy_choose(entries, count, (uint32_t)place, level, first, &rules);
     level = choice.level;
     first = POLICY_NOBODY;
     holder = entries[choice.index].vgpu;
@@ -168,6 +168,19 @@ static void test_starvation(void)
     ok(shares_hold(), "who overruns far works it off");
     uint64_t mean = clock_ns / 8;
     ok(tenants[3].used < mean + mean / 10, "and gets no more than its share");
+}
+
+// A quantum is what it says: nobody has two turns on end while others wait.
+static void test_turns_alternate(void)
+{
+    int twice = 0;
+    begin(3);
+    for (int i = 0; i < 3000; i++) {
+        size_t before = holder;
+        one_turn(1000);
+        twice += i > 0 && holder == before;
+    }
+    is_int(twice, 0, "at equal weights nobody has two turns on end");
 }
 
 static void test_give_away(void)
@@ -317,7 +330,8 @@ static void test_nonsense(void)
         if (round % 3 == 0)
             entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, POLICY_NORMAL, round % 2 ? 0 : UINT64_MAX};
         struct policy_rules odd = {round % 2 ? random_next(&state) : 1, SHORTEST};
-        struct policy_choice choice = policy_choose(entries, count, random_next(&state), (uint32_t)random_next(&state), &odd);
+        struct policy_choice choice = policy_choose(entries, count, (uint32_t)(random_next(&state) % 2), random_next(&state),
+                                                    (uint32_t)random_next(&state), &odd);
         sane = sane && choice.index < count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
         sane = sane && entries[choice.index].pass <= choice.level;
     }
@@ -333,6 +347,7 @@ int main(void)
     test_shares();
     test_extremes();
     test_starvation();
+    test_turns_alternate();
     test_give_away();
     test_interruptions();
     test_classes();

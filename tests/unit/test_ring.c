@@ -47,7 +47,7 @@ static bool agree(uint32_t start, uint64_t *level, uint32_t first, uint64_t quan
     if (count != ring->count)
         return false;
     uint64_t pass;
-    struct policy_choice theirs = policy_choose(entries, count, *level, first, &rules);
+    struct policy_choice theirs = policy_choose(entries, count, start, *level, first, &rules);
     struct policy_choice ours = ring_choose(ring, start, *level, first, quantum_ns, &pass);
     const struct policy_entry *entry = &entries[theirs.index];
     bool same = ours.index == entry->vgpu && pass == entry->pass && ours.turn_ns == theirs.turn_ns &&
@@ -161,7 +161,7 @@ static void measure(uint32_t count)
         from = clock_now_ns();
         for (uint64_t i = 0; i < rounds / 10; i++) {
             memcpy(work, entries, count * sizeof *work); // as ring_gather copies them out of the pool
-            used += policy_choose(work, count, level, POLICY_NOBODY, &rules).turn_ns;
+            used += policy_choose(work, count, 0, level, POLICY_NOBODY, &rules).turn_ns;
         }
         slow = (clock_now_ns() - from) / (rounds / 10);
     }
