@@ -90,16 +90,17 @@ static size_t first_due(const struct policy_entry *entries, size_t count, size_t
     return found;
 }
 
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint32_t first,
-                                   const struct policy_rules *rules)
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint64_t round,
+                                   uint32_t first, const struct policy_rules *rules)
 {
-    uint64_t round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX;
+    uint64_t next_round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX;
+    uint64_t widest = most(least(round, POLICY_PASS_MAX), next_round);
     size_t chosen = count, from = 0;
     level = least(level, POLICY_PASS_MAX);
     if (count == 1)
-        return (struct policy_choice){.level = level, .in_ring = true};
+        return (struct policy_choice){.level = level, .round = round, .in_ring = true};
     for (size_t i = 0; i < count; i++) {
-        entries[i].pass = policy_bounded(&entries[i], level, round, rules);
+        entries[i].pass = policy_bounded(&entries[i], level, widest, rules);
         next_due = least(next_due, policy_due(&entries[i], rules));
         if (entries[i].vgpu == first && policy_due(&entries[i], rules) <= level)
             chosen = i;
@@ -107,9 +108,10 @@ struct policy_choice policy_choose(struct policy_entry *entries, size_t count, u
     bool in_ring = chosen == count;
     if (next_due > level) {
         // Whole rounds, so that all are raised alike, until the first may run.
-        level += round * most((next_due - level + round - 1) / round, 1);
+        level += next_round * most((next_due - level + next_round - 1) / next_round, 1);
+        round = next_round;
         for (size_t i = 0; i < count; i++)
-            entries[i].pass = policy_bounded(&entries[i], level, round, rules);
+            entries[i].pass = policy_bounded(&entries[i], level, widest, rules);
         // Who had the last turn of a round is not the first in the next one: it would have two turns on end.
         from = entries[0].vgpu == place;
     }
@@ -119,19 +121,19 @@ struct policy_choice policy_choose(struct policy_entry *entries, size_t count, u
     if (entry->class == POLICY_HIGH && chosen)
         in_ring = false;
     uint64_t turn = policy_time(entry, level - entry->pass);
-    return (struct policy_choice){chosen, most(turn, rules->shortest_ns), level, in_ring};
+    return (struct policy_choice){chosen, most(turn, rules->shortest_ns), level, round, in_ring};
 }
 
 struct policy_choice policy_start(const struct policy_entry *entries, size_t count, size_t holder, uint64_t level,
                                   const struct policy_rules *rules)
 {
     const struct policy_entry *entry = &entries[holder];
-    uint64_t pass = least(entry->pass, POLICY_PASS_MAX);
+    uint64_t pass = least(entry->pass, POLICY_PASS_MAX), round = policy_round(entries, count, rules->quantum_ns);
     level = least(level, POLICY_PASS_MAX);
     if (policy_due(entry, rules) > level)
-        level = most(level, pass + policy_round(entries, count, rules->quantum_ns));
+        level = most(level, pass + round);
     uint64_t turn = policy_time(entry, level > pass ? level - pass : 0);
-    return (struct policy_choice){holder, most(turn, rules->shortest_ns), level, true};
+    return (struct policy_choice){holder, most(turn, rules->shortest_ns), level, round, true};
 }
 
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,

@@ -62,14 +62,16 @@ struct policy_choice {
     size_t index;     // of the chosen entry
     uint64_t turn_ns; // the length of its turn, 0 where no other wants the token
     uint64_t level;   // after the rounds that pass until then
+    uint64_t round;   // by how much the last of them raised it
     bool in_ring;     // its place in the ring has come; otherwise it went before its turn
 };
 
 // Chooses who gets the token next among `count` entries, given in ring order from virtual GPU `place` on, whose place in the ring it is. The
 // entry of virtual GPU `first`, where it is there and has time left, goes before all others, then those of the high class. Raises passes
-// that lie too far behind. count must not be 0; one alone begins no round. O(count).
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint32_t first,
-                                   const struct policy_rules *rules);
+// that lie too far behind, by this round or by the one that raised the level last, `round`, if that was the larger: who waits since then
+// keeps what it gave him when others make the rounds smaller. count must not be 0; one alone begins no round. O(count).
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint64_t round,
+                                   uint32_t first, const struct policy_rules *rules);
 
 // The turn of entry number `holder`, which has run alone until the others came: what it has left of the round, or a new round's credit
 // from where it has got to. Nobody is held against what he used while nobody else wanted it.

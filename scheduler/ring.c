@@ -131,27 +131,30 @@ static uint32_t next_around(const struct ring *ring, uint32_t start, struct want
     return found != NOWHERE ? found : next_from(ring, 0, &wanted);
 }
 
-struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64_t level, uint32_t first, uint64_t quantum_ns,
-                                 uint64_t *pass)
+struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64_t level, uint64_t round, uint32_t first,
+                                 uint64_t quantum_ns, uint64_t *pass)
 {
     const struct policy_rules rules = rules_of(ring, quantum_ns);
     const struct ring_key root = ring->nodes[1].all;
     const uint64_t old_level = least(level, POLICY_PASS_MAX);
     const struct wanted anybody = {.level = UINT64_MAX - 1};
     uint32_t foremost = next_around(ring, start % ring->size, anybody);
-    uint64_t round = policy_round_of(ring->weights, ring->count, quantum_ns);
+    uint64_t next_round = policy_round_of(ring->weights, ring->count, quantum_ns);
+    uint64_t known = least(round, POLICY_PASS_MAX), widest = known > next_round ? known : next_round;
     *pass = ring_entry(ring, foremost).pass;
     level = old_level;
     if (ring->count == 1)
-        return (struct policy_choice){.index = foremost, .level = level, .in_ring = true};
+        return (struct policy_choice){.index = foremost, .level = level, .round = round, .in_ring = true};
 
     uint32_t chosen = NOWHERE;
     if (first < ring->size && ring->nodes[ring->size + first].all.due <= level)
         chosen = first;
     bool in_ring = chosen == NOWHERE;
     uint64_t next_due = least(root.due, level + root.pardon);
-    if (next_due > level)
-        level += round * ((next_due - level + round - 1) / round);
+    if (next_due > level) {
+        level += next_round * ((next_due - level + next_round - 1) / next_round);
+        round = next_round;
+    }
     if (in_ring) {
         if (level > old_level && foremost == start % ring->size)
             start++; // as policy_choose says
@@ -162,11 +165,11 @@ struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64
             chosen = next_around(ring, start % ring->size, wanted);
     }
     struct policy_entry entry = ring_entry(ring, chosen);
-    entry.pass = policy_bounded(&entry, old_level, round, &rules);
-    entry.pass = policy_bounded(&entry, level, round, &rules);
+    entry.pass = policy_bounded(&entry, old_level, widest, &rules);
+    entry.pass = policy_bounded(&entry, level, widest, &rules);
     if (entry.class == POLICY_HIGH && chosen != foremost)
         in_ring = false;
     *pass = entry.pass;
     uint64_t turn = policy_time(&entry, level - entry.pass);
-    return (struct policy_choice){chosen, turn > ring->shortest_ns ? turn : ring->shortest_ns, level, in_ring};
+    return (struct policy_choice){chosen, turn > ring->shortest_ns ? turn : ring->shortest_ns, level, round, in_ring};
 }

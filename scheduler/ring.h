@@ -59,7 +59,7 @@ struct policy_entry ring_entry(const struct ring *ring, uint32_t vgpu);
 
 // policy_choose among those in the ring, of whom there must be one, from place `start` on. choice.index is the chosen one's place, *pass
 // his raised pass, which the ring does not keep. O(log n).
-struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64_t level, uint32_t first, uint64_t quantum_ns,
-                                 uint64_t *pass);
+struct policy_choice ring_choose(const struct ring *ring, uint32_t start, uint64_t level, uint64_t round, uint32_t first,
+                                 uint64_t quantum_ns, uint64_t *pass);
 
 #endif

@@ -36,7 +36,7 @@ static void put(uint32_t place, uint32_t weight, enum policy_class class, uint64
 }
 
 // Whether both make the same choice; it is then made: the level and the pass of the chosen are as after it.
-static bool agree(uint32_t start, uint64_t *level, uint32_t first, uint64_t quantum_ns, uint32_t *chosen)
+static bool agree(uint32_t start, uint64_t *level, uint64_t *round, uint32_t first, uint64_t quantum_ns, uint32_t *chosen)
 {
     static struct policy_entry entries[PLACES];
     const struct policy_rules rules = {quantum_ns, TURN_SHORTEST_NS};
@@ -47,17 +47,18 @@ static bool agree(uint32_t start, uint64_t *level, uint32_t first, uint64_t quan
     if (count != ring->count)
         return false;
     uint64_t pass;
-    struct policy_choice theirs = policy_choose(entries, count, start, *level, first, &rules);
-    struct policy_choice ours = ring_choose(ring, start, *level, first, quantum_ns, &pass);
+    struct policy_choice theirs = policy_choose(entries, count, start, *level, *round, first, &rules);
+    struct policy_choice ours = ring_choose(ring, start, *level, *round, first, quantum_ns, &pass);
     const struct policy_entry *entry = &entries[theirs.index];
     bool same = ours.index == entry->vgpu && pass == entry->pass && ours.turn_ns == theirs.turn_ns &&
-                ours.level == theirs.level && ours.in_ring == theirs.in_ring;
+                ours.level == theirs.level && ours.round == theirs.round && ours.in_ring == theirs.in_ring;
     if (!same)
         printf("# of %zu: %u for %llu ns at level %llu, pass %llu, expected %u for %llu ns at level %llu, pass %llu\n", count,
                (unsigned)ours.index, (unsigned long long)ours.turn_ns, (unsigned long long)ours.level, (unsigned long long)pass,
                entry->vgpu, (unsigned long long)theirs.turn_ns, (unsigned long long)theirs.level,
                (unsigned long long)entry->pass);
     *level = theirs.level;
+    *round = theirs.round;
     *chosen = entry->vgpu;
     oracle[entry->vgpu].pass = entry->pass;
     return same;
@@ -66,7 +67,7 @@ static bool agree(uint32_t start, uint64_t *level, uint32_t first, uint64_t quan
 // Turns as they are in life: the chosen one runs, with overruns now and then very long; others come and go.
 static void test_turns(uint32_t size)
 {
-    uint64_t level = 0;
+    uint64_t level = 0, turn_round = 0;
     uint32_t place = 0, first = POLICY_NOBODY;
     bool same = true;
     begin(size);
@@ -81,7 +82,7 @@ static void test_turns(uint32_t size)
                     below(8) ? oracle[who].pass : level);
             there[who] = ring_has(ring, who);
         }
-        same = agree(place, &level, first, below(3) ? QUANTUM : 1 + below(100 * NS_PER_MS), &chosen);
+        same = agree(place, &level, &turn_round, first, below(3) ? QUANTUM : 1 + below(100 * NS_PER_MS), &chosen);
         place = chosen;
         first = below(4) ? POLICY_NOBODY : (uint32_t)below(size);
         uint64_t ran = below(30 * NS_PER_MS) + (below(50) ? 0 : below(40 * NS_PER_S));
@@ -101,15 +102,17 @@ static void test_nonsense(void)
             if (below(3))
                 put((uint32_t)(i % size), (uint32_t)random_next(&state) >> below(32), (enum policy_class)below(3),
                     below(3) ? random_next(&state) >> below(64) : odd[below(sizeof odd / sizeof odd[0])]);
+        uint64_t before = random_next(&state) >> below(64);
         uint64_t level = below(3) ? random_next(&state) >> below(64) : odd[below(sizeof odd / sizeof odd[0])];
-        same = agree((uint32_t)below(size), &level, (uint32_t)below(2 * size), random_next(&state) >> below(64), &chosen);
+        same =
+            agree((uint32_t)below(size), &level, &before, (uint32_t)below(2 * size), random_next(&state) >> below(64), &chosen);
     }
     ok(same, "whatever weights, passes, levels and quanta are");
 }
 
 static void test_changes(void)
 {
-    uint64_t level = 5000000;
+    uint64_t level = 5000000, before = 0;
     uint32_t chosen;
     bool same = true;
     begin(8);
@@ -118,7 +121,7 @@ static void test_changes(void)
     for (uint32_t i = 0; i < 2000 && same; i++) {
         uint32_t who = (uint32_t)below(8);
         put(who, 1 + (uint32_t)below(10000), (enum policy_class)below(3), oracle[who].pass + below(1000000));
-        same = agree((uint32_t)below(8), &level, POLICY_NOBODY, QUANTUM, &chosen);
+        same = agree((uint32_t)below(8), &level, &before, POLICY_NOBODY, QUANTUM, &chosen);
         ring_put(ring, &oracle[chosen]);
     }
     ok(same, "also where weights and classes change in the ring");
@@ -148,7 +151,7 @@ static void measure(uint32_t count)
     uint64_t pass, level = 0, used = 0, from = clock_now_ns();
     uint32_t place = 0;
     for (uint64_t i = 0; i < rounds; i++) {
-        struct policy_choice choice = ring_choose(ring, place, level, POLICY_NOBODY, QUANTUM, &pass);
+        struct policy_choice choice = ring_choose(ring, place, level, 0, POLICY_NOBODY, QUANTUM, &pass);
         place = (uint32_t)choice.index;
         level = choice.level;
         struct policy_entry entry = ring_entry(ring, place);
@@ -161,7 +164,7 @@ static void measure(uint32_t count)
         from = clock_now_ns();
         for (uint64_t i = 0; i < rounds / 10; i++) {
             memcpy(work, entries, count * sizeof *work); // as ring_gather copies them out of the pool
-            used += policy_choose(work, count, 0, level, POLICY_NOBODY, &rules).turn_ns;
+            used += policy_choose(work, count, 0, level, 0, POLICY_NOBODY, &rules).turn_ns;
         }
         slow = (clock_now_ns() - from) / (rounds / 10);
     }
