@@ -147,15 +147,21 @@ static int find(const struct pool *pool, const struct request *request, struct p
 static int apply(struct pool *pool, const struct request *request, struct error *error)
 {
     struct pool_change changes[POOL_MAX_GPUS];
+    uint32_t weights[POOL_MAX_GPUS], priorities[POOL_MAX_GPUS]; // before
+    struct pool_vgpu *vgpus = pool->layout->vgpus;
     int lock = pool_lock(pool, POOL_LOCK_PATIENCE_NS, error);
     if (lock < 0)
         return lock;
     pool_reap(pool);
     int count = find(pool, request, changes, error);
+    for (int i = 0; i < count; i++) {
+        weights[i] = atomic_load(&vgpus[changes[i].vgpu].weight);
+        priorities[i] = atomic_load(&vgpus[changes[i].vgpu].priority);
+    }
     int rc = count < 0 ? count : pool_change(pool, changes, (size_t)count, error);
-    pool_unlock(lock);
     for (int i = 0; i < count && rc == 0; i++)
-        notice_change(pool->layout, changes[i].vgpu);
+        notice_change(pool->layout, changes[i].vgpu, weights[i], priorities[i]);
+    pool_unlock(lock);
     return rc;
 }
 

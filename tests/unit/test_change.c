@@ -8,6 +8,7 @@
 #include "pool/reservation.h"
 #include "scheduler/agent.h"
 #include "scheduler/notice.h"
+#include "scheduler/policy.h"
 #include "scheduler/turn.h"
 #include "tests/unit/fake_gpu.h"
 #include "tests/unit/step.h"
@@ -159,7 +160,7 @@ static void test_limit_of_holder(void)
     atomic_store(&vgpu_of(&a)->grant_ns, now - 60 * NS_PER_S);
     uint32_t rung = atomic_load(&a.pool.layout->processes[a.process].doorbell);
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 50});
-    notice_change(a.pool.layout, a.vgpu);
+    notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_NORMAL);
     uint64_t word = atomic_load(gate.token);
     ok(token_holder(word) == a.vgpu && word & TOKEN_CONTENDED, "with a limit its launches take the slow way");
     ok(atomic_load(&a.pool.layout->processes[a.process].doorbell) != rung, "and its agent looks");
@@ -170,9 +171,50 @@ static void test_limit_of_holder(void)
        (unsigned long long)(wait / NS_PER_MS));
     atomic_store(gate.token, token_next(word, a.vgpu, 0));
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 100});
-    notice_change(a.pool.layout, a.vgpu);
+    notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_NORMAL);
     ok(!(atomic_load(gate.token) & TOKEN_CONTENDED) && turn_cap_wait(&gate, now) == 0, "without a limit nothing is in its way");
     agent_reset();
+    pool_close(&a.pool);
+}
+
+// The time that a virtual GPU has left at this level; what it owes is negative.
+static int64_t time_left(const struct tenant *tenant, uint64_t level)
+{
+    const struct pool_vgpu *vgpu = vgpu_of(tenant);
+    const struct policy_entry entry = {tenant->vgpu, atomic_load(&vgpu->weight),
+                                       (enum policy_class)atomic_load(&vgpu->priority), atomic_load(&vgpu->pass)};
+    return entry.pass > level ? -(int64_t)policy_time(&entry, entry.pass - level)
+                              : (int64_t)policy_time(&entry, level - entry.pass);
+}
+
+static void test_debts_and_credits(void)
+{
+    static struct tenant a;
+    static const enum priority high = PRIORITY_HIGH, low = PRIORITY_LOW;
+    const uint64_t level = 50 * NS_PER_S;
+    tenant_pool_new("change");
+    tenant_join(&a, "alice", 100);
+    _Atomic uint64_t *pass = &vgpu_of(&a)->pass;
+    atomic_store(&a.pool.layout->gpus[a.gpu].level, level);
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .priority = &low});
+    atomic_store(pass, level + 20 * NS_PER_MS);
+    is_int(time_left(&a, level), -20 * (int64_t)NS_PER_MS, "a virtual GPU of the low class owes 20 ms");
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .priority = &high, .weight = 1000});
+    notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_LOW);
+    is_int(time_left(&a, level), -20 * (int64_t)NS_PER_MS,
+           "it owes 20 ms in the high class and at ten times the weight, not 20 s");
+    atomic_store(pass, level - 100000);
+    int64_t left = time_left(&a, level);
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .priority = &low, .weight = 1});
+    notice_change(a.pool.layout, a.vgpu, 1000, PRIORITY_HIGH);
+    is_int(time_left(&a, level), left, "what it has left stays, too, where the weight falls");
+    atomic_store(pass, 0);
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .weight = 10000, .priority = &high});
+    notice_change(a.pool.layout, a.vgpu, 1, PRIORITY_LOW);
+    ok(atomic_load(pass) <= level, "from the lowest to the highest nothing overflows");
+    change(&a, (struct pool_change){.vgpu = a.vgpu, .weight = 1, .priority = &low});
+    notice_change(a.pool.layout, a.vgpu, 10000, PRIORITY_HIGH);
+    ok(atomic_load(pass) <= level, "nor the other way round");
     pool_close(&a.pool);
 }
 
@@ -409,6 +451,7 @@ int main(void)
     test_quotas();
     test_all_or_none();
     test_limit_of_holder();
+    test_debts_and_credits();
     test_race();
     test_tried_quota();
     if (STEP_IS_SLOW) {
