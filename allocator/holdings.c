@@ -31,18 +31,27 @@ static bool is_open(const struct pool_layout *layout, uint32_t vgpu)
     return atomic_load(&layout->vgpus[vgpu].quota_chunks) == 0;
 }
 
+// -EAGAIN: refused for a lower quota that is only being tried.
 static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
 {
     struct pool_layout *layout = holdings->pool->layout;
     struct account_ref account = account_of(holdings);
-    int rc = account_add(&account, (int64_t)chunks, pool_vgpu_limit(layout, holdings->vgpu));
-    // The other half of the handshake with reserve_quota in pool/tenancy.c: charged first, now look whether a quota was reserved
-    // meanwhile.
-    if (rc == 0 && is_open(layout, holdings->vgpu) && account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
-        account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
-        rc = -ENOMEM;
+    for (;;) {
+        uint64_t limit = pool_vgpu_limit(layout, holdings->vgpu);
+        int rc = account_add(&account, (int64_t)chunks, limit);
+        // The other half of the handshakes with reservation_make and with try_quota in pool/change.c: charged first, now look whether
+        // the limit was lowered meanwhile.
+        if (rc == 0 && account_count(account.word) > (limit = pool_vgpu_limit(layout, holdings->vgpu))) {
+            account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
+            rc = -ENOMEM;
+        }
+        if (rc != -ENOMEM)
+            return rc;
+        // In this order: who takes a quota back stores it before the mark goes.
+        bool tried = atomic_load(&layout->vgpus[holdings->vgpu].quota_before) != 0;
+        if (pool_vgpu_limit(layout, holdings->vgpu) <= limit)
+            return tried ? -EAGAIN : -ENOMEM;
     }
-    return rc;
 }
 
 static bool shares_account(const struct holdings *holdings)
@@ -54,12 +63,10 @@ static bool shares_account(const struct holdings *holdings)
            (first < POOL_MAX_PROCESSES && pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, first + 1) < POOL_MAX_PROCESSES);
 }
 
-bool holdings_reap(const struct holdings *holdings)
+static bool reap(const struct holdings *holdings)
 {
     struct pool *pool = holdings->pool;
     struct error error;
-    if (!shares_account(holdings))
-        return false;
     int saved = errno, cancel = cancel_disable();
     int lock = pool_lock(pool, REAP_PATIENCE_NS, &error), reaped = lock;
     if (lock >= 0) {
@@ -69,6 +76,11 @@ bool holdings_reap(const struct holdings *holdings)
     cancel_restore(cancel);
     errno = saved;
     return reaped >= 0; // also where nobody was found dead: another process may have been faster at it
+}
+
+bool holdings_reap(const struct holdings *holdings)
+{
+    return shares_account(holdings) && reap(holdings);
 }
 
 static void note_peak(struct holdings *holdings)
@@ -100,7 +112,7 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
     return 0;
 }
 
-int holdings_take_now(struct holdings *holdings, uint64_t bytes)
+static int take(struct holdings *holdings, uint64_t bytes)
 {
     pthread_mutex_lock(&holdings->mutex);
     int rc = take_locked(holdings, bytes);
@@ -108,12 +120,19 @@ int holdings_take_now(struct holdings *holdings, uint64_t bytes)
     return rc;
 }
 
+int holdings_take_now(struct holdings *holdings, uint64_t bytes)
+{
+    int rc = take(holdings, bytes);
+    return rc == -EAGAIN ? -ENOMEM : rc;
+}
+
 int holdings_take(struct holdings *holdings, uint64_t bytes)
 {
-    int rc = holdings_take_now(holdings, bytes);
-    if (rc == -ENOMEM && holdings_reap(holdings))
-        rc = holdings_take_now(holdings, bytes);
-    return rc;
+    int rc = take(holdings, bytes);
+    // Whoever tries a lower quota has the pool lock until that is decided.
+    if (rc == -EAGAIN ? reap(holdings) : rc == -ENOMEM && holdings_reap(holdings))
+        rc = take(holdings, bytes);
+    return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
 void holdings_give(struct holdings *holdings, uint64_t bytes)

@@ -45,7 +45,7 @@ struct holdings_view {
 void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu);
 
 // Takes `bytes` more. Returns 0, or -ENOMEM where they do not fit the quota (or, without one, what is not reserved). Before refusing
-// where others share the account, takes back what dead processes held and tries again; for that it may wait for the pool lock, so
+// where others share the account, or while somebody tries a lower quota, takes back what dead processes held and tries again; for that it may wait for the pool lock, so
 // call it without a lock. Leaves errno alone.
 int holdings_take(struct holdings *holdings, uint64_t bytes);
 

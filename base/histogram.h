@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Buckets for time spans: four to an octave, from 1 us on, so that what is read back errs by a fifth at most. Bucket 0 is everything
-// below 1 us, the last everything beyond about 16 s.
+// Buckets for time spans: four to an octave, from 1 us on, so that what is read back is at most a quarter too high. Bucket 0
+// is everything below 1 us, the last of 96 everything beyond about 12 s.
 #ifndef VGPU_BASE_HISTOGRAM_H
 #define VGPU_BASE_HISTOGRAM_H
 

@@ -80,7 +80,8 @@ struct pool_gpu {
     _Atomic uint32_t on_deck; // who is likely to get the token that is being drained
     uint32_t pad2;
     _Atomic uint64_t switch_ns; // what it costs the GPU to go from one process's work to another's, 0 while unknown
-    uint8_t pad3[96];
+    _Atomic uint64_t round;     // by how much the level was raised last
+    uint8_t pad3[88];
 };
 
 // Counts of time spans by length: four buckets to an octave from 1 us on, see base/histogram.h.
@@ -99,7 +100,9 @@ struct pool_vgpu {
     _Atomic uint64_t quota_chunks; // 0: no quota, lives on what is not reserved
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
-    uint8_t pad1[20];
+    uint32_t pad1;
+    _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
+    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one that comes back if it cannot be; else 0
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota

@@ -193,19 +193,29 @@ int pool_open(struct pool *pool, const char *name, uint64_t chunk_bytes, struct 
     return rc;
 }
 
-int pool_open_readonly(struct pool *pool, const char *name, struct error *error)
+static int open_existing(struct pool *pool, const char *name, bool writable, struct error *error)
 {
     char path[PATH_MAX];
     *pool = (struct pool){0};
     int rc = make_absolute(path, name, error);
     if (rc)
         return rc;
-    int fd = open(path, O_RDONLY | OPEN_FLAGS);
+    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | OPEN_FLAGS);
     if (fd < 0)
         return open_error(path, error);
-    rc = map_file(pool, path, fd, false, 0, error);
+    rc = map_file(pool, path, fd, writable, 0, error);
     close(fd);
     return rc;
+}
+
+int pool_open_existing(struct pool *pool, const char *path, struct error *error)
+{
+    return open_existing(pool, path, true, error);
+}
+
+int pool_open_readonly(struct pool *pool, const char *path, struct error *error)
+{
+    return open_existing(pool, path, false, error);
 }
 
 void pool_close(struct pool *pool)

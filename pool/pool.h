@@ -42,7 +42,8 @@ void pool_default_path(char path[PATH_MAX], const char *configured);
 // pool exists, it must be 0 or the pool's own. No slot is claimed yet. Returns 0, or -errno with `error` filled in.
 int pool_open(struct pool *pool, const char *path, uint64_t chunk_bytes, struct error *error);
 
-// Opens an existing pool for reading: the mapping cannot be written. -ENOENT where there is none.
+// Opens an existing pool, to change it or only to read it: the mapping then cannot be written. -ENOENT where there is none.
+int pool_open_existing(struct pool *pool, const char *path, struct error *error);
 int pool_open_readonly(struct pool *pool, const char *path, struct error *error);
 
 // Unmaps. A slot claimed through this mapping becomes dead by that.

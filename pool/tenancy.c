@@ -5,32 +5,17 @@
 #include <string.h>
 
 #include "base/clock.h"
-
-#define GIB(bytes) ((double)(bytes) / (1ull << 30))
-
-static bool vgpu_is_on(const struct pool_vgpu *vgpu, uint32_t gpu)
-{
-    return atomic_load(&vgpu->state) == POOL_LIVE && vgpu->gpu == gpu;
-}
+#include "pool/reservation.h"
 
 static bool has_members(const struct pool_vgpu *vgpu)
 {
     return pool_bit_next(vgpu->members, POOL_MAX_PROCESSES, 0) < POOL_MAX_PROCESSES;
 }
 
-static uint64_t sum_of_quotas(const struct pool_layout *layout, uint32_t gpu)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
-        if (vgpu_is_on(&layout->vgpus[i], gpu))
-            sum += atomic_load(&layout->vgpus[i].quota_chunks);
-    return sum;
-}
-
 static bool has_vgpus(const struct pool_layout *layout, uint32_t gpu)
 {
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
-        if (vgpu_is_on(&layout->vgpus[i], gpu))
+        if (pool_vgpu_is_on(&layout->vgpus[i], gpu))
             return true;
     return false;
 }
@@ -107,56 +92,12 @@ uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
     return launches;
 }
 
-// Says in words who has reserved or holds what.
-static void describe_reservations(const struct pool *pool, uint32_t gpu, char *text, size_t size)
-{
-    const struct pool_layout *layout = pool->layout;
-    size_t length = 0;
-    text[0] = '\0';
-    for (uint32_t i = 0; i < POOL_MAX_VGPUS && length < size - 1; i++) {
-        const struct pool_vgpu *vgpu = &layout->vgpus[i];
-        if (!vgpu_is_on(vgpu, gpu))
-            continue;
-        uint64_t quota = atomic_load(&vgpu->quota_chunks);
-        uint64_t used = quota ? quota : pool_vgpu_used(layout, i);
-        if (used == 0)
-            continue;
-        int n = snprintf(text + length, size - length, "%s%.*s %s %.1f GiB", length ? ", " : "", (int)POOL_NAME_BYTES,
-                         vgpu->name, quota ? "has reserved" : "holds", GIB(used * pool->chunk_bytes));
-        length += n > 0 ? (size_t)n : 0;
-    }
-}
-
-static int refuse_quota(const struct pool *pool, uint32_t gpu, uint64_t quota_chunks, struct error *error)
-{
-    const struct pool_gpu *record = &pool->layout->gpus[gpu];
-    char who[320];
-    describe_reservations(pool, gpu, who, sizeof who);
-    return error_set(error, -ENOMEM, "a quota of %.1f GiB does not fit on %.*s with %.1f GiB%s%s",
-                     GIB(quota_chunks * pool->chunk_bytes), (int)POOL_NAME_BYTES, record->name, GIB(record->total_bytes),
-                     who[0] ? ": " : "", who);
-}
-
-// Raises the reservation first and looks at the open account second, while a tenant without a quota charges first and looks at the
-// reservation second (reserve_chunks in allocator/holdings.c): whichever comes later sees the other, so both never succeed on the same chunk.
-static int reserve_quota(struct pool *pool, uint32_t gpu, uint64_t quota_chunks, struct error *error)
-{
-    struct pool_layout *layout = pool->layout;
-    struct pool_gpu *record = &layout->gpus[gpu];
-    uint64_t before = sum_of_quotas(layout, gpu);
-    atomic_store(&record->reserved_chunks, before + quota_chunks);
-    if (quota_chunks == 0 || layout->header.flags & POOL_OVERCOMMIT ||
-        before + quota_chunks + account_count(&record->open_used) <= record->total_chunks)
-        return 0;
-    atomic_store(&record->reserved_chunks, before);
-    return refuse_quota(pool, gpu, quota_chunks, error);
-}
-
 static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_request *request, uint64_t chunk_bytes,
                            struct error *error)
 {
     uint64_t quota = atomic_load(&vgpu->quota_chunks), quantum = atomic_load(&vgpu->quantum_ns);
-    uint32_t weight = atomic_load(&vgpu->weight);
+    uint32_t weight = atomic_load(&vgpu->weight), limit = atomic_load(&vgpu->limit_percent);
+    uint32_t priority = atomic_load(&vgpu->priority);
     if (request->quota_chunks && request->quota_chunks != quota)
         return error_set(error, -EEXIST, "VGPU_MEMORY asks for %llu MiB but the virtual GPU %s has %llu MiB%s",
                          (unsigned long long)(request->quota_chunks * chunk_bytes >> 20), request->name,
@@ -164,6 +105,12 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     if (request->weight && request->weight != weight)
         return error_set(error, -EEXIST, "VGPU_WEIGHT asks for %u but the virtual GPU %s has %u", request->weight,
                          request->name, weight);
+    if (request->limit_percent && request->limit_percent % 100 != limit)
+        return error_set(error, -EEXIST, "VGPU_COMPUTE_LIMIT asks for %u %% but the virtual GPU %s has %u %%%s",
+                         request->limit_percent, request->name, limit ? limit : 100, limit ? "" : " (none)");
+    if (request->priority && *request->priority != priority)
+        return error_set(error, -EEXIST, "VGPU_PRIORITY asks for %s but the virtual GPU %s has %s",
+                         priority_name(*request->priority), request->name, priority_name(priority));
     if (request->quantum_ns && request->quantum_ns != quantum)
         return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
                          (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS,
@@ -201,7 +148,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
         index++;
     if (index == POOL_MAX_VGPUS)
         return error_set(error, -ENOSPC, "the pool %s is full: it has %u virtual GPUs", pool->path, POOL_MAX_VGPUS);
-    int rc = reserve_quota(pool, gpu, request->quota_chunks, error);
+    int rc = reservation_make(pool, gpu, POOL_NO_INDEX, request->quota_chunks, error);
     if (rc)
         return rc;
 
@@ -213,8 +160,8 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     vgpu->gpu = gpu;
     vgpu->created_ns = clock_now_ns();
     atomic_store(&vgpu->weight, request->weight ? request->weight : TENANCY_DEFAULT_WEIGHT);
-    atomic_store(&vgpu->priority, request->priority);
-    atomic_store(&vgpu->limit_percent, request->limit_percent);
+    atomic_store(&vgpu->priority, request->priority ? *request->priority : PRIORITY_NORMAL);
+    atomic_store(&vgpu->limit_percent, request->limit_percent % 100);
     atomic_store(&vgpu->quantum_ns, request->quantum_ns);
     atomic_store(&vgpu->quota_chunks, request->quota_chunks);
     atomic_store(&vgpu->pass, atomic_load(&layout->gpus[gpu].level)); // as if it had been there and used its share
@@ -242,7 +189,7 @@ int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const stru
         return error_set(error, -EALREADY, "this process has a virtual GPU on %.*s already", (int)POOL_NAME_BYTES,
                          layout->gpus[gpu].name);
     for (uint32_t i = 0; request->name && i < POOL_MAX_VGPUS && index < 0; i++)
-        if (vgpu_is_on(&layout->vgpus[i], gpu) && strncmp(layout->vgpus[i].name, request->name, POOL_NAME_BYTES) == 0)
+        if (pool_vgpu_is_on(&layout->vgpus[i], gpu) && strncmp(layout->vgpus[i].name, request->name, POOL_NAME_BYTES) == 0)
             index = (int)i;
     if (index >= 0) {
         int rc = check_agreement(&layout->vgpus[index], request, pool->chunk_bytes, error);
@@ -271,12 +218,21 @@ static void release_member(struct pool_layout *layout, uint32_t process, uint32_
     atomic_store(&member->vgpu, POOL_NO_INDEX);
 }
 
-// Frees virtual GPUs without members and recomputes the reservations, from scratch: whoever was killed halfway through either is
-// made good here.
+void pool_vgpu_restore_quota(struct pool_vgpu *vgpu)
+{
+    uint64_t before = atomic_load(&vgpu->quota_before);
+    if (before)
+        atomic_store(&vgpu->quota_chunks, before);
+    atomic_store(&vgpu->quota_before, 0); // last: who is killed before this has it done again
+}
+
+// Frees virtual GPUs without members, takes back quotas that were only tried, and recomputes the reservations, from scratch: whoever was
+// killed halfway through any of it is made good here.
 static void sweep(struct pool_layout *layout)
 {
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
         struct pool_vgpu *vgpu = &layout->vgpus[i];
+        pool_vgpu_restore_quota(vgpu);
         if (atomic_load(&vgpu->state) != POOL_LIVE || has_members(vgpu))
             continue;
         struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
@@ -286,7 +242,7 @@ static void sweep(struct pool_layout *layout)
     }
     for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
         if (atomic_load(&layout->gpus[gpu].state) == POOL_LIVE)
-            atomic_store(&layout->gpus[gpu].reserved_chunks, sum_of_quotas(layout, gpu));
+            reservation_recount(layout, gpu);
 }
 
 void pool_leave(struct pool *pool, uint32_t process)
@@ -316,6 +272,7 @@ int pool_reap(struct pool *pool)
         reaped++;
     }
     pool_probe_close(probe);
+    sweep(pool->layout); // who changed a quota and was killed had no slot
     if (reaped)
         atomic_store(&pool->layout->header.reaped_ns, clock_now_ns());
     return reaped;

@@ -24,7 +24,8 @@
 
 #define POLICY_SAVED_ROUNDS 1
 #define POLICY_NOBODY UINT32_MAX
-#define POLICY_MAX_WEIGHT 10000u // a weight of 0 counts as 1, one beyond this as this
+// Passes and levels come from memory that others write: what is added to them must not overflow.
+#define POLICY_PASS_MAX (UINT64_MAX / 4)
 
 enum policy_class { POLICY_NORMAL = 0, POLICY_HIGH = 1, POLICY_LOW = 2 };
 
@@ -40,31 +41,37 @@ struct policy_rules {
     uint64_t shortest_ns; // no turn is shorter
 };
 
-// What a virtual GPU's pass moves by for a grant of `ns` of GPU time, and the GPU time that a distance of passes is worth. A grant longer than ten seconds counts as ten: one endless kernel must not shut its tenant out for good.
+// What a virtual GPU's pass moves by for a grant of `ns` of GPU time, and the GPU time that a distance of passes is worth. Weights of 0
+// count as 1. A grant longer than ten seconds counts as ten: one endless kernel must not shut its tenant out for good.
 uint64_t policy_pass(const struct policy_entry *entry, uint64_t ns);
 uint64_t policy_time(const struct policy_entry *entry, uint64_t pass);
 
-// How far a round raises the level where these entries want the token.
+// How far a round raises the level where these entries want the token, or `count` whose policy_weight adds up to `weights`.
 uint64_t policy_round(const struct policy_entry *entries, size_t count, uint64_t quantum_ns);
+uint64_t policy_round_of(uint64_t weights, size_t count, uint64_t quantum_ns);
+uint64_t policy_weight(const struct policy_entry *entry);
+
+// The level from which on an entry may have a turn.
+uint64_t policy_due(const struct policy_entry *entry, const struct policy_rules *rules);
+
+// An entry's pass within sense: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over many
+// rounds.
+uint64_t policy_bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules);
 
 struct policy_choice {
     size_t index;     // of the chosen entry
     uint64_t turn_ns; // the length of its turn, 0 where no other wants the token
     uint64_t level;   // after the rounds that pass until then
+    uint64_t round;   // by how much the last of them raised it
     bool in_ring;     // its place in the ring has come; otherwise it went before its turn
 };
 
-// Where the ring of a GPU stands.
-struct policy_ring {
-    uint64_t level;
-    uint32_t place; // virtual GPU whose turn by the ring it is or was last: what it has left of this round comes first
-    uint32_t first; // virtual GPU that goes before all others if it has time left, or POLICY_NOBODY
-};
-
-// Chooses who gets the token next among `count` entries, given in ring order from `place` on. Those of the high class go before the
-// others. Raises passes that lie too far behind. count must not be 0; one alone begins no round. O(count).
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, const struct policy_ring *ring,
-                                   const struct policy_rules *rules);
+// Chooses who gets the token next among `count` entries, given in ring order from virtual GPU `place` on, whose place in the ring it is. The
+// entry of virtual GPU `first`, where it is there and has time left, goes before all others, then those of the high class. Raises passes
+// that lie too far behind, by this round or by the one that raised the level last, `round`, if that was the larger: who waits since then
+// keeps what it gave him when others make the rounds smaller. count must not be 0; one alone begins no round. O(count).
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint64_t round,
+                                   uint32_t first, const struct policy_rules *rules);
 
 // The turn of entry number `holder`, which has run alone until the others came: what it has left of the round, or a new round's credit
 // from where it has got to. Nobody is held against what he used while nobody else wanted it.

@@ -87,6 +87,7 @@ static size_t count_room(const struct gate *gate)
 struct ring {
     struct policy_entry *entries;
     size_t count, room;
+    uint32_t place; // whose it is
 };
 
 static void ring_add(struct ring *ring, struct policy_entry entry)
@@ -95,14 +96,9 @@ static void ring_add(struct ring *ring, struct policy_entry entry)
         ring->entries[ring->count++] = entry;
 }
 
-static uint32_t ring_place(const struct gate *gate)
-{
-    return atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
-}
-
 static void ring_gather(const struct gate *gate, struct ring *ring, const struct policy_entry *holder, bool with_holder)
 {
-    uint32_t start = ring_place(gate);
+    uint32_t start = ring->place = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
         uint32_t index = (start + i) % POOL_MAX_VGPUS;
         if (holder && index == holder->vgpu) {
@@ -118,7 +114,7 @@ static void ring_gather(const struct gate *gate, struct ring *ring, const struct
 #define RING_ON_STACK(ring, gate)                                                                                              \
     size_t ring##_room = count_room(gate);                                                                                     \
     struct policy_entry ring##_entries[ring##_room];                                                                           \
-    struct ring ring = {ring##_entries, 0, ring##_room}
+    struct ring ring = {ring##_entries, 0, ring##_room, 0}
 
 // --- caps ---
 
@@ -169,11 +165,13 @@ static void prepare_grant(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t turn
     atomic_store(&vgpu->charge_from_ns, turn_ns ? now_ns : 0);
 }
 
-static void raise_level(struct gate *gate, uint64_t level)
+static void raise_level(struct gate *gate, const struct policy_choice *choice)
 {
     uint64_t old = atomic_load(&gate->gpu->level);
-    while (old < level && !atomic_compare_exchange_weak(&gate->gpu->level, &old, level))
+    while (old < choice->level && !atomic_compare_exchange_weak(&gate->gpu->level, &old, choice->level))
         ;
+    if (old < choice->level)
+        atomic_store_explicit(&gate->gpu->round, choice->round, memory_order_relaxed);
 }
 
 bool turn_claim(struct gate *gate, uint64_t word)
@@ -253,7 +251,7 @@ uint64_t turn_start(struct gate *gate, uint64_t now_ns)
     while (holder < ring.count - 1 && ring.entries[holder].vgpu != own.vgpu)
         holder++;
     struct policy_choice choice = policy_start(ring.entries, ring.count, holder, atomic_load(&gate->gpu->level), &rules);
-    raise_level(gate, choice.level);
+    raise_level(gate, &choice);
     uint64_t turn = granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns), none = 0;
     // Otherwise the agent of another member was faster.
     return atomic_compare_exchange_strong(&gate->vgpu->turn_ns, &none, turn) ? turn : none;
@@ -269,8 +267,8 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_choice choice = {0};
     if (ring.count) {
         rules = rules_for(gate, ring.entries, ring.count);
-        const struct policy_ring place = {atomic_load(&gate->gpu->level), ring_place(gate), POOL_NO_INDEX};
-        choice = policy_choose(ring.entries, ring.count, &place, &rules);
+        choice = policy_choose(ring.entries, ring.count, ring.place, atomic_load(&gate->gpu->level),
+                               atomic_load(&gate->gpu->round), POOL_NO_INDEX, &rules);
         next = ring.entries[choice.index].vgpu;
     }
     if (next != gate->vgpu_index) {
@@ -283,7 +281,7 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &from, now_ns)) {
         atomic_store(&gate->vgpu->turn_ns, granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns));
         atomic_fetch_add_explicit(&gate->vgpu->charged_ns, since(from, now_ns), memory_order_relaxed);
-        raise_level(gate, choice.level);
+        raise_level(gate, &choice);
     }
     return true;
 }
@@ -300,7 +298,9 @@ static void account_grant(struct gate *gate, uint32_t holder, uint64_t grant_ns,
     atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, held), memory_order_relaxed);
     if (turn_ns && charged > turn_ns)
         atomic_fetch_add_explicit(&vgpu->overrun_ns, charged - turn_ns, memory_order_relaxed);
-    pay(vgpu, now_ns, held);
+    // A limit may have come in the middle of the grant; what was used before is not held against it.
+    uint64_t limited = since(atomic_load_explicit(&vgpu->limited_ns, memory_order_relaxed), now_ns);
+    pay(vgpu, now_ns, limited && limited < held ? limited : held);
 }
 
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
@@ -322,15 +322,15 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
 
     uint64_t level = atomic_load(&gate->gpu->level), next_turn = 0;
     uint32_t next = leaving || capped ? POOL_NO_INDEX : holder;
-    struct policy_choice choice = {.level = level};
+    struct policy_choice choice = {.level = level, .round = atomic_load(&gate->gpu->round)};
     uint64_t before = 0; // the pass of who is chosen
     // Nobody is held against what he used while nobody else wanted it.
     if ((turn == 0 || ring.count == 0) && level < ended.pass)
         choice.level = level = ended.pass;
     if (ring.count) {
         struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
-        const struct policy_ring place = {level, ring_place(gate), atomic_load(&gate->gpu->first)};
-        choice = policy_choose(ring.entries, ring.count, &place, &rules);
+        choice =
+            policy_choose(ring.entries, ring.count, ring.place, level, choice.round, atomic_load(&gate->gpu->first), &rules);
         const struct policy_entry *chosen = &ring.entries[choice.index];
         next = chosen->vgpu;
         before = next == holder ? ended.pass : atomic_load(&layout->vgpus[next].pass);
@@ -345,7 +345,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     account_grant(gate, holder, grant, from, turn, now_ns);
     if (word & TOKEN_REVOKED)
         pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
-    raise_level(gate, choice.level);
+    raise_level(gate, &choice);
     atomic_store_explicit(&gate->gpu->first, POOL_NO_INDEX, memory_order_relaxed);
     if (ring.count) {
         if (choice.in_ring)

@@ -51,7 +51,7 @@ json_has() {
     local overview=$output
     run -0 --separate-stderr "$VGPU" help
     assert_equal "$output" "$overview"
-    for command in run list help version; do
+    for command in run list set help version; do
         assert_contains "$overview" "vgpu $command"
         run -0 --separate-stderr "$VGPU" help "$command"
         assert_contains "${lines[0]}" "usage: vgpu $command"
@@ -98,7 +98,7 @@ json_has() {
         grep -qF -- "*$flag* " docs/vgpu.1.scd
         rows=$((rows + 1))
     done < <("$VGPU" help env --markdown | sed -e 1,2d -e 's/\\|/\//g')
-    [ "$rows" -ge 9 ]
+    [ "$rows" -ge 11 ]
 }
 
 @test "help env explains each variable with its flag" {
@@ -129,10 +129,11 @@ json_has() {
 
 @test "run sets the variable of each flag, in both spellings" {
     run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --require-quota 1 \
-        --log=debug --log-file /tmp/l env
+        --compute-limit=30 --priority high --log=debug --log-file /tmp/l env
     assert_equal "$stderr" ""
     local wanted
-    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l; do
+    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l \
+        COMPUTE_LIMIT=30 PRIORITY=high; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
 }
@@ -344,6 +345,27 @@ install_copy() { # FOLDER LIBRARY-FOLDER
             return 1
         }
     done
+}
+
+@test "list shows class and limit where somebody has another than the usual" {
+    tenant name=usual
+    run -0 --separate-stderr "$VGPU" list --interval 0
+    refute_contains "${lines[0]}" PRIORITY
+    refute_contains "${lines[0]}" LIMIT
+    tenant name=special limit=30 priority=1
+    run -0 --separate-stderr "$VGPU" list --interval 0
+    [[ ${lines[0]} =~ WEIGHT\ \ PRIORITY\ \ LIMIT\ \ QUANTUM ]]
+    [[ ${lines[1]} =~ usual\ +100\ \ normal\ +none\ +auto ]]
+    [[ ${lines[2]} =~ special\ +100\ \ high\ +30\ %\ +auto ]]
+    json_has '.vgpus | map([.priority, .limit_percent]) == [["normal", 0], ["high", 30]]'
+}
+
+@test "list --json has busy time, and waits as quantiles and as counts" {
+    tenant charged_ns=5000 idle_ns=2000 waits=7 wait_us=100
+    json_has '.vgpus[0] | .idle_ns == 2000 and .busy_ns == 3000'
+    json_has '.vgpus[0].wait | .count == 7 and .p50_us == .max_us and .p50_us >= 100 and .p50_us <= 120 and .p99_us == .p90_us'
+    json_has '.vgpus[0].wait.buckets | length == 1 and .[0][0] <= 100000 and .[0][1] == 7'
+    json_has '.vgpus[0].drain == {count: 0, p50_us: null, p90_us: null, p99_us: null, max_us: null, buckets: []}'
 }
 
 @test "processes of one name are one virtual GPU; others are named after their process" {

@@ -6,6 +6,8 @@
 #ifndef VGPU_TOOLS_COMMAND_H
 #define VGPU_TOOLS_COMMAND_H
 
+#include <limits.h>
+
 enum exit_status {
     STATUS_OK = 0,
     STATUS_FAILED = 1,       // something could not be read or written
@@ -30,12 +32,14 @@ extern const struct command command_table[];
 const struct command *command_find(const char *name);
 
 int command_run(int argc, char **argv);
+int command_set(int argc, char **argv);
 int command_list(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 void run_details(void);
 void list_details(void);
+void set_details(void);
 void help_details(void);
 
 // Prints the help of one command on stdout.
@@ -49,6 +53,10 @@ int usage_hint(const char *name);
 
 // One line on stderr, led by `name`.
 void complain(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// The pool that a command is about: `flag` where --pool was given, else as the environment says. Returns 0, or STATUS_USAGE with a line
+// on stderr, led by `name`.
+int choose_pool(const char *name, const char *flag, char path[PATH_MAX]);
 
 // Flushes stdout. Returns status, or STATUS_FAILED with a line on stderr where something that was written did not arrive.
 int finish_output(const char *name, int status);

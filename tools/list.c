@@ -95,20 +95,6 @@ static int parse_arguments(int argc, char **argv, struct list_options *list, boo
     return STATUS_OK;
 }
 
-static int choose_pool(const char *name, const struct list_options *list, char path[PATH_MAX])
-{
-    static struct options options;
-    struct error error;
-    const char *text = list->pool ? list->pool : getenv(option_table[OPTION_POOL].variable);
-    options_defaults(&options);
-    if (text && options_parse(&options, OPTION_POOL, text, &error)) {
-        complain(name, "%s%s", list->pool ? "--pool: " : "", error.text);
-        return STATUS_USAGE;
-    }
-    pool_default_path(path, options.pool);
-    return STATUS_OK;
-}
-
 static int take(const char *name, struct snapshot *snapshot, const char *path)
 {
     struct error error;
@@ -236,7 +222,7 @@ int command_list(int argc, char **argv)
         help_command(command_find("list"));
         return STATUS_OK;
     }
-    status = choose_pool(argv[0], &list, path);
+    status = choose_pool(argv[0], list.pool, path);
     if (status)
         return status;
     static struct snapshot snapshots[2];

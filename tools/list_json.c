@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/clock.h"
+#include "base/histogram.h"
+#include "base/priority.h"
 #include "base/version.h"
 #include "tools/list.h"
 
@@ -98,6 +101,43 @@ static void put_processes(struct writer *writer, cJSON *vgpu, const struct snaps
     }
 }
 
+static void put_us(struct writer *writer, cJSON *object, const char *name, uint64_t ns, bool known)
+{
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.2f", (double)ns / NS_PER_US);
+    checked(writer, known ? cJSON_AddRawToObject(object, name, digits) : cJSON_AddNullToObject(object, name));
+}
+
+// Buckets that are not empty, as (start in nanoseconds, count): in one line, since there are up to 96 of them.
+static void put_buckets(struct writer *writer, cJSON *object, const uint32_t counts[POOL_HISTOGRAM_BUCKETS])
+{
+    char text[POOL_HISTOGRAM_BUCKETS * 36 + 3] = "[";
+    size_t length = 1;
+    for (uint32_t i = 0; i < POOL_HISTOGRAM_BUCKETS; i++)
+        if (counts[i])
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s[%" PRIu64 ", %" PRIu32 "]",
+                                       length > 1 ? ", " : "", histogram_start_ns(i), counts[i]);
+    snprintf(text + length, sizeof text - length, "]");
+    checked(writer, cJSON_AddRawToObject(object, "buckets", text));
+}
+
+static void put_histogram(struct writer *writer, cJSON *vgpu, const char *name, const uint32_t counts[POOL_HISTOGRAM_BUCKETS])
+{
+    static const struct {
+        const char *name;
+        uint32_t permille;
+    } quantiles[] = {{"p50_us", 500}, {"p90_us", 900}, {"p99_us", 990}, {"max_us", 1000}};
+    cJSON *object = checked(writer, cJSON_AddObjectToObject(vgpu, name));
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < POOL_HISTOGRAM_BUCKETS; i++)
+        count += counts[i];
+    put_integer(writer, object, "count", count);
+    for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++)
+        put_us(writer, object, quantiles[i].name, histogram_quantile_ns(counts, POOL_HISTOGRAM_BUCKETS, quantiles[i].permille),
+               count > 0);
+    put_buckets(writer, object, counts);
+}
+
 static const char *uuid_of(const struct snapshot *snapshot, uint32_t gpu)
 {
     for (size_t i = 0; i < snapshot->gpu_count; i++)
@@ -114,6 +154,8 @@ static void put_vgpu(struct writer *writer, cJSON *array, const struct snapshot 
     put_integer(writer, object, "gpu", vgpu->gpu);
     put_text(writer, object, "gpu_uuid", uuid_of(snapshot, vgpu->gpu));
     put_integer(writer, object, "weight", vgpu->weight);
+    put_text(writer, object, "priority", priority_name(vgpu->priority));
+    put_integer(writer, object, "limit_percent", vgpu->limit_percent);
     put_integer(writer, object, "quantum_ns", vgpu->quantum_ns);
     put_integer(writer, object, "quota_bytes", vgpu->quota_bytes);
     put_integer(writer, object, "used_bytes", vgpu->used_bytes);
@@ -125,6 +167,8 @@ static void put_vgpu(struct writer *writer, cJSON *array, const struct snapshot 
     put_integer(writer, object, "age_ns", snapshot->at_ns > vgpu->created_ns ? snapshot->at_ns - vgpu->created_ns : 0);
     put_integer(writer, object, "held_ns", vgpu->held_ns);
     put_integer(writer, object, "charged_ns", vgpu->charged_ns);
+    put_integer(writer, object, "idle_ns", vgpu->idle_ns);
+    put_integer(writer, object, "busy_ns", vgpu->charged_ns > vgpu->idle_ns ? vgpu->charged_ns - vgpu->idle_ns : 0);
     put_integer(writer, object, "waited_ns", vgpu->waited_ns);
     put_integer(writer, object, "overrun_ns", vgpu->overrun_ns);
     put_integer(writer, object, "launches", vgpu->launches);
@@ -132,6 +176,9 @@ static void put_vgpu(struct writer *writer, cJSON *array, const struct snapshot 
     put_integer(writer, object, "grants", vgpu->grants);
     put_integer(writer, object, "revokes", vgpu->revokes);
     put_integer(writer, object, "overruns", vgpu->overruns);
+    put_histogram(writer, object, "wait", vgpu->wait);
+    put_histogram(writer, object, "handover", vgpu->handover);
+    put_histogram(writer, object, "drain", vgpu->drain);
     put_flag(writer, object, "holder", vgpu->holder);
     put_flag(writer, object, "waiting", vgpu->waiting);
     put_processes(writer, object, vgpu);

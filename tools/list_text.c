@@ -3,23 +3,44 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/priority.h"
 #include "tools/list.h"
 #include "tools/table.h"
 
 #define TEXT_BYTES 32
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define PROCESSES_NAMED 3 // in one row; a joined name may have hundreds
 
-static const struct table_column vgpu_columns[] = {
-    {"GPU", true},    {"NAME", false},    {"WEIGHT", true},  {"QUANTUM", true},    {"QUOTA", true},
-    {"USED", true},   {"PEAK", true},     {"SHARE", true},   {"TOTAL", true},      {"TOKEN", false},
-    {"WAITED", true}, {"LAUNCHES", true}, {"REFUSED", true}, {"PROCESSES", false},
+// Which of the optional columns a list has: those in which somebody is not like everybody.
+struct shown {
+    bool priority, limit;
 };
+
+static size_t choose_columns(struct table_column columns[16], struct shown shown)
+{
+    const struct {
+        struct table_column column;
+        bool shown;
+    } all[16] = {
+        {{"GPU", true}, true},          {{"NAME", false}, true},
+        {{"WEIGHT", true}, true},       {{"PRIORITY", false}, shown.priority},
+        {{"LIMIT", true}, shown.limit}, {{"QUANTUM", true}, true},
+        {{"QUOTA", true}, true},        {{"USED", true}, true},
+        {{"PEAK", true}, true},         {{"SHARE", true}, true},
+        {{"TOTAL", true}, true},        {{"TOKEN", false}, true},
+        {{"WAITED", true}, true},       {{"LAUNCHES", true}, true},
+        {{"REFUSED", true}, true},      {{"PROCESSES", false}, true},
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < COUNT(all); i++)
+        if (all[i].shown)
+            columns[count++] = all[i].column;
+    return count;
+}
 
 static const struct table_column gpu_columns[] = {
     {"GPU", true}, {"MEMORY", true}, {"RESERVED", true}, {"OPEN", true}, {"UUID", false}, {"NAME", false},
 };
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *format_bytes(char text[TEXT_BYTES], uint64_t bytes)
 {
@@ -73,12 +94,18 @@ static void add_processes(struct table *table, const struct snapshot_vgpu *vgpu)
     table_add(table, "%s", text);
 }
 
-static void add_vgpu(struct table *table, const struct snapshot_vgpu *vgpu)
+static void add_vgpu(struct table *table, const struct snapshot_vgpu *vgpu, struct shown shown)
 {
     char text[TEXT_BYTES];
     table_add(table, "%" PRIu32, vgpu->gpu);
     table_add(table, "%s", vgpu->name);
     table_add(table, "%" PRIu32, vgpu->weight);
+    if (shown.priority)
+        table_add(table, "%s", priority_name(vgpu->priority));
+    if (shown.limit && vgpu->limit_percent)
+        table_add(table, "%" PRIu32 " %%", vgpu->limit_percent);
+    else if (shown.limit)
+        table_add(table, "none");
     if (vgpu->quantum_ns)
         table_add(table, "%.3g ms", (double)vgpu->quantum_ns / NS_PER_MS);
     else
@@ -112,10 +139,16 @@ static void add_gpu(struct table *table, const struct snapshot_gpu *gpu)
 int list_text(const struct snapshot *snapshot, FILE *out, bool colour)
 {
     struct table vgpus, gpus;
-    table_init(&vgpus, vgpu_columns, COUNT(vgpu_columns));
+    struct table_column columns[16];
+    struct shown shown = {false, false};
+    for (size_t i = 0; i < snapshot->vgpu_count; i++) {
+        shown.priority |= snapshot->vgpus[i].priority != PRIORITY_NORMAL;
+        shown.limit |= snapshot->vgpus[i].limit_percent != 0;
+    }
+    table_init(&vgpus, columns, choose_columns(columns, shown));
     table_init(&gpus, gpu_columns, COUNT(gpu_columns));
     for (size_t i = 0; i < snapshot->vgpu_count; i++)
-        add_vgpu(&vgpus, &snapshot->vgpus[i]);
+        add_vgpu(&vgpus, &snapshot->vgpus[i], shown);
     for (size_t i = 0; i < snapshot->gpu_count; i++)
         add_gpu(&gpus, &snapshot->gpus[i]);
     bool failed = vgpus.failed || gpus.failed;

@@ -5,12 +5,17 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "options/options.h"
+#include "pool/pool.h"
 
 const struct command command_table[] = {
     {"run", command_run, "[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program on a virtual GPU", run_details},
     {"list", command_list, "[--json] [--watch[=SECONDS]] [--interval SECONDS] [--pool PATH]",
      "show the virtual GPUs and their use", list_details},
+    {"set", command_set, "NAME [OPTION]...", "change the options of a virtual GPU that lives", set_details},
     {"help", command_help, "[COMMAND | env [--markdown]]", "explain a command, or the environment variables", help_details},
     {"version", command_version, "", "print the version", NULL},
     {0},
@@ -38,6 +43,20 @@ int usage_hint(const char *name)
 {
     fprintf(stderr, "Try '%s --help'.\n", name);
     return STATUS_USAGE;
+}
+
+int choose_pool(const char *name, const char *flag, char path[PATH_MAX])
+{
+    static struct options options;
+    struct error error;
+    const char *text = flag ? flag : getenv(option_table[OPTION_POOL].variable);
+    options_defaults(&options);
+    if (text && options_parse(&options, OPTION_POOL, text, &error)) {
+        complain(name, "%s%s", flag ? "--pool: " : "", error.text);
+        return STATUS_USAGE;
+    }
+    pool_default_path(path, options.pool);
+    return STATUS_OK;
 }
 
 int finish_output(const char *name, int status)

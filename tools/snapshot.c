@@ -40,8 +40,7 @@ static void copy_text(char *to, size_t to_bytes, const char *from, size_t from_b
     to[length] = '\0';
 }
 
-// As nvidia-smi writes it.
-static void format_uuid(char text[SNAPSHOT_UUID_BYTES], const uint8_t uuid[POOL_UUID_BYTES])
+void snapshot_format_uuid(char text[SNAPSHOT_UUID_BYTES], const uint8_t uuid[POOL_UUID_BYTES])
 {
     int length = snprintf(text, SNAPSHOT_UUID_BYTES, "GPU");
     for (int i = 0; i < (int)POOL_UUID_BYTES; i++)
@@ -69,7 +68,7 @@ static void read_gpu(const struct reader *reader, uint32_t index, struct snapsho
         .context_bytes = atomic_load(&gpu->context_bytes),
         .holder = POOL_NO_INDEX,
     };
-    format_uuid(out->uuid, gpu->uuid);
+    snapshot_format_uuid(out->uuid, gpu->uuid);
     copy_text(out->name, sizeof out->name, gpu->name, sizeof gpu->name);
 }
 
@@ -126,6 +125,12 @@ static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu
         out->charged_ns = saturating_add(out->charged_ns, now_ns - charge_from_ns);
 }
 
+static void read_histogram(const struct pool_histogram *histogram, uint32_t out[POOL_HISTOGRAM_BUCKETS])
+{
+    for (uint32_t i = 0; i < POOL_HISTOGRAM_BUCKETS; i++)
+        out[i] = atomic_load_explicit(&histogram->counts[i], memory_order_relaxed);
+}
+
 static double part(uint64_t some_ns, uint64_t whole_ns)
 {
     if (whole_ns == 0)
@@ -140,6 +145,8 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
         .index = index,
         .gpu = vgpu->gpu,
         .weight = atomic_load(&vgpu->weight),
+        .priority = atomic_load(&vgpu->priority),
+        .limit_percent = atomic_load(&vgpu->limit_percent),
         .quantum_ns = atomic_load(&vgpu->quantum_ns),
         .quota_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->quota_chunks)),
         .peak_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->peak_chunks)),
@@ -147,6 +154,7 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
         .refused_bytes = atomic_load(&vgpu->refused_bytes),
         .created_ns = vgpu->created_ns,
         .waited_ns = atomic_load(&vgpu->waited_ns),
+        .idle_ns = atomic_load(&vgpu->idle_ns),
         .waits = atomic_load(&vgpu->waits),
         .revokes = atomic_load(&vgpu->revokes),
         .overruns = atomic_load(&vgpu->overruns),
@@ -163,6 +171,9 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
     out->launches = pool_vgpu_launches(reader->layout, index);
     out->waiting = pool_bit_get(reader->layout->gpus[out->gpu].wanting, index);
     read_grant(reader, vgpu, out);
+    read_histogram(&vgpu->wait, out->wait);
+    read_histogram(&vgpu->handover, out->handover);
+    read_histogram(&vgpu->drain, out->drain);
     out->share_since_start = part(out->held_ns, now_ns > out->created_ns ? now_ns - out->created_ns : 0);
     return 0;
 }

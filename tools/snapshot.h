@@ -41,19 +41,22 @@ struct snapshot_gpu {
 struct snapshot_vgpu {
     uint32_t index, gpu; // in the pool
     char name[POOL_NAME_BYTES + 1];
-    uint32_t weight;
-    uint64_t quantum_ns;  // 0: chosen by the scheduler
-    uint64_t quota_bytes; // 0: none
+    uint32_t weight, priority;
+    uint32_t limit_percent; // 0: none
+    uint64_t quantum_ns;    // 0: chosen by the scheduler
+    uint64_t quota_bytes;   // 0: none
     uint64_t used_bytes, peak_bytes;
     uint64_t refusals, refused_bytes;
     uint64_t created_ns;
     uint64_t held_ns; // with the time of a grant that still lasts
     uint64_t charged_ns, waited_ns;
+    uint64_t idle_ns; // of charged_ns, that without work
     uint64_t grants, waits, revokes, overruns, overrun_ns, launches;
     bool holder, waiting;
     bool contended;           // it has the token and others wait
     double share_interval;    // part of the time since the snapshot before, 0 to 1, or SNAPSHOT_UNKNOWN
     double share_since_start; // 0 to 1
+    uint32_t wait[POOL_HISTOGRAM_BUCKETS], handover[POOL_HISTOGRAM_BUCKETS], drain[POOL_HISTOGRAM_BUCKETS];
     size_t process_count;
     struct snapshot_process *processes;
 };
@@ -76,6 +79,9 @@ int snapshot_take(struct snapshot *snapshot, const char *path, struct error *err
 
 // Fills in the shares of `now` over the time since `before`, an earlier snapshot of the same path.
 void snapshot_compare(struct snapshot *now, const struct snapshot *before);
+
+// As nvidia-smi writes it.
+void snapshot_format_uuid(char text[SNAPSHOT_UUID_BYTES], const uint8_t uuid[POOL_UUID_BYTES]);
 
 void snapshot_clear(struct snapshot *snapshot);
 

@@ -4,8 +4,8 @@
 //
 //   pool_tenant POOL [KEY=VALUE]...
 //
-// name, quota, charge (chunks), weight, quantum_ms: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
-// refused_bytes, peak (chunks), held_ns, charged_ns, waited_ns: figures. hold=1: takes the token. launch_every_ms: goes on launching.
+// name, quota, charge (chunks), weight, limit (percent), priority (enum priority), quantum_ms: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
+// refused_bytes, peak (chunks), held_ns, charged_ns, waited_ns, idle_ns: figures. waits, wait_us: so many waits of this length. hold=1: takes the token. launch_every_ms: goes on launching.
 // scramble=SEED: overwrites all of the pool but its header with random bytes and pretends to be every process in it.
 //
 // Prints "ready" and stays until it is killed.
@@ -109,10 +109,13 @@ int main(int argc, char **argv)
 
     uint8_t uuid[POOL_UUID_BYTES] = {0xde, 0xad};
     uuid[POOL_UUID_BYTES - 1] = (uint8_t)number("gpu", 0);
+    enum priority priority = (enum priority)number("priority", 0);
     struct tenancy_request request = {
         .name = text("name"),
         .quota_chunks = number("quota", 0),
         .weight = (uint32_t)number("weight", 0),
+        .limit_percent = (uint32_t)number("limit", 0),
+        .priority = text("priority") ? &priority : NULL,
         .quantum_ns = number("quantum_ms", 0) * NS_PER_MS,
     };
     int lock = check(pool_lock(&pool, POOL_LOCK_PATIENCE_NS, &problem));
@@ -135,10 +138,13 @@ int main(int argc, char **argv)
     } figures[] = {
         {"refusals", &vgpu->refusals}, {"refused_bytes", &vgpu->refused_bytes}, {"peak", &vgpu->peak_chunks},
         {"held_ns", &vgpu->held_ns},   {"charged_ns", &vgpu->charged_ns},       {"waited_ns", &vgpu->waited_ns},
+        {"idle_ns", &vgpu->idle_ns},
     };
     for (size_t i = 0; i < sizeof figures / sizeof figures[0]; i++)
         if (text(figures[i].key))
             atomic_store(figures[i].figure, number(figures[i].key, 0));
+    for (uint64_t i = 0; i < number("waits", 0); i++)
+        pool_histogram_add(&vgpu->wait, number("wait_us", 0) * NS_PER_US);
     if (number("hold", 0)) {
         atomic_store(&vgpu->grant_ns, clock_now_ns());
         atomic_store(&layout->gpus[gpu].token, token_next(atomic_load(&layout->gpus[gpu].token), index, 0));

@@ -23,7 +23,7 @@ static struct simulated {
 } tenants[MAX_ENTRIES];
 
 static size_t tenant_count, place; // whose place in the ring it is
-static uint64_t level, clock_ns, state;
+static uint64_t level, last_round, clock_ns, state;
 static uint32_t first; // who is to go before its turn
 static size_t holder;
 
@@ -32,7 +32,7 @@ static void begin(size_t count)
     memset(tenants, 0, sizeof tenants);
     tenant_count = count;
     place = holder = 0;
-    level = clock_ns = 0;
+    level = last_round = clock_ns = 0;
     first = POLICY_NOBODY;
     for (size_t i = 0; i < count; i++)
         tenants[i] = (struct simulated){.weight = 100, .wants = true};
@@ -59,9 +59,9 @@ static uint64_t choose(void)
     for (size_t i = 0; i < tenant_count; i++)
         if (tenants[(place + i) % tenant_count].wants)
             entries[count++] = entry_of((place + i) % tenant_count);
-    const struct policy_ring ring = {level, (uint32_t)place, first};
-    struct policy_choice choice = policy_choose(entries, count, &ring, &rules);
+    struct policy_choice choice = policy_choose(entries, count, (uint32_t)place, level, last_round, first, &rules);
     level = choice.level;
+    last_round = choice.round;
     first = POLICY_NOBODY;
     holder = entries[choice.index].vgpu;
     tenants[holder].pass = entries[choice.index].pass;
@@ -171,18 +171,40 @@ static void test_starvation(void)
     ok(tenants[3].used < mean + mean / 10, "and gets no more than its share");
 }
 
-static void test_ring(void)
+// A quantum is what it says: nobody has two turns on end while others wait.
+static void test_turns_alternate(void)
 {
-    static size_t order[40];
-    begin(4);
-    for (int i = 0; i < 40; i++) {
+    int twice = 0;
+    begin(3);
+    for (int i = 0; i < 3000; i++) {
+        size_t before = holder;
         one_turn(1000);
-        order[i] = holder;
+        twice += i > 0 && holder == before;
     }
-    bool in_turn = true;
-    for (int i = 4; i < 40; i++)
-        in_turn = in_turn && order[i] == order[i - 4] && order[i] != order[i - 1];
-    ok(in_turn, "equals take one turn each in every round");
+    is_int(twice, 0, "at equal weights nobody has two turns on end");
+}
+
+// Heavier ones that come in the middle of a round make the rounds smaller; who has waited since then loses nothing by it.
+static void test_smaller_rounds(void)
+{
+    begin(12);
+    for (size_t i = 8; i < 12; i++)
+        tenants[i] = (struct simulated){.weight = 10000};
+    for (int i = 0; i < 20000; i++) {
+        for (size_t k = 8; k < 12; k++) {
+            tenants[k].wants = i % 11 < 4;
+            tenants[k].pass = level;
+        }
+        one_turn(1000);
+    }
+    uint64_t least = UINT64_MAX, most = 0;
+    for (size_t i = 0; i < 8; i++) {
+        least = tenants[i].used < least ? tenants[i].used : least;
+        most = tenants[i].used > most ? tenants[i].used : most;
+    }
+    ok(most - least <= 3 * 20 * NS_PER_MS,
+       "who always wants and weighs alike gets alike, whoever comes and goes (%llu to %llu ms)",
+       (unsigned long long)(least / NS_PER_MS), (unsigned long long)(most / NS_PER_MS));
 }
 
 static void test_give_away(void)
@@ -332,8 +354,8 @@ static void test_nonsense(void)
         if (round % 3 == 0)
             entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, POLICY_NORMAL, round % 2 ? 0 : UINT64_MAX};
         struct policy_rules odd = {round % 2 ? random_next(&state) : 1, SHORTEST};
-        struct policy_choice choice =
-            policy_choose(entries, count, &(struct policy_ring){random_next(&state), 0, (uint32_t)random_next(&state)}, &odd);
+        struct policy_choice choice = policy_choose(entries, count, (uint32_t)(random_next(&state) % 2), random_next(&state),
+                                                    random_next(&state) >> (round % 64), (uint32_t)random_next(&state), &odd);
         sane = sane && choice.index < count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
         sane = sane && entries[choice.index].pass <= choice.level;
     }
@@ -349,7 +371,8 @@ int main(void)
     test_shares();
     test_extremes();
     test_starvation();
-    test_ring();
+    test_turns_alternate();
+    test_smaller_rounds();
     test_give_away();
     test_interruptions();
     test_classes();
