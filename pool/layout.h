@@ -109,7 +109,8 @@ struct pool_vgpu {
     _Atomic uint64_t peak_chunks;
     _Atomic uint64_t refusals; // allocations refused for the quota
     _Atomic uint64_t refused_bytes;
-    uint8_t pad2[32];
+    uint8_t pad2[24];
+    _Atomic uint64_t begun_ns; // the current grant's first launch, from which on it counts; 0: not yet
 
     // The current or last grant, and the sums over all grants. Nanoseconds.
     _Atomic uint64_t pass;           // GPU time by weight, see scheduler/policy.h

@@ -58,6 +58,7 @@ static bool adopt(struct gate *gate, uint64_t word)
         if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
             return false;
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
+        turn_begin(gate);
         window_clear(&gate->window);
         agent_start();
         // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has

@@ -52,7 +52,7 @@ static struct policy_entry entry_of(const struct gate *gate, uint32_t index)
 static struct policy_entry holder_entry(const struct gate *gate, uint32_t holder, uint64_t now_ns)
 {
     struct policy_entry entry = entry_of(gate, holder);
-    entry.pass += policy_pass(&entry, since(atomic_load(&layout_of(gate)->vgpus[holder].grant_ns), now_ns));
+    entry.pass += policy_pass(&entry, since(atomic_load(&layout_of(gate)->vgpus[holder].begun_ns), now_ns));
     return entry;
 }
 
@@ -162,7 +162,16 @@ static void prepare_grant(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t turn
 {
     atomic_store(&vgpu->turn_ns, turn_ns);
     atomic_store(&vgpu->grant_ns, now_ns);
+    atomic_store(&vgpu->begun_ns, 0);
     atomic_store(&vgpu->charge_from_ns, turn_ns ? now_ns : 0);
+}
+
+void turn_begin(struct gate *gate)
+{
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t none = 0, now = clock_now_ns(), from = atomic_load(&vgpu->charge_from_ns);
+    if (atomic_compare_exchange_strong(&vgpu->begun_ns, &none, now) && from && from < now)
+        atomic_compare_exchange_strong(&vgpu->charge_from_ns, &from, now);
 }
 
 static void raise_level(struct gate *gate, const struct policy_choice *choice)
@@ -287,12 +296,12 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 }
 
 // Books the grant that ended: how long the token was held, and how much of that while others waited.
-static void account_grant(struct gate *gate, uint32_t holder, uint64_t grant_ns, uint64_t from_ns, uint64_t turn_ns,
+static void account_grant(struct gate *gate, uint32_t holder, uint64_t begun_ns, uint64_t from_ns, uint64_t turn_ns,
                           uint64_t now_ns)
 {
     struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
     struct policy_entry entry = entry_of(gate, holder);
-    uint64_t held = since(grant_ns, now_ns), charged = since(from_ns, now_ns);
+    uint64_t held = since(begun_ns, now_ns), charged = begun_ns ? since(from_ns, now_ns) : 0;
     atomic_fetch_add_explicit(&vgpu->held_ns, held, memory_order_relaxed);
     atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
     atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, held), memory_order_relaxed);
@@ -315,7 +324,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     if (leaving || capped || holder != gate->vgpu_index)
         pool_bit_clear(gate->gpu->wanting, holder);
 
-    uint64_t grant = atomic_load(&old->grant_ns), from = atomic_load(&old->charge_from_ns), turn = atomic_load(&old->turn_ns);
+    uint64_t begun = atomic_load(&old->begun_ns), from = atomic_load(&old->charge_from_ns), turn = atomic_load(&old->turn_ns);
     struct policy_entry ended = holder_entry(gate, holder, now_ns);
     RING_ON_STACK(ring, gate);
     ring_gather(gate, &ring, &ended, pool_bit_get(gate->gpu->wanting, holder));
@@ -342,7 +351,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
                                         token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED)))
         return false;
 
-    account_grant(gate, holder, grant, from, turn, now_ns);
+    account_grant(gate, holder, begun, from, turn, now_ns);
     if (word & TOKEN_REVOKED)
         pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
     raise_level(gate, &choice);

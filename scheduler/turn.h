@@ -5,7 +5,8 @@
 //  - A move is one compare-and-swap on the token word; whoever wins it, and nobody else, does the accounting of the grant that ended.
 //  - Accounting adds, never stores, so that no update is lost and a process that is killed in between loses at most its own.
 //  - What a move reads of other virtual GPUs (weights, passes, times) is bounded before use: nonsense costs fairness only.
-//  - All time in which the token is held counts towards the holder's share. `charged` is that part in which somebody else waited.
+//  - All time in which the token is held counts towards the holder's share, from its first launch on: a thread that waits for a processor
+//    has not used the GPU. `charged` is that part in which somebody else waited.
 // Lock-free.
 #ifndef VGPU_SCHEDULER_TURN_H
 #define VGPU_SCHEDULER_TURN_H
@@ -38,6 +39,9 @@ void turn_request(struct gate *gate, uint64_t now_ns);
 // How long this virtual GPU's cap keeps it from wanting the token.
 uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns);
 bool turn_is_capped(const struct gate *gate);
+
+// The first launch under a grant, by any process of the holder: from here on it counts.
+void turn_begin(struct gate *gate);
 
 // The length of the turn of a holder that had the token to itself until now.
 uint64_t turn_start(struct gate *gate, uint64_t now_ns);

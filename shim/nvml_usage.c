@@ -26,14 +26,14 @@ static uint64_t held_until(const struct nvml_tenant *tenant, uint64_t now_ns)
 {
     const struct pool_layout *layout = tenant->pool->layout;
     const struct pool_vgpu *vgpu = &layout->vgpus[tenant->vgpu];
-    uint64_t word, held, grant;
+    uint64_t word, held, begun;
     int tries = 8;
     do { // until both are of the same grant
         word = atomic_load(&layout->gpus[tenant->gpu].token);
         held = atomic_load(&vgpu->held_ns);
-        grant = atomic_load(&vgpu->grant_ns);
+        begun = atomic_load(&vgpu->begun_ns);
     } while (atomic_load(&layout->gpus[tenant->gpu].token) != word && --tries > 0);
-    return token_holder(word) == tenant->vgpu && grant < now_ns ? held + (now_ns - grant) : held;
+    return token_holder(word) == tenant->vgpu && begun && begun < now_ns ? held + (now_ns - begun) : held;
 }
 
 // The tenant's share of the GPU's time, in percent.

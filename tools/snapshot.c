@@ -103,10 +103,10 @@ static int read_processes(const struct reader *reader, const struct pool_vgpu *v
 static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu, struct snapshot_vgpu *out)
 {
     const struct pool_gpu *gpu = &reader->layout->gpus[out->gpu];
-    uint64_t token, grant_ns = 0, charge_from_ns = 0;
+    uint64_t token, begun_ns = 0, charge_from_ns = 0;
     for (int i = 0; i < TRIES; i++) {
         token = atomic_load(&gpu->token);
-        grant_ns = atomic_load(&vgpu->grant_ns);
+        begun_ns = atomic_load(&vgpu->begun_ns);
         charge_from_ns = atomic_load(&vgpu->charge_from_ns);
         out->held_ns = atomic_load(&vgpu->held_ns);
         out->charged_ns = atomic_load(&vgpu->charged_ns);
@@ -118,8 +118,8 @@ static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu
     uint64_t now_ns = clock_now_ns();
     if (!out->holder)
         return;
-    if (grant_ns < now_ns && grant_ns >= out->created_ns)
-        out->held_ns = saturating_add(out->held_ns, now_ns - grant_ns);
+    if (begun_ns < now_ns && begun_ns >= out->created_ns)
+        out->held_ns = saturating_add(out->held_ns, now_ns - begun_ns);
     out->contended = charge_from_ns != 0;
     if (charge_from_ns && charge_from_ns < now_ns && charge_from_ns >= out->created_ns)
         out->charged_ns = saturating_add(out->charged_ns, now_ns - charge_from_ns);

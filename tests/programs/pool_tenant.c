@@ -147,6 +147,7 @@ int main(int argc, char **argv)
         pool_histogram_add(&vgpu->wait, number("wait_us", 0) * NS_PER_US);
     if (number("hold", 0)) {
         atomic_store(&vgpu->grant_ns, clock_now_ns());
+        atomic_store(&vgpu->begun_ns, clock_now_ns());
         atomic_store(&layout->gpus[gpu].token, token_next(atomic_load(&layout->gpus[gpu].token), index, 0));
     }
     ready_and_wait(member);

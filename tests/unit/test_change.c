@@ -157,7 +157,7 @@ static void test_limit_of_holder(void)
     gate_init(&gate, &a.pool, a.process, a.gpu, a.vgpu, &fake_gpu_ops, &gpu);
     ok(turn_claim(&gate, atomic_load(gate.token)), "a virtual GPU has the token");
     uint64_t now = clock_now_ns();
-    atomic_store(&vgpu_of(&a)->grant_ns, now - 60 * NS_PER_S);
+    atomic_store(&vgpu_of(&a)->begun_ns, now - 60 * NS_PER_S);
     uint32_t rung = atomic_load(&a.pool.layout->processes[a.process].doorbell);
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 50});
     notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_NORMAL);
