@@ -75,8 +75,9 @@ nvcc_flags = -std=c++17 $(nvcc_arch) $(NVCCFLAGS)
 same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
 stamp = $(if $(call same,$(file <$(BUILD)/flags/$(1)),$(2)),,$(file >$(BUILD)/flags/$(1),$(2)))
 $(shell mkdir -p $(BUILD)/flags)
-$(call stamp,c,$(strip $(CC) $(cppflags) $(cflags) $(hidden)))
-$(call stamp,cxx,$(strip $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(warnings)))
+# Whether warnings are errors changes no object.
+$(call stamp,c,$(strip $(CC) $(cppflags) $(filter-out -Werror,$(cflags)) $(hidden)))
+$(call stamp,cxx,$(strip $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(filter-out -Werror,$(warnings))))
 $(call stamp,nvcc,$(strip $(NVCC) $(CUDA_VERSION) $(nvcc_flags)))
 $(call stamp,libdir,$(libdir))
 
