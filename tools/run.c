@@ -104,19 +104,6 @@ static int preload_library(struct error *error)
     return rc;
 }
 
-// What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
-static int check_environment(const struct options *from_flags, struct error *error)
-{
-    struct options options = *from_flags;
-    for (int id = 0; id < OPTION_COUNT; id++) {
-        const char *text = getenv(option_table[id].variable);
-        int rc = text && !options.given[id] ? options_parse(&options, (enum option_id)id, text, error) : 0;
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
 int command_run(int argc, char **argv)
 {
     struct option flags[OPTION_COUNT + 2] = {[HELP_FLAG] = {"help", no_argument, NULL, HELP_FLAG}};
@@ -143,7 +130,8 @@ int command_run(int argc, char **argv)
             return STATUS_NOT_SET_UP;
         }
     }
-    if (check_environment(&options, &error)) {
+    // What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
+    if (options_complete(&options, &error)) {
         complain(argv[0], "%s", error.text);
         return STATUS_USAGE;
     }
