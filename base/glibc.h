@@ -6,8 +6,8 @@
 // glibc. Both versions are the same code, so every reference here asks for the old one. libpthread and libdl, where an older glibc has
 // them, must be linked by name (`portable_libs` in the Makefile).
 //
-// A function that is missing here shows in tests/versions.bats. __libc_start_main, which the C library's own start files call, is in
-// tools/start.c.
+// A function that is missing here shows in tests/versions.bats. Two things are elsewhere: __libc_start_main, which the C library's own
+// start files call (tools/start.c), and dlsym and dlvsym, which the preload library defines and the command uses (tools/doctor.h).
 #ifndef VGPU_BASE_GLIBC_H
 #define VGPU_BASE_GLIBC_H
 
@@ -24,6 +24,7 @@
 #error "CUDA runs on x86-64 and aarch64 Linux only"
 #endif
 
+GLIBC_OLD(dladdr, "2.2.5")
 GLIBC_OLD(dladdr1, "2.3.3")
 GLIBC_OLD(dlclose, "2.2.5")
 GLIBC_OLD(dlerror, "2.2.5")

@@ -16,8 +16,12 @@ setup_file() {
     for name in lookup next_caller door_direct door_dlsym door_default door_procaddress; do
         targets+=("$ARM/tests/programs/$name")
     done
-    for name in $(unit_tests) ; do
+    for name in $(unit_tests); do
         targets+=("$ARM/tests/unit/$name")
+    done
+    # The command is compiled and not linked: it would need an aarch64 cJSON.
+    for name in "$root"/tools/*.c; do
+        targets+=("$ARM/obj/plain/tools/$(basename "$name" .c).o")
     done
     make -C "$root" -j2 BUILD="$ARM" CC=aarch64-linux-gnu-gcc CPPFLAGS="-isystem $BATS_FILE_TMPDIR/include" WERROR=1 "${targets[@]}" \
         >"$BATS_FILE_TMPDIR/log" 2>&1 || {

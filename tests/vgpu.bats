@@ -51,7 +51,7 @@ json_has() {
     local overview=$output
     run -0 --separate-stderr "$VGPU" help
     assert_equal "$output" "$overview"
-    for command in run list help version; do
+    for command in run list doctor help version; do
         assert_contains "$overview" "vgpu $command"
         run -0 --separate-stderr "$VGPU" help "$command"
         assert_contains "${lines[0]}" "usage: vgpu $command"

@@ -39,8 +39,7 @@ static bool is_library(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, R_OK) == 0;
 }
 
-// Looks beside the executable first, so that a build tree and an installation each use their own library.
-static int find_library(char path[PATH_MAX], struct error *error)
+int run_find_library(char path[PATH_MAX], struct error *error)
 {
     static const char *const places[] = {"", "../lib/", "../lib64/"};
     char executable[PATH_MAX];
@@ -88,7 +87,7 @@ static char *make_preload(const char *library, const char *before)
 static int preload_library(struct error *error)
 {
     char library[PATH_MAX];
-    int rc = find_library(library, error);
+    int rc = run_find_library(library, error);
     if (rc)
         return rc;
     if (strpbrk(library, preload_separators))

@@ -4,7 +4,7 @@
 // The start files of glibc 2.34 ask for a new version of __libc_start_main, which runs the program's constructors without being given a
 // function that does. The command has no constructors, so the old version, which every glibc has, does as well. The linker's --wrap
 // leads the start files here.
-#include <stddef.h>
+#include "base/glibc.h"
 
 typedef int start_main(int argc, char **argv, char **environment);
 typedef int start_real(start_main *program, int argc, char **argv, void (*init)(void), void (*fini)(void),
