@@ -121,6 +121,28 @@ static bool parse_weight(const char *text, struct options *options)
     return true;
 }
 
+static bool parse_limit(const char *text, struct options *options)
+{
+    uint64_t percent = 100;
+    if (strcmp(text, "none") != 0) {
+        if (!parse_decimal(&text, 1, &percent) || percent < 1 || percent > 100 || text[text[0] == '%'])
+            return false;
+    }
+    options->limit_percent = (uint32_t)percent;
+    return true;
+}
+
+static bool parse_priority(const char *text, struct options *options)
+{
+    for (uint32_t i = 0; i < PRIORITY_COUNT; i++) {
+        if (strcmp(text, priority_name(i)) == 0) {
+            options->priority = (enum priority)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse_quantum(const char *text, struct options *options)
 {
     uint64_t ns = 0;
@@ -186,6 +208,10 @@ static bool parse(struct options *options, enum option_id id, const char *text)
         return parse_memory(text, options);
     case OPTION_WEIGHT:
         return parse_weight(text, options);
+    case OPTION_COMPUTE_LIMIT:
+        return parse_limit(text, options);
+    case OPTION_PRIORITY:
+        return parse_priority(text, options);
     case OPTION_QUANTUM:
         return parse_quantum(text, options);
     case OPTION_NAME:

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/priority.h"
 
 #define OPTIONS_MAX_DEVICES 16
 #define OPTIONS_NAME_BYTES 49
@@ -47,7 +48,9 @@ struct options {
     bool by_alias[OPTION_COUNT];                      // given by another tool's variable, see options/aliases.h
     struct option_memory memory[OPTIONS_MAX_DEVICES]; // by device ordinal as the program counts
     uint32_t weight;                                  // 0: not given
-    uint64_t quantum_ns;                              // 0: auto, or not given
+    uint32_t limit_percent;                           // 100: none; 0: not given
+    enum priority priority;
+    uint64_t quantum_ns; // 0: auto, or not given
     char name[OPTIONS_NAME_BYTES];
     char pool[PATH_MAX];
     uint64_t chunk_bytes; // 0: not given

@@ -156,7 +156,8 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
                            struct error *error)
 {
     uint64_t quota = atomic_load(&vgpu->quota_chunks), quantum = atomic_load(&vgpu->quantum_ns);
-    uint32_t weight = atomic_load(&vgpu->weight);
+    uint32_t weight = atomic_load(&vgpu->weight), limit = atomic_load(&vgpu->limit_percent);
+    uint32_t priority = atomic_load(&vgpu->priority);
     if (request->quota_chunks && request->quota_chunks != quota)
         return error_set(error, -EEXIST, "VGPU_MEMORY asks for %llu MiB but the virtual GPU %s has %llu MiB%s",
                          (unsigned long long)(request->quota_chunks * chunk_bytes >> 20), request->name,
@@ -164,6 +165,12 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     if (request->weight && request->weight != weight)
         return error_set(error, -EEXIST, "VGPU_WEIGHT asks for %u but the virtual GPU %s has %u", request->weight,
                          request->name, weight);
+    if (request->limit_percent && request->limit_percent % 100 != limit)
+        return error_set(error, -EEXIST, "VGPU_COMPUTE_LIMIT asks for %u %% but the virtual GPU %s has %u %%%s",
+                         request->limit_percent, request->name, limit ? limit : 100, limit ? "" : " (none)");
+    if (request->priority && *request->priority != priority)
+        return error_set(error, -EEXIST, "VGPU_PRIORITY asks for %s but the virtual GPU %s has %s",
+                         priority_name(*request->priority), request->name, priority_name(priority));
     if (request->quantum_ns && request->quantum_ns != quantum)
         return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
                          (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS,
@@ -213,8 +220,8 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     vgpu->gpu = gpu;
     vgpu->created_ns = clock_now_ns();
     atomic_store(&vgpu->weight, request->weight ? request->weight : TENANCY_DEFAULT_WEIGHT);
-    atomic_store(&vgpu->priority, request->priority);
-    atomic_store(&vgpu->limit_percent, request->limit_percent);
+    atomic_store(&vgpu->priority, request->priority ? *request->priority : PRIORITY_NORMAL);
+    atomic_store(&vgpu->limit_percent, request->limit_percent % 100);
     atomic_store(&vgpu->quantum_ns, request->quantum_ns);
     atomic_store(&vgpu->quota_chunks, request->quota_chunks);
     atomic_store(&vgpu->pass, atomic_load(&layout->gpus[gpu].level)); // as if it had been there and used its share

@@ -11,18 +11,19 @@
 #ifndef VGPU_POOL_TENANCY_H
 #define VGPU_POOL_TENANCY_H
 
+#include "base/priority.h"
 #include "pool/account.h"
 #include "pool/pool.h"
 
 #define TENANCY_DEFAULT_WEIGHT 100u
 
-// What a process asks of its virtual GPU on one physical GPU. Zero means: nothing asked, agree with what is there.
+// What a process asks of its virtual GPU on one physical GPU. Zero and NULL mean: nothing asked, agree with what is there.
 struct tenancy_request {
     const char *name; // NULL: a virtual GPU of its own, named after the process
     uint64_t quota_chunks;
     uint32_t weight;
-    uint32_t priority;      // enum policy_class
-    uint32_t limit_percent; // of the GPU's time
+    uint32_t limit_percent; // of the GPU's time; 100: no limit
+    const enum priority *priority;
     uint64_t quantum_ns;
 };
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "options/aliases.h"
 #include "scheduler/agent.h"
+#include "scheduler/policy.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
 #include "shim/pools.h"
@@ -27,8 +28,10 @@
 #define MIB(bytes) ((unsigned long long)((bytes) >> 20))
 #define GIB(bytes) ((double)(bytes) / (1ull << 30))
 
-// options/ knows nothing of the pool: their limits meet here.
+// options/ knows nothing of the pool nor of the scheduler: they meet here.
 _Static_assert(OPTIONS_NAME_BYTES <= POOL_NAME_BYTES, "a name that is understood fits");
+_Static_assert((int)PRIORITY_NORMAL == POLICY_NORMAL && (int)PRIORITY_HIGH == POLICY_HIGH && (int)PRIORITY_LOW == POLICY_LOW,
+               "a class means to the policy what it means to people");
 _Static_assert(OPTIONS_MAX_DEVICES <= POOL_MAX_GPUS, "every device that has options fits");
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -142,6 +145,8 @@ static int join(struct attempt *attempt, struct device *device)
     struct tenancy_request request = {
         .name = options->given[OPTION_NAME] ? options->name : NULL,
         .weight = options->weight,
+        .limit_percent = options->limit_percent,
+        .priority = options->given[OPTION_PRIORITY] ? &options->priority : NULL,
         .quantum_ns = options->quantum_ns,
     };
     if (quota_of(attempt, device, (uint32_t)gpu, &request.quota_chunks))
@@ -237,8 +242,16 @@ static void announce(const struct device *device)
         snprintf(memory, sizeof memory, "quota %.2f GiB", GIB(view.total_bytes));
     else
         snprintf(memory, sizeof memory, "no quota: shares the %.2f GiB that nobody has reserved", GIB(view.total_bytes));
-    log_info("%.*s on GPU %d (%s): %s, weight %u, pool %s", (int)POOL_NAME_BYTES, vgpu->name, device->ordinal, device->name,
-             memory, atomic_load(&vgpu->weight), pool.path);
+    // Class and limit are said where they are not the defaults.
+    uint32_t limit = atomic_load(&vgpu->limit_percent), priority = atomic_load(&vgpu->priority);
+    char more[64] = "";
+    size_t length = 0;
+    if (limit)
+        length = (size_t)snprintf(more, sizeof more, ", at most %u %% of its time", limit);
+    if (priority != PRIORITY_NORMAL)
+        snprintf(more + length, sizeof more - length, ", %s priority", priority_name(priority));
+    log_info("%.*s on GPU %d (%s): %s, weight %u%s, pool %s", (int)POOL_NAME_BYTES, vgpu->name, device->ordinal, device->name,
+             memory, atomic_load(&vgpu->weight), more, pool.path);
 }
 
 static void say_alias(const char *alias, const char *value, const char *option, bool used)

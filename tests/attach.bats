@@ -48,6 +48,13 @@ tenant() {
     assert_contains "$stderr" "pool $VGPU_POOL"
 }
 
+@test "the line says class and limit where they are not the defaults" {
+    run -0 --separate-stderr shim env VGPU_COMPUTE_LIMIT=30 VGPU_PRIORITY=high "$PROGRAMS/attach_try"
+    assert_contains "$stderr" ", weight 100, at most 30 % of its time, high priority, pool "
+    run -0 --separate-stderr shim env VGPU_COMPUTE_LIMIT=none VGPU_PRIORITY=normal "$PROGRAMS/attach_try"
+    assert_contains "$stderr" ", weight 100, pool "
+}
+
 @test "a program that runs without a quota is told so" {
     run -0 --separate-stderr shim "$PROGRAMS/attach_try"
     assert_contains "$stderr" "no quota"
@@ -154,12 +161,14 @@ tenant() {
 }
 
 @test "a joiner whose options differ is refused, whichever differs" {
-    tenant VGPU_NAME=shared VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10
+    tenant VGPU_NAME=shared VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30
     export VGPU_NAME=shared
     VGPU_MEMORY=3G refused $NOT_PERMITTED "VGPU_MEMORY asks for 3072 MiB" "shared has 2048 MiB"
     VGPU_WEIGHT=300 refused $NOT_PERMITTED "VGPU_WEIGHT asks for 300" "shared has 200"
     VGPU_QUANTUM=30 refused $NOT_PERMITTED "VGPU_QUANTUM asks for 30 ms" "shared has 10 ms"
-    VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 granted
+    VGPU_COMPUTE_LIMIT=40 refused $NOT_PERMITTED "VGPU_COMPUTE_LIMIT asks for 40 %" "shared has 30 %"
+    VGPU_PRIORITY=low refused $NOT_PERMITTED "VGPU_PRIORITY asks for low" "shared has normal"
+    VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30% VGPU_PRIORITY=normal granted
     granted
     assert_contains "$stderr" "quota 2.00 GiB"
 }

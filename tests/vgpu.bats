@@ -98,7 +98,7 @@ json_has() {
         grep -qF -- "*$flag* " docs/vgpu.1.scd
         rows=$((rows + 1))
     done < <("$VGPU" help env --markdown | sed -e '/^$/,$d' -e 1,2d -e 's/\\|/\//g')
-    [ "$rows" -ge 9 ]
+    [ "$rows" -ge 11 ]
 }
 
 @test "the man page has every alias with what it stands for" {
@@ -142,10 +142,11 @@ json_has() {
 
 @test "run sets the variable of each flag, in both spellings" {
     run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --require-quota 1 \
-        --log=debug --log-file /tmp/l env
+        --compute-limit=30 --priority high --log=debug --log-file /tmp/l env
     assert_equal "$stderr" ""
     local wanted
-    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l; do
+    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l \
+        COMPUTE_LIMIT=30 PRIORITY=high; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
 }

@@ -26,7 +26,7 @@ void run_details(void)
     for (const struct option_info *option = option_table; option < option_table + OPTION_COUNT; option++) {
         char flag[32];
         snprintf(flag, sizeof flag, "--%s %s", option->flag, option->value);
-        printf("  %-20s %s\n  %-20s   %s (default: %s)\n", flag, option->purpose, "", option->allowed, option->fallback);
+        printf("  %-24s %s\n  %-24s   %s (default: %s)\n", flag, option->purpose, "", option->allowed, option->fallback);
     }
     puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is none.\n"
          "Exit status: the program's; 2 an option is not understood, 125 the library is missing, 126 the program cannot be\n"

@@ -4,7 +4,7 @@
 //
 //   pool_tenant POOL [KEY=VALUE]...
 //
-// name, quota, charge (chunks), weight, quantum_ms: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
+// name, quota, charge (chunks), weight, limit (percent), priority (enum priority), quantum_ms: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
 // refused_bytes, peak (chunks), held_ns, charged_ns, waited_ns: figures. hold=1: takes the token. launch_every_ms: goes on launching.
 // scramble=SEED: overwrites all of the pool but its header with random bytes and pretends to be every process in it.
 //
@@ -109,10 +109,13 @@ int main(int argc, char **argv)
 
     uint8_t uuid[POOL_UUID_BYTES] = {0xde, 0xad};
     uuid[POOL_UUID_BYTES - 1] = (uint8_t)number("gpu", 0);
+    enum priority priority = (enum priority)number("priority", 0);
     struct tenancy_request request = {
         .name = text("name"),
         .quota_chunks = number("quota", 0),
         .weight = (uint32_t)number("weight", 0),
+        .limit_percent = (uint32_t)number("limit", 0),
+        .priority = text("priority") ? &priority : NULL,
         .quantum_ns = number("quantum_ms", 0) * NS_PER_MS,
     };
     int lock = check(pool_lock(&pool, POOL_LOCK_PATIENCE_NS, &problem));

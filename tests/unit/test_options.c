@@ -36,6 +36,8 @@ static void refused(enum option_id id, const char *text)
     options_defaults(&before);
     // Something valid first: a refused value must not replace it.
     before.weight = 7;
+    before.limit_percent = 12;
+    before.priority = PRIORITY_LOW;
     before.quantum_ns = 8;
     before.chunk_bytes = 9;
     before.memory[0].bytes = 10;
@@ -85,6 +87,8 @@ static void test_defaults(void)
     ok(options.memory[0].bytes == 0 && options.memory[0].millionths == 0, "by default there is no quota");
     ok(options.memory[OPTIONS_MAX_DEVICES - 1].bytes == 0, "by default there is no quota on the last GPU");
     is_int(options.weight, 0, "by default no weight is asked for");
+    is_int(options.limit_percent, 0, "by default no limit is asked for");
+    is_int(options.priority, PRIORITY_NORMAL, "by default the class is normal");
     is_int(options.quantum_ns, 0, "by default the quantum is chosen by the scheduler");
     is_int(options.chunk_bytes, 0, "by default no chunk is asked for");
     is_str(options.name, "", "by default there is no name");
@@ -252,6 +256,46 @@ static void test_weight(void)
         refused(OPTION_WEIGHT, bad[i]);
 }
 
+static void test_limit(void)
+{
+    static const char *const bad[] = {"0",
+                                      "101",
+                                      "-1",
+                                      "+1",
+                                      "30.5",
+                                      " 30",
+                                      "30 ",
+                                      "30 %",
+                                      "30%%",
+                                      "%",
+                                      "0%",
+                                      "x",
+                                      "None",
+                                      "1e1",
+                                      "none ",
+                                      "4294967326",
+                                      "18446744073709551646"};
+    struct options options;
+    ok(accepts(&options, OPTION_COMPUTE_LIMIT, "1") && options.limit_percent == 1, "the lowest limit is 1 %%");
+    ok(accepts(&options, OPTION_COMPUTE_LIMIT, "30%") && options.limit_percent == 30, "a limit may have its sign");
+    ok(accepts(&options, OPTION_COMPUTE_LIMIT, "100") && options.limit_percent == 100, "100 is no limit");
+    ok(accepts(&options, OPTION_COMPUTE_LIMIT, "none") && options.limit_percent == 100, "nor is none");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        refused(OPTION_COMPUTE_LIMIT, bad[i]);
+}
+
+static void test_priority(void)
+{
+    static const char *const bad[] = {"High", "highest", "hi", "0", "1", "low ", " low", "normal,high"};
+    struct options options;
+    ok(accepts(&options, OPTION_PRIORITY, "high") && options.priority == PRIORITY_HIGH, "the class high");
+    ok(accepts(&options, OPTION_PRIORITY, "normal") && options.priority == PRIORITY_NORMAL, "the class normal");
+    ok(accepts(&options, OPTION_PRIORITY, "low") && options.priority == PRIORITY_LOW, "the class low");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        refused(OPTION_PRIORITY, bad[i]);
+    is_str(priority_name(17), "normal", "what is no class is called normal, as the scheduler takes it");
+}
+
 static void test_quantum(void)
 {
     static const char *const bad[] = {"0",    "0.5",   "0.999999", "1000.000001", "1001", "-1", "10ms", "10 ",
@@ -349,6 +393,8 @@ static void test_messages(void)
          "VGPU_MEMORY=8 is not understood: allowed is a size (8G, 512M), a part of the GPU (25%), or one of these per GPU "
          "(0=8G,1=25%)"},
         {OPTION_WEIGHT, "0", "VGPU_WEIGHT=0 is not understood: allowed is a whole number from 1 to 10000"},
+        {OPTION_COMPUTE_LIMIT, "0", "VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100"},
+        {OPTION_PRIORITY, "urgent", "VGPU_PRIORITY=urgent is not understood: allowed is high, normal or low"},
         {OPTION_QUANTUM, "0", "VGPU_QUANTUM=0 is not understood: allowed is auto, or milliseconds from 1 to 1000"},
         {OPTION_NAME, "a b", "VGPU_NAME=a b is not understood: allowed is 1 to 48 characters out of A-Z a-z 0-9 . _ -"},
         {OPTION_POOL, "/", "VGPU_POOL=/ is not understood: allowed is the absolute path of a file"},
@@ -377,9 +423,9 @@ static void test_environment(void)
     ok(!options.given[OPTION_MEMORY], "and gives nothing");
 
     static const char *const values[OPTION_COUNT] = {
-        [OPTION_MEMORY] = "8G", [OPTION_WEIGHT] = "200",      [OPTION_QUANTUM] = "5",
-        [OPTION_NAME] = "n",    [OPTION_POOL] = "/p",         [OPTION_CHUNK] = "4M",
-        [OPTION_LOG] = "debug", [OPTION_REQUIRE_QUOTA] = "1", [OPTION_LOG_FILE] = "/l",
+        [OPTION_MEMORY] = "8G",   [OPTION_WEIGHT] = "200",        [OPTION_QUANTUM] = "5",    [OPTION_NAME] = "n",
+        [OPTION_POOL] = "/p",     [OPTION_CHUNK] = "4M",          [OPTION_LOG] = "debug",    [OPTION_REQUIRE_QUOTA] = "1",
+        [OPTION_LOG_FILE] = "/l", [OPTION_COMPUTE_LIMIT] = "30%", [OPTION_PRIORITY] = "low",
     };
     for (int id = 0; id < OPTION_COUNT; id++)
         setenv(option_table[id].variable, values[id], 1);
@@ -387,7 +433,8 @@ static void test_environment(void)
     for (int id = 0; id < OPTION_COUNT; id++)
         ok(options.given[id], "%s is taken from the environment", option_table[id].variable);
     ok(options.memory[0].bytes == 8 * GIB && options.weight == 200 && options.quantum_ns == 5 * NS_PER_MS &&
-           options.chunk_bytes == 4 * MIB && options.require_quota && options.log == LOG_DEBUG,
+           options.limit_percent == 30 && options.priority == PRIORITY_LOW && options.chunk_bytes == 4 * MIB &&
+           options.require_quota && options.log == LOG_DEBUG,
        "with its values");
     ok(strcmp(options.name, "n") == 0 && strcmp(options.pool, "/p") == 0 && strcmp(options.log_file, "/l") == 0,
        "also those of text");
@@ -411,6 +458,8 @@ int main(void)
     test_percentages();
     test_lists();
     test_weight();
+    test_limit();
+    test_priority();
     test_quantum();
     test_name();
     test_paths();

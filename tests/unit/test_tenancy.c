@@ -92,7 +92,13 @@ static int join_with(struct tenant *tenant, const struct tenancy_request *reques
 static void test_agreement(void)
 {
     static struct tenant first, joiner;
-    const struct tenancy_request given = {.name = "team", .quota_chunks = 500, .weight = 300, .quantum_ns = 5 * NS_PER_MS};
+    static const enum priority high = PRIORITY_HIGH, normal = PRIORITY_NORMAL;
+    const struct tenancy_request given = {.name = "team",
+                                          .quota_chunks = 500,
+                                          .weight = 300,
+                                          .quantum_ns = 5 * NS_PER_MS,
+                                          .limit_percent = 40,
+                                          .priority = &high};
     static const struct {
         struct tenancy_request request;
         const char *differs, *asked, *had;
@@ -106,6 +112,10 @@ static void test_agreement(void)
         {{.name = "team", .quota_chunks = 499}, "VGPU_MEMORY", "998 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 500, .weight = 100}, "VGPU_WEIGHT", "100", "300"},
         {{.name = "team", .quantum_ns = 6 * NS_PER_MS}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .limit_percent = 40, .priority = &high}, NULL, "", ""},
+        {{.name = "team", .limit_percent = 41}, "VGPU_COMPUTE_LIMIT", "41 %", "40 %"},
+        {{.name = "team", .limit_percent = 100}, "VGPU_COMPUTE_LIMIT", "100 %", "40 %"},
+        {{.name = "team", .priority = &normal}, "VGPU_PRIORITY", "normal", "high"},
     };
     tenant_pool_new("tenancy");
     tenant_join(&first, "elsewhere", 1); // makes the GPU
@@ -131,6 +141,11 @@ static void test_agreement(void)
     join_with(&open_tenant, &open_one);
     is_int(join_with(&joiner, &quota), -EEXIST, "a quota differs from none");
     ok(strstr(joiner.error.text, "no quota"), "and the line says so: %s", joiner.error.text);
+    const struct tenancy_request limit = {.name = "open", .limit_percent = 100}, capped = {.name = "open", .limit_percent = 99};
+    ok(join_with(&joiner, &limit) >= 0, "a limit of 100 %% is none");
+    pool_close(&joiner.pool);
+    is_int(join_with(&joiner, &capped), -EEXIST, "one of 99 %% is");
+    ok(strstr(joiner.error.text, "100 % (none)"), "and the line says so: %s", joiner.error.text);
     struct error error;
     int lock = pool_lock(&founder.pool, NS_PER_S, &error);
     is_int(pool_vgpu_join(&founder.pool, founder.process, 0, &given, &error), -EALREADY, "a process joins once on a GPU: %s",
