@@ -20,6 +20,16 @@ static bool hami_size(const char *text, char value[VALUE_BYTES])
     return true;
 }
 
+// HAMi-core's percentages: its deployments write 0 where nothing is to be limited.
+static bool hami_percentage(const char *text, char value[VALUE_BYTES])
+{
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || text[digits] || digits >= VALUE_BYTES)
+        return false;
+    snprintf(value, VALUE_BYTES, "%s", text[strspn(text, "0")] ? text : "none");
+    return true;
+}
+
 const struct option_alias alias_table[] = {
 #define ALIAS(variable, option, numbered, translate, allowed) {variable, OPTION_##option, numbered, allowed},
 #include "options/aliases.def"

@@ -74,6 +74,9 @@ tenant() {
     assert_contains "${stderr_lines[1]}" "quota 2.00 GiB"
     run -0 --separate-stderr shim env CUDA_DEVICE_MEMORY_LIMIT=2048m CUDA_DEVICE_MEMORY_LIMIT_0=3g "$PROGRAMS/attach_try"
     assert_contains "$stderr" "quota 3.00 GiB"
+    run -0 --separate-stderr shim env VGPU_MEMORY=1G CUDA_DEVICE_SM_LIMIT=30 "$PROGRAMS/attach_try"
+    assert_contains "$stderr" "CUDA_DEVICE_SM_LIMIT=30 is taken as VGPU_COMPUTE_LIMIT"
+    assert_contains "$stderr" "at most 30 % of its time"
 }
 
 @test "the library's own variable counts before another tool's, and a line says so" {

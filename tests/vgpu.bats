@@ -111,7 +111,7 @@ json_has() {
         assert_contains "$page" $'\t'"Allowed: ${allowed:1:-1}"$'\n'
         rows=$((rows + 1))
     done < <("$VGPU" help env --markdown | sed -e '1,/^$/d' | sed 1,2d)
-    [ "$rows" -ge 1 ]
+    [ "$rows" -ge 2 ]
 }
 
 @test "help env explains each variable with its flag" {

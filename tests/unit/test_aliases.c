@@ -72,6 +72,30 @@ static void test_sizes(void)
     }
 }
 
+static void test_percentages(void)
+{
+    static const struct {
+        const char *text;
+        uint32_t percent; // 100: no limit
+    } good[] = {{"1", 1}, {"50", 50}, {"100", 100}, {"0", 100}, {"00", 100}};
+    static const char *const bad[] = {"", "101", "50%", "-1", "1.5", "none", "auto", "x", "50 ", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        is_int(with("CUDA_DEVICE_SM_LIMIT", good[i].text, NULL), 0, "a limit of %s is understood", good[i].text);
+        is_int(options.limit_percent, good[i].percent, "as %u %%", good[i].percent);
+        ok(options.by_alias[OPTION_COMPUTE_LIMIT] && !options.given[OPTION_MEMORY], "and nothing else is set by it");
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char expected[160];
+        snprintf(expected, sizeof expected, "CUDA_DEVICE_SM_LIMIT=%s is not understood: allowed is a percentage", bad[i]);
+        is_int(with("CUDA_DEVICE_SM_LIMIT", bad[i], NULL), -EINVAL, "a limit of '%s' is refused", bad[i]);
+        ok(strncmp(error.text, expected, strlen(expected)) == 0, "and the refusal names the alias");
+    }
+    is_int(with("CUDA_DEVICE_SM_LIMIT", "50", "VGPU_COMPUTE_LIMIT", "20", NULL), 0, "a limit and its alias");
+    is_int(options.limit_percent, 20, "the limit counts");
+    is_int(with("CUDA_DEVICE_SM_LIMIT_0", "50", NULL), 0, "a number makes no alias of one that has none");
+    ok(!options.given[OPTION_COMPUTE_LIMIT], "and sets nothing");
+}
+
 static void test_numbers(void)
 {
     is_int(with("CUDA_DEVICE_MEMORY_LIMIT", "1g", "CUDA_DEVICE_MEMORY_LIMIT_1", "2g", NULL), 0, "a plain and a numbered alias");
@@ -136,6 +160,7 @@ static void test_told(void)
 int main(void)
 {
     test_sizes();
+    test_percentages();
     test_numbers();
     test_order();
     test_source();
