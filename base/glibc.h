@@ -13,6 +13,12 @@
 
 #include <features.h>
 
+// glibc 2.38 has functions of its own for the numbers of C23, which begin with 0b; none are read here.
+#undef __GLIBC_USE_C2X_STRTOL // its name in 2.38 and 2.39
+#define __GLIBC_USE_C2X_STRTOL 0
+#undef __GLIBC_USE_C23_STRTOL
+#define __GLIBC_USE_C23_STRTOL 0
+
 #if defined(__x86_64__)
 #define GLIBC_OLD(name, x86_64_version) __asm__(".symver " #name "," #name "@GLIBC_" x86_64_version);
 #define GLIBC_STAT_VERSION 1

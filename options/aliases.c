@@ -120,3 +120,14 @@ void aliases_tell(const struct options *options,
         }
     }
 }
+
+void aliases_forget(void)
+{
+    for (const struct option_alias *alias = alias_table; alias < alias_table + alias_count; alias++) {
+        for (int device = -1; device < OPTIONS_MAX_DEVICES; device++) {
+            char name[ALIAS_NAME_BYTES];
+            if (value_of(alias, device, name))
+                unsetenv(name);
+        }
+    }
+}

@@ -29,4 +29,7 @@ void aliases_tell(const struct options *options,
 #define ALIAS_NAME_BYTES 64
 const char *aliases_find(enum option_id option, int device, char name[ALIAS_NAME_BYTES]);
 
+// Takes every alias out of the environment.
+void aliases_forget(void);
+
 #endif

@@ -133,6 +133,9 @@ no_folder() {
     finds warn options "VGPU_MEMROY is no option"
     CUDA_DEVICE_MEMORY_LIMIT=1g run -0 --separate-stderr "$VGPU" doctor
     finds ok options "CUDA_DEVICE_MEMORY_LIMIT=1g is taken as VGPU_MEMORY"
+    CUDA_DEVICE_SM_LIMIT=lots run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL options "CUDA_DEVICE_SM_LIMIT=lots is not understood"
+    finds ok start
     VGPU_REQUIRE_QUOTA=1 run -1 --separate-stderr "$VGPU" doctor
     finds FAIL options "VGPU_REQUIRE_QUOTA=1 and no VGPU_MEMORY"
 }

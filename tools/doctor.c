@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/version.h"
-#include "options/options.h"
+#include "options/aliases.h"
 #include "tools/command.h"
 
 // A driver that has to wake its GPU takes seconds; one that takes longer than this hangs.
@@ -76,6 +76,7 @@ static void become_probe(const struct probe *probe, int out, const char *library
 {
     for (int id = 0; id < OPTION_COUNT; id++)
         unsetenv(option_table[id].variable);
+    aliases_forget();
     unsetenv("LD_PRELOAD");
     if (probe->under_library) {
         setenv("LD_PRELOAD", library, 1);

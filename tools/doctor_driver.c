@@ -62,7 +62,7 @@ static void *open_nvml(void)
         row(cuDeviceGetAttribute) row(cuDeviceGetPCIBusId)
 
 static struct {
-#define MEMBER(name) __typeof__(name) *name;
+#define MEMBER(name) __typeof__(name) *(name);
     DRIVER_FUNCTIONS(MEMBER)
 } driver;
 
@@ -118,10 +118,10 @@ static const char *advice(CUresult rc)
 static void check_gpus(void *nvml)
 {
     int version = 0, count = 0;
-    CUresult rc = driver.cuDriverGetVersion(&version);
+    driver.cuDriverGetVersion(&version);
     doctor_say(version >= OLDEST_CUDA ? DOCTOR_OK : DOCTOR_FAIL, "driver", "CUDA %d.%d%s", version / 1000, version % 1000 / 10,
                version >= OLDEST_CUDA ? "" : ", and 11.8 is the oldest that is supported: install a newer driver");
-    rc = driver.cuInit(0);
+    CUresult rc = driver.cuInit(0);
     if (rc == CUDA_SUCCESS)
         rc = driver.cuDeviceGetCount(&count);
     if (rc != CUDA_SUCCESS || count == 0) {

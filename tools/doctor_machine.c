@@ -32,7 +32,7 @@ static unsigned toolkit_version(const char *home)
     FILE *header = fopen(path, "re");
     while (header && version == 0 && fgets(line, sizeof line, header)) {
         if (strncmp(line, "#define CUDA_VERSION ", 21) == 0)
-            version = (unsigned)atoi(line + 21);
+            version = (unsigned)strtoul(line + 21, NULL, 10);
     }
     if (header)
         fclose(header);
