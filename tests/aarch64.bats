@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
-# The library, its unit tests and the simulated driver built for aarch64, and run by an emulator. What emulation does not show is timing and
-# memory order.
+# The library, its unit tests and the simulated driver built for aarch64, and run by an emulator. What emulation does not show is timing,
+# memory order, and what a forked child inherits.
 # bats file_tags=nogpu
 bats_require_minimum_version 1.5.0
 load helper
@@ -39,9 +39,10 @@ setup() {
 
 teardown() { common_teardown; }
 
-# Those that step through another process by ptrace cannot be emulated, and what measures time measures the emulator.
+# The emulator has no ptrace, by which some step through another process, and ignores MADV_DONTFORK, which liveness rests on; and what
+# measures time would measure the emulator.
 unit_tests() {
-    (cd "$root/tests/unit" && grep -L 'step\.h' test_*.c | sed 's/\.c$//' | grep -vx test_scheduler)
+    (cd "$root/tests/unit" && grep -L 'step\.h' test_*.c | sed 's/\.c$//' | grep -vxE 'test_(liveness|scheduler)')
 }
 
 # emulate PROGRAM [ARGUMENT...]: by the aarch64 C library and with the simulated driver
