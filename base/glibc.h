@@ -40,10 +40,18 @@ GLIBC_OLD(pthread_attr_setstacksize, "2.2.5")
 GLIBC_OLD(pthread_create, "2.2.5")
 GLIBC_OLD(pthread_join, "2.2.5")
 GLIBC_OLD(pthread_key_create, "2.2.5")
+GLIBC_OLD(pthread_mutex_trylock, "2.2.5")
 GLIBC_OLD(pthread_once, "2.2.5")
+GLIBC_OLD(pthread_rwlock_init, "2.2.5")
+GLIBC_OLD(pthread_rwlock_rdlock, "2.2.5")
+GLIBC_OLD(pthread_rwlock_unlock, "2.2.5")
+GLIBC_OLD(pthread_rwlock_wrlock, "2.2.5")
 GLIBC_OLD(pthread_setname_np, "2.12")
 GLIBC_OLD(pthread_sigmask, "2.2.5")
 GLIBC_OLD(pthread_timedjoin_np, "2.3.3")
+
+// Younger than either port, so of one version on both.
+__asm__(".symver pthread_mutex_clocklock,pthread_mutex_clocklock@GLIBC_2.30");
 
 // Before 2.33 the header's own stat and fstat are these.
 #if __GLIBC_PREREQ(2, 33)
