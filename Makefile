@@ -64,6 +64,9 @@ asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-p
 tsan := -fsanitize=thread -fno-omit-frame-pointer
 # C libraries before glibc 2.34 have these apart.
 libc_libs := -Wl,--as-needed -lpthread -ldl -lrt -Wl,--no-as-needed
+# The library and the command run also with a glibc older than the one they are linked with: base/glibc.h.
+portable := -include base/glibc.h
+portable_libs := -Wl,--no-as-needed -l:libpthread.so.0 -l:libdl.so.2
 # Bsymbolic: a program that exports something named like a hook does not change which wrapper the library means.
 shim_ldflags := -shared -Wl,-soname,libvgpu_shim.so -Wl,-z,defs -Wl,-z,now -Wl,-z,relro -Wl,-Bsymbolic \
     $(addprefix -Wl$(comma)--version-script=,$(wildcard shim/exports.map))
@@ -75,8 +78,9 @@ nvcc_flags = -std=c++17 $(nvcc_arch) $(NVCCFLAGS)
 same = $(and $(findstring x$(1)x,x$(2)x),$(findstring x$(2)x,x$(1)x))
 stamp = $(if $(call same,$(file <$(BUILD)/flags/$(1)),$(2)),,$(file >$(BUILD)/flags/$(1),$(2)))
 $(shell mkdir -p $(BUILD)/flags)
-$(call stamp,c,$(strip $(CC) $(cppflags) $(cflags) $(hidden)))
-$(call stamp,cxx,$(strip $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(warnings)))
+# Whether warnings are errors changes no object.
+$(call stamp,c,$(strip $(CC) $(cppflags) $(filter-out -Werror,$(cflags)) $(hidden) $(portable)))
+$(call stamp,cxx,$(strip $(CXX) $(CPPFLAGS) $(CXXFLAGS) $(filter-out -Werror,$(warnings))))
 $(call stamp,nvcc,$(strip $(NVCC) $(CUDA_VERSION) $(nvcc_flags)))
 $(call stamp,libdir,$(libdir))
 
@@ -102,6 +106,7 @@ unit_names := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 
 # --- the library and the command --------------------------------------------------------------------------------------------------
 
+$(call objects,plain,$(core_srcs) $(shim_srcs) $(tool_srcs)): extra_cflags = $(portable)
 $(BUILD)/obj/plain/%.o: %.c $(BUILD)/flags/c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(cppflags) $(cflags) $(hidden) $(extra_cflags) $(depflags) -c -o $@ $<
@@ -117,15 +122,15 @@ $(BUILD)/tsan/libvgpu_core.a: $(call objects,tsan,$(core_srcs)) $(BUILD)/flags/l
 $(BUILD)/libvgpu_shim.so: $(call objects,plain,$(shim_srcs)) $(BUILD)/libvgpu_core.a $(BUILD)/flags/link \
     $(wildcard shim/exports.map shim/exports.list) scripts/check-elf.sh
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(shim_ldflags) -o $@.new $(filter %.o %.a,$^) $(libc_libs)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(shim_ldflags) -o $@.new $(filter %.o %.a,$^) $(portable_libs)
 	$(Q)scripts/check-elf.sh $@.new $(filter %/exports.list,$^)
 	$(Q)mv $@.new $@
 
-$(call objects,plain,$(tool_srcs)): extra_cflags = -DVGPU_LIBDIR='"$(libdir)"'
+$(call objects,plain,$(tool_srcs)): extra_cflags += -DVGPU_LIBDIR='"$(libdir)"'
 $(call objects,plain,$(tool_srcs)): $(BUILD)/flags/libdir
 $(BUILD)/vgpu: $(call objects,plain,$(tool_srcs)) $(BUILD)/libvgpu_core.a $(BUILD)/flags/link
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -lcjson $(libc_libs)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -Wl,--wrap=__libc_start_main -o $@ $(filter %.o %.a,$^) -lcjson $(portable_libs)
 
 all: $(if $(shim_srcs),$(BUILD)/libvgpu_shim.so) $(if $(tool_srcs),$(BUILD)/vgpu)
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "options/aliases.h"
 
 #define MIN_CHUNK (2ull << 20)
 #define MAX_CHUNK (1ull << 30)
@@ -237,35 +238,51 @@ void options_defaults(struct options *options)
 }
 
 // A refused value is shown to a person: at most its beginning, and nothing that a terminal would act upon.
-static int refuse(enum option_id id, const char *text, struct error *error)
+int options_refuse(const char *variable, const char *text, const char *allowed, struct error *error)
 {
     char shown[81];
     size_t length = 0;
     for (; text[length] && length < sizeof shown - 1; length++)
         shown[length] = (unsigned char)text[length] < ' ' || text[length] == 0x7f ? '?' : text[length];
     shown[length] = '\0';
-    return error_set(error, -EINVAL, "%s=%s is not understood: allowed is %s", option_table[id].variable, shown,
-                     option_table[id].allowed);
+    return error_set(error, -EINVAL, "%s=%s is not understood: allowed is %s", variable, shown, allowed);
 }
 
 int options_parse(struct options *options, enum option_id id, const char *text, struct error *error)
 {
     if (!text[0] || !parse(options, id, text))
-        return refuse(id, text, error);
+        return options_refuse(option_table[id].variable, text, option_table[id].allowed, error);
     options->given[id] = true;
     return 0;
+}
+
+int options_complete(struct options *options, struct error *error)
+{
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const char *text = options->given[id] ? NULL : getenv(option_table[id].variable);
+        int rc = text ? options_parse(options, (enum option_id)id, text, error) : 0;
+        if (rc)
+            return rc;
+    }
+    return aliases_parse(options, error);
 }
 
 int options_from_environment(struct options *options, struct error *error)
 {
     options_defaults(options);
-    for (int id = 0; id < OPTION_COUNT; id++) {
-        const char *text = getenv(option_table[id].variable);
-        int rc = text ? options_parse(options, (enum option_id)id, text, error) : 0;
-        if (rc)
-            return rc;
+    return options_complete(options, error);
+}
+
+void options_source(enum option_id id, int device, char source[OPTIONS_SOURCE_BYTES])
+{
+    char alias[ALIAS_NAME_BYTES];
+    const char *variable = option_table[id].variable, *text = getenv(variable);
+    if (!text) {
+        text = aliases_find(id, device, alias);
+        if (text)
+            variable = alias;
     }
-    return 0;
+    snprintf(source, OPTIONS_SOURCE_BYTES, "%s=%.80s", variable, text ? text : "");
 }
 
 const char *options_unknown_variable(void)

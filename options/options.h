@@ -45,6 +45,7 @@ struct option_memory {
 
 struct options {
     bool given[OPTION_COUNT];
+    bool by_alias[OPTION_COUNT];                      // given by another tool's variable, see options/aliases.h
     struct option_memory memory[OPTIONS_MAX_DEVICES]; // by device ordinal as the program counts
     uint32_t weight;                                  // 0: not given
     uint32_t limit_percent;                           // 100: none; 0: not given
@@ -64,8 +65,18 @@ void options_defaults(struct options *options);
 // Parses one value. Returns 0, or -EINVAL with `error` saying variable, value and what is allowed; `options` is then unchanged.
 int options_parse(struct options *options, enum option_id id, const char *text, struct error *error);
 
-// Defaults, then every variable that the environment sets. Stops at the first refusal.
+// Says that a variable's value is not understood and what is allowed, and returns -EINVAL.
+int options_refuse(const char *variable, const char *text, const char *allowed, struct error *error);
+
+// Sets what is not given yet from the environment: by its variables, then by their aliases. Stops at the first refusal.
+int options_complete(struct options *options, struct error *error);
+
+// Defaults, then all that the environment sets.
 int options_from_environment(struct options *options, struct error *error);
+
+// The variable that sets an option for one GPU, with its value, for messages: "VGPU_MEMORY=8G", or an alias.
+#define OPTIONS_SOURCE_BYTES 160
+void options_source(enum option_id id, int device, char source[OPTIONS_SOURCE_BYTES]);
 
 // A variable of the environment that looks like an option (VGPU_...) and is none, most likely a misspelt one; NULL where there is none.
 // The name ends at its '='. Valid until the environment changes.

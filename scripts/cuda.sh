@@ -5,6 +5,8 @@
 #   scripts/cuda.sh home         print the toolkit's folder, or fail with one line
 #   scripts/cuda.sh make FILE    write what the Makefile must know of it to FILE; FILE is left alone while that stays the same
 #   scripts/cuda.sh fetch        install the parts of CUDA 13.0 that the build needs from NVIDIA's PyPI wheels into .cuda/
+#   scripts/cuda.sh runtime VERSION   print a folder with include/ and lib/ of that CUDA's runtime, a row of cuda-runtimes.txt, fetched
+#                                into .cuda/ the first time
 #
 # Looked for in this order: CUDA_HOME, nvcc on PATH, /usr/local/cuda, /usr/local/cuda-*, .cuda/. A toolkit that is too old or lacks
 # a part is passed over. VGPU_IGNORE_TOOLKIT=1 passes over all but .cuda/.
@@ -104,18 +106,55 @@ CUDART_SONAME := $soname"
     mv "$file.$$" "$file"
 }
 
-fetch() {
+# One fetch at a time, until this script ends.
+lock_fetched() {
     mkdir -p "$root/.cuda"
     exec 9>"$root/.cuda/lock"
     flock 9
+}
+
+# install_wheels FOLDER REQUIREMENTS...: what pip finds on PyPI, into a new folder
+install_wheels() {
+    local folder=$1
+    shift
+    rm -rf "$folder"
+    # --target leaves the system's Python alone, which PEP 668 asks for; --no-deps because the lists are complete.
+    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+        --only-binary=:all: --require-hashes --target "$folder" --requirement "$@"; then
+        rm -rf "$folder"
+        return 1
+    fi
+}
+
+runtime() {
+    local version=$1 folder=$root/.cuda/runtime-$1 new=$root/.cuda/new-runtime row wheel hashes
+    row=$(awk -v version="$version" '$1 == version' "$root/scripts/cuda-runtimes.txt")
+    if [[ -z $row ]]; then
+        echo "scripts/cuda-runtimes.txt has no CUDA $version" >&2
+        return 2
+    fi
+    lock_fetched
+    # What was fetched for another row is fetched again.
+    if [[ ! -e $folder/row || $(<"$folder/row") != "$row" ]]; then
+        read -r _ wheel hashes <<<"$row"
+        if ! install_wheels "$new" <(printf '%s --hash=sha256:%s\n' "$wheel" "${hashes// / --hash=sha256:}") >&2; then
+            echo "could not fetch $wheel, the headers and the runtime of CUDA $version, from PyPI (is this machine online?)" >&2
+            return 1
+        fi
+        rm -rf "$folder"
+        mv "$(dirname "$(dirname "$(find "$new" -name cuda.h)")")" "$folder"
+        echo "$row" >"$folder/row"
+        rm -rf "$new"
+    fi
+    echo "$folder"
+}
+
+fetch() {
+    lock_fetched
     look_at "$fetched" && return # another run was faster
     local new=$root/.cuda/new tree
-    rm -rf "$new"
     echo "fetching the CUDA 13.0 compiler, runtime and headers from PyPI into .cuda/ (about 105 MB)"
-    # --target leaves the system's Python alone, which PEP 668 asks for; --no-deps because the list is complete.
-    if ! PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \
-        --require-hashes --target "$new" --requirement "$root/scripts/cuda-wheels.txt"; then
-        rm -rf "$new"
+    if ! install_wheels "$new" "$root/scripts/cuda-wheels.txt"; then
         echo "could not fetch the CUDA Toolkit from PyPI (is this machine online?): install CUDA $minimum or newer from" \
             "https://developer.nvidia.com/cuda-downloads and set CUDA_HOME to its folder" >&2
         return 1
@@ -147,8 +186,11 @@ make)
 fetch)
     find_toolkit || fetch
     ;;
+runtime)
+    runtime "${2:?}"
+    ;;
 *)
-    sed -n '3,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -21,7 +21,7 @@ build | test | dev) ;;
     ;;
 esac
 
-# Each row: the scope that needs it, the package, a command or file that shows it is there, and why it is needed.
+# Each row: the scope that needs it (cross: test, on x86-64), the package, a command or file that shows it is there, and why it is needed.
 packages() {
     cat <<'ROWS'
 build gcc            gcc                          the C compiler
@@ -40,6 +40,9 @@ build jq             jq                           the demo and the tests read JS
 build python3        python3                      the benchmark
 test  procps         ps                           tests that look at processes
 test  git            git                          the list of source files that the style suite reads
+cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc  the suite that builds for aarch64
+cross libc6-dev-arm64-cross /usr/aarch64-linux-gnu/include/stdio.h  its C library
+cross qemu-user      qemu-aarch64                 it runs what it has built
 dev   clang-tidy     clang-tidy                   make lint
 dev   cppcheck       cppcheck                     make lint
 dev   valgrind       valgrind                     the benchmark counts instructions
@@ -48,10 +51,11 @@ ROWS
 }
 
 scope_covers() {
-    case $scope in
-    build) [[ $1 == build ]] ;;
-    test) [[ $1 != dev ]] ;;
-    dev) true ;;
+    case $1 in
+    build) true ;;
+    test) [[ $scope != build ]] ;;
+    cross) [[ $scope != build && $(uname -m) == x86_64 ]] ;;
+    dev) [[ $scope == dev ]] ;;
     esac
 }
 

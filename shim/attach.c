@@ -11,6 +11,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "options/aliases.h"
 #include "scheduler/agent.h"
 #include "scheduler/policy.h"
 #include "shim/contexts.h"
@@ -116,16 +117,10 @@ static uint64_t held_on(uint32_t gpu)
     return chunks * pool.chunk_bytes;
 }
 
-static const char *memory_text(void)
-{
-    const char *text = getenv(option_table[OPTION_MEMORY].variable);
-    return text ? text : "";
-}
-
 // The quota in whole chunks that the options ask for on this device, 0 for none.
 static int quota_of(struct attempt *attempt, const struct device *device, uint32_t gpu, uint64_t *chunks)
 {
-    const char *variable = option_table[OPTION_MEMORY].variable;
+    char source[OPTIONS_SOURCE_BYTES];
     uint64_t chunk = pool.chunk_bytes;
     uint64_t context = atomic_load(&pool.layout->gpus[gpu].context_bytes);
     uint64_t bytes = options_memory_bytes(&attempt->options.memory[device->ordinal], device->physical_bytes);
@@ -133,15 +128,16 @@ static int quota_of(struct attempt *attempt, const struct device *device, uint32
     *chunks = bytes / chunk;
     if (!memory->bytes && !memory->millionths)
         return 0;
+    options_source(OPTION_MEMORY, device->ordinal, source);
     if (*chunks == 0)
-        error_set(&attempt->error, -ENOMEM, "%s=%.80s is less than one chunk, which is %llu MiB in the pool %s", variable,
-                  memory_text(), MIB(chunk), pool.path);
+        error_set(&attempt->error, -ENOMEM, "%s is less than one chunk, which is %llu MiB in the pool %s", source, MIB(chunk),
+                  pool.path);
     else if (bytes > device->physical_bytes || *chunks > pool.layout->gpus[gpu].total_chunks)
-        error_set(&attempt->error, -ENOMEM, "%s=%.80s is more than GPU %d (%s) has: %llu MiB", variable, memory_text(),
-                  device->ordinal, device->name, MIB(device->physical_bytes));
+        error_set(&attempt->error, -ENOMEM, "%s is more than GPU %d (%s) has: %llu MiB", source, device->ordinal, device->name,
+                  MIB(device->physical_bytes));
     else if (*chunks * chunk < context)
-        error_set(&attempt->error, -ENOMEM, "%s=%.80s is %llu MiB, and a context alone takes %llu MiB on GPU %d (%s)", variable,
-                  memory_text(), MIB(*chunks * chunk), MIB(context), device->ordinal, device->name);
+        error_set(&attempt->error, -ENOMEM, "%s is %llu MiB, and a context alone takes %llu MiB on GPU %d (%s)", source,
+                  MIB(*chunks * chunk), MIB(context), device->ordinal, device->name);
     else
         return 0;
     return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
@@ -269,6 +265,14 @@ static void announce(const struct device *device)
              memory, atomic_load(&vgpu->weight), more, pool.path);
 }
 
+static void say_alias(const char *alias, const char *value, const char *option, bool used)
+{
+    if (used)
+        log_info("%s=%s is taken as %s", alias, value, option);
+    else
+        log_info("%s is not used beside %s", alias, option);
+}
+
 static CUresult attach(unsigned int flags)
 {
     static struct attempt attempt; // too large for a stack that may be small; guarded by the mutex
@@ -287,6 +291,7 @@ static CUresult attach(unsigned int flags)
         refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
         goto refused;
     }
+    aliases_tell(&attempt.options, say_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)
         log_warn("%.*s is no option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="), unknown);

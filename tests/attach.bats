@@ -74,6 +74,31 @@ tenant() {
     refute_contains "$stderr" "VGPU_POOL is no option"
 }
 
+@test "another tool's variable is taken for the quota, and a line says so" {
+    run -0 --separate-stderr shim env CUDA_DEVICE_MEMORY_LIMIT=2048m "$PROGRAMS/attach_try"
+    assert_equal "$output" "cuInit 0"
+    assert_contains "${stderr_lines[0]}" "CUDA_DEVICE_MEMORY_LIMIT=2048m is taken as VGPU_MEMORY"
+    assert_contains "${stderr_lines[1]}" "quota 2.00 GiB"
+    run -0 --separate-stderr shim env CUDA_DEVICE_MEMORY_LIMIT=2048m CUDA_DEVICE_MEMORY_LIMIT_0=3g "$PROGRAMS/attach_try"
+    assert_contains "$stderr" "quota 3.00 GiB"
+    run -0 --separate-stderr shim env VGPU_MEMORY=1G CUDA_DEVICE_SM_LIMIT=30 "$PROGRAMS/attach_try"
+    assert_contains "$stderr" "CUDA_DEVICE_SM_LIMIT=30 is taken as VGPU_COMPUTE_LIMIT"
+    assert_contains "$stderr" "at most 30 % of its time"
+}
+
+@test "the library's own variable counts before another tool's, and a line says so" {
+    run -0 --separate-stderr shim env VGPU_MEMORY=1G CUDA_DEVICE_MEMORY_LIMIT_0=nonsense "$PROGRAMS/attach_try"
+    assert_contains "${stderr_lines[0]}" "CUDA_DEVICE_MEMORY_LIMIT_0 is not used beside VGPU_MEMORY"
+    assert_contains "${stderr_lines[1]}" "quota 1.00 GiB"
+}
+
+@test "another tool's variable that is not understood or does not fit is refused by its own name" {
+    with=(CUDA_DEVICE_MEMORY_LIMIT_0=lots)
+    refused "$INVALID_VALUE" "CUDA_DEVICE_MEMORY_LIMIT_0=lots is not understood"
+    with=(VGPU_LOG=warn CUDA_DEVICE_MEMORY_LIMIT=2m)
+    refused "$OUT_OF_MEMORY" "CUDA_DEVICE_MEMORY_LIMIT=2m is 2 MiB, and a context alone takes"
+}
+
 @test "a log file that cannot be opened is refused" {
     with=(VGPU_LOG_FILE=/nonexistent/log)
     refused "$INVALID_VALUE" "VGPU_LOG_FILE=/nonexistent/log" "No such file or directory"

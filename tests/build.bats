@@ -79,6 +79,12 @@ make_in() {
     assert_contains "$output" "base/log.c"
 }
 
+@test "warnings as errors make nothing again" {
+    local b=$BATS_TEST_TMPDIR/b
+    make_in "$b" WERROR=0 "$b/obj/plain/base/log.o"
+    run -0 make_in "$b" WERROR=1 -q "$b/obj/plain/base/log.o"
+}
+
 @test "install puts the library, the command, header and man pages under DESTDIR, and uninstall takes them away" {
     local dest=$BATS_TEST_TMPDIR/dest
     make_in "$OTHER" CC=clang WERROR=1 DESTDIR="$dest" prefix=/opt/vgpu install

@@ -47,7 +47,7 @@ common_setup() {
         [[ $name == VGPU_TEST_* ]] || unset "$name"
     done
     export -n "${!VGPU_TEST_@}" # they are the suites' own; a program under test would be warned of options it does not know
-    unset LD_PRELOAD
+    unset LD_PRELOAD "${!CUDA_DEVICE_@}" # aliases of options are options too
     export VGPU_POOL=$BATS_TEST_TMPDIR/pool
     spawned=()
     if real_gpu; then

@@ -51,7 +51,7 @@ json_has() {
     local overview=$output
     run -0 --separate-stderr "$VGPU" help
     assert_equal "$output" "$overview"
-    for command in run list set help version; do
+    for command in run list set doctor help version; do
         assert_contains "$overview" "vgpu $command"
         run -0 --separate-stderr "$VGPU" help "$command"
         assert_contains "${lines[0]}" "usage: vgpu $command"
@@ -97,8 +97,21 @@ json_has() {
         assert_contains "$page" $'\t'"Default: ${default:1:-1}"$'\n'
         grep -qF -- "*$flag* " docs/vgpu.1.scd
         rows=$((rows + 1))
-    done < <("$VGPU" help env --markdown | sed -e 1,2d -e 's/\\|/\//g')
+    done < <("$VGPU" help env --markdown | sed -e '/^$/,$d' -e 1,2d -e 's/\\|/\//g')
     [ "$rows" -ge 11 ]
+}
+
+@test "the man page has every alias with what it stands for" {
+    local page alias option allowed rows=0
+    page=$(sed 's/\\//g' docs/vgpu-environment.7.scd)
+    while IFS='|' read -r _ alias option allowed _; do
+        alias=${alias#*\`} option=${option//[ \`]/}
+        assert_contains "$page" "*${alias%%\`*}*"
+        assert_contains "$page" "Stands for *$option*"
+        assert_contains "$page" $'\t'"Allowed: ${allowed:1:-1}"$'\n'
+        rows=$((rows + 1))
+    done < <("$VGPU" help env --markdown | sed -e '1,/^$/d' | sed 1,2d)
+    [ "$rows" -ge 2 ]
 }
 
 @test "help env explains each variable with its flag" {
@@ -136,6 +149,13 @@ json_has() {
         COMPUTE_LIMIT=30 PRIORITY=high; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
+}
+
+@test "run refuses another tool's variable that is not understood, unless the option is set" {
+    CUDA_DEVICE_MEMORY_LIMIT=lots run -2 --separate-stderr "$VGPU" run true
+    assert_contains "$stderr" "vgpu run: CUDA_DEVICE_MEMORY_LIMIT=lots is not understood"
+    CUDA_DEVICE_MEMORY_LIMIT=lots run -0 --separate-stderr "$VGPU" run --memory 1G true
+    assert_equal "$stderr" ""
 }
 
 @test "run preloads the library of its own build" {

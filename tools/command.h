@@ -8,6 +8,8 @@
 
 #include <limits.h>
 
+#include "base/error.h"
+
 enum exit_status {
     STATUS_OK = 0,
     STATUS_FAILED = 1,       // something could not be read or written
@@ -34,13 +36,19 @@ const struct command *command_find(const char *name);
 int command_run(int argc, char **argv);
 int command_set(int argc, char **argv);
 int command_list(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 int command_version(int argc, char **argv);
 
 void run_details(void);
 void list_details(void);
 void set_details(void);
+void doctor_details(void);
 void help_details(void);
+
+// The library that `vgpu run` preloads: that beside the executable first, so that a build tree and an installation each use their own.
+// Returns 0, or -errno with `error` filled in.
+int run_find_library(char path[PATH_MAX], struct error *error);
 
 // Prints the help of one command on stdout.
 void help_command(const struct command *command);

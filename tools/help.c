@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/version.h"
-#include "options/options.h"
+#include "options/aliases.h"
 #include "tools/command.h"
 
 void help_command(const struct command *command)
@@ -31,6 +31,12 @@ void help_details(void)
     puts("  --markdown     with env: print the variables as the table in README.md");
 }
 
+// What may follow an alias's name.
+static const char *numbers(const struct option_alias *alias)
+{
+    return alias->numbered ? ", and with _0, _1, ... for one GPU" : "";
+}
+
 static void help_env(void)
 {
     puts("Environment variables that a program under libvgpu_shim.so obeys. 'vgpu run' has a flag for each.\n"
@@ -38,6 +44,10 @@ static void help_env(void)
     for (const struct option_info *option = option_table; option < option_table + OPTION_COUNT; option++)
         printf("\n%s=%s (--%s)\n    %s\n    allowed: %s\n    default: %s\n", option->variable, option->value, option->flag,
                option->purpose, option->allowed, option->fallback);
+    puts("\nVariables of other tools that are taken for one of these where it is not set itself:");
+    for (const struct option_alias *alias = alias_table; alias < alias_table + alias_count; alias++)
+        printf("\n%s%s\n    stands for %s\n    allowed: %s\n", alias->variable, numbers(alias),
+               option_table[alias->option].variable, alias->allowed);
 }
 
 // A bar would end the cell.
@@ -60,6 +70,10 @@ static void help_env_markdown(void)
         put_markdown(option->allowed);
         printf(" | %s |\n", option->fallback);
     }
+    puts("\n| Alias | Stands for | Allowed |\n|---|---|---|");
+    for (const struct option_alias *alias = alias_table; alias < alias_table + alias_count; alias++)
+        printf("| `%s`%s | `%s` | %s |\n", alias->variable, numbers(alias), option_table[alias->option].variable,
+               alias->allowed);
 }
 
 int command_help(int argc, char **argv)

@@ -39,8 +39,7 @@ static bool is_library(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode) && access(path, R_OK) == 0;
 }
 
-// Looks beside the executable first, so that a build tree and an installation each use their own library.
-static int find_library(char path[PATH_MAX], struct error *error)
+int run_find_library(char path[PATH_MAX], struct error *error)
 {
     static const char *const places[] = {"", "../lib/", "../lib64/"};
     char executable[PATH_MAX];
@@ -88,7 +87,7 @@ static char *make_preload(const char *library, const char *before)
 static int preload_library(struct error *error)
 {
     char library[PATH_MAX];
-    int rc = find_library(library, error);
+    int rc = run_find_library(library, error);
     if (rc)
         return rc;
     if (strpbrk(library, preload_separators))
@@ -102,19 +101,6 @@ static int preload_library(struct error *error)
         rc = error_set(error, -ENOMEM, "out of memory");
     free(value);
     return rc;
-}
-
-// What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
-static int check_environment(const struct options *from_flags, struct error *error)
-{
-    struct options options = *from_flags;
-    for (int id = 0; id < OPTION_COUNT; id++) {
-        const char *text = getenv(option_table[id].variable);
-        int rc = text && !options.given[id] ? options_parse(&options, (enum option_id)id, text, error) : 0;
-        if (rc)
-            return rc;
-    }
-    return 0;
 }
 
 int command_run(int argc, char **argv)
@@ -143,7 +129,8 @@ int command_run(int argc, char **argv)
             return STATUS_NOT_SET_UP;
         }
     }
-    if (check_environment(&options, &error)) {
+    // What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
+    if (options_complete(&options, &error)) {
         complain(argv[0], "%s", error.text);
         return STATUS_USAGE;
     }

@@ -5,7 +5,7 @@
 device_cppflags = $(filter-out -D_GNU_SOURCE=,$(cppflags))
 device_cxxflags = -std=c++17 -pthread -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections $(warnings) $(CXXFLAGS)
 device_runtime := $(patsubst %.cpp,$(sim)/obj/%.o,$(wildcard simgpu/device/*.cpp))
-$(call stamp,device,$(strip $(CXX) $(device_cppflags) $(device_cxxflags) $(LDFLAGS) $(device_runtime)))
+$(call stamp,device,$(strip $(CXX) $(device_cppflags) $(filter-out -Werror,$(device_cxxflags)) $(LDFLAGS) $(device_runtime)))
 
 $(sim)/obj/simgpu/device/%.o: simgpu/device/%.cpp $(BUILD)/flags/device
 	$(call say,CXX,$<)

@@ -19,7 +19,7 @@ $(BUILD)/tests/programs/libplugin_new.so: $(sim)/libcudart.so
 $(BUILD)/tests/programs/libruntime_old.so: program_libs = -Wl,-soname,libcudart.so.10.2
 $(BUILD)/tests/programs/libplugin_old.so: program_libs = $(BUILD)/tests/programs/libruntime_old.so
 $(BUILD)/tests/programs/libplugin_old.so: $(BUILD)/tests/programs/libruntime_old.so
-$(BUILD)/tests/programs/libcuda_newer.so: program_libs = -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic
+$(addprefix $(BUILD)/tests/programs/,libcuda_newer.so libcuda_odd.so): program_libs = -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic
 
 # As a developer would build a program to look for faults in it.
 $(BUILD)/obj/plain/tests/programs/door_sanitized.o: extra_cflags += -fsanitize=address

@@ -1,0 +1,230 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# vgpu doctor: finds what is wrong, says what to do, and changes nothing.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    # Where the machine that runs the tests has these, the daemon's state is not what is tested.
+    export CUDA_MPS_PIPE_DIRECTORY=$BATS_TEST_TMPDIR/mps
+}
+
+teardown() { common_teardown; }
+
+# finds STATUS CHECK PART...: a line of the output says so
+finds() {
+    local part lines
+    lines=$(grep "^$1 *$2: " <<<"$output") || {
+        printf 'no line %s %s in:\n%s\n' "$1" "$2" "$output" >&2
+        return 1
+    }
+    for part in "${@:3}"; do
+        assert_contains "$lines" "$part"
+    done
+}
+
+# odd WHAT: doctor on a driver with that one thing wrong
+odd() {
+    mkdir -p "$BATS_TEST_TMPDIR/odd"
+    ln -sf "$PROGRAMS/libcuda_odd.so" "$BATS_TEST_TMPDIR/odd/libcuda.so.1"
+    ODD_DRIVER=$1 LD_LIBRARY_PATH=$BATS_TEST_TMPDIR/odd run -1 --separate-stderr "$VGPU" doctor
+    assert_equal "$stderr" ""
+}
+
+no_folder() {
+    ! compgen -G "/dev/shm/vgpu-doctor.*"
+}
+
+@test "a machine in order passes, and every door leads to the library" {
+    local door
+    run -0 --separate-stderr "$VGPU" doctor
+    assert_equal "$stderr" ""
+    refute_contains "$output" "FAIL"
+    finds ok driver "CUDA 1"
+    finds ok gpu "0: "
+    finds ok pool "$VGPU_POOL is not there yet"
+    finds ok library "$SHIM"
+    finds ok start "gets its GPUs"
+    finds ok coverage " functions "
+    for door in "a direct link" "dlsym with RTLD_DEFAULT" "dlsym with RTLD_NEXT" "dlsym with a handle" cuGetProcAddress \
+        cuGetProcAddress_v2 cudaGetDriverEntryPoint; do
+        finds ok door "$door leads to the library"
+    done
+    finds ok door "dlvsym"
+}
+
+@test "nothing is left behind, no pool and no folder of the doctor's own" {
+    run -0 "$VGPU" doctor
+    [ ! -e "$VGPU_POOL" ]
+    wait_until no_folder # of nobody who runs at the same time either
+}
+
+@test "every line begins with ok, warn or FAIL and the name of a check" {
+    run -0 --separate-stderr "$VGPU" doctor
+    run -1 grep -vE '^(ok  |warn|FAIL)  [a-z ]+: .+$' <<<"$output"
+}
+
+@test "as JSON it says the same" {
+    local text
+    text=$(VGPU_MEMORY=lots "$VGPU" doctor) || true
+    VGPU_MEMORY=lots run -1 --separate-stderr "$VGPU" doctor --json
+    assert_equal "$(jq -r '.checks[] | "\(.status) \(.check): \(.text)"' <<<"$output")" "$(sed -E 's/^(ok|warn|FAIL) +/\1 /' <<<"$text")"
+    jq -e '.status == "FAIL" and (.version | test("^[0-9.]+$"))' <<<"$output"
+}
+
+@test "a machine without a driver is told to install one" {
+    if ldconfig -p | grep -q 'libcuda\.so\.1'; then skip "needs a machine without a driver"; fi
+    LD_LIBRARY_PATH='' run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL driver "libcuda.so.1" "install NVIDIA's driver"
+    finds warn door "without a driver"
+}
+
+@test "a machine without a GPU is told where it may have gone" {
+    sim_only
+    SIMGPU_DEVICES=0 run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL gpu "no GPU is visible" "CUDA_VISIBLE_DEVICES"
+}
+
+@test "a driver that crashes is a finding, with the last that it said" {
+    odd crash
+    finds FAIL driver "crashed after 'driver'" "about to fall over"
+    finds ok library "$SHIM"
+}
+
+@test "a driver that is too old, or does not fit its kernel module, is told" {
+    odd old
+    finds FAIL driver "CUDA 11.4" "11.8 is the oldest" "install a newer driver"
+    odd mismatch
+    finds FAIL gpu "different versions" "restart"
+}
+
+@test "a GPU for one program at a time, and more GPUs than are supported, are told with the remedy" {
+    odd exclusive
+    finds FAIL "compute mode" "one program at a time" "nvidia-smi -i 0 -c DEFAULT"
+    odd many
+    finds FAIL gpu "17 are visible" "CUDA_VISIBLE_DEVICES"
+}
+
+@test "a door that leads past the library is found" {
+    sim_only "needs a driver of the future"
+    mkdir "$BATS_TEST_TMPDIR/newer"
+    ln -s "$PROGRAMS/libcuda_newer.so" "$BATS_TEST_TMPDIR/newer/libcuda.so.1"
+    LD_LIBRARY_PATH=$BATS_TEST_TMPDIR/newer run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL driver "has no cuDriverGetVersion"
+    finds FAIL door "cuGetProcAddress_v2 leads past the library" "newer/libcuda.so.1"
+    finds ok door "dlsym with a handle leads to the library"
+}
+
+@test "a library that is missing, or that the loader does not take, is told" {
+    cp "$VGPU" "$BATS_TEST_TMPDIR/vgpu"
+    run -1 --separate-stderr "$BATS_TEST_TMPDIR/vgpu" doctor
+    finds FAIL library "cannot find libvgpu_shim.so"
+    echo nonsense >"$BATS_TEST_TMPDIR/libvgpu_shim.so"
+    run -1 --separate-stderr "$BATS_TEST_TMPDIR/vgpu" doctor
+    finds FAIL door "not preloaded"
+}
+
+@test "options that are not understood, misspelt or another tool's are told; none of them confuses the other checks" {
+    VGPU_MEMORY=lots run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL options "VGPU_MEMORY=lots is not understood"
+    finds ok start
+    VGPU_MEMROY=8G run -0 --separate-stderr "$VGPU" doctor
+    finds warn options "VGPU_MEMROY is no option"
+    CUDA_DEVICE_MEMORY_LIMIT=1g run -0 --separate-stderr "$VGPU" doctor
+    finds ok options "CUDA_DEVICE_MEMORY_LIMIT=1g is taken as VGPU_MEMORY"
+    CUDA_DEVICE_SM_LIMIT=lots run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL options "CUDA_DEVICE_SM_LIMIT=lots is not understood"
+    finds ok start
+    VGPU_REQUIRE_QUOTA=1 run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL options "VGPU_REQUIRE_QUOTA=1 and no VGPU_MEMORY"
+}
+
+@test "a pool in use is described, with the programs that live and what dead ones left" {
+    spawn_shim "$PROGRAMS/attach_try" keep
+    wait_until file_has "$out" "cuInit 0"
+    run -0 --separate-stderr "$VGPU" doctor
+    finds ok pool "$VGPU_POOL of user $(id -u), mode 0600, layout version" "1 program use"
+    refute_contains "$output" "dead ones"
+    kill -KILL "$pid"
+    wait_until process_gone "$pid"
+    run -0 --separate-stderr "$VGPU" doctor
+    finds ok pool "0 programs use" "takes back what dead ones left"
+}
+
+@test "a pool of another layout, one open to all and a file that is none are told with the remedy" {
+    run -0 shim "$PROGRAMS/attach_try"
+    chmod 666 "$VGPU_POOL"
+    run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL pool "open to all users" "chmod o-rw"
+    chmod 600 "$VGPU_POOL"
+    printf '\377' | dd of="$VGPU_POOL" bs=1 seek=8 conv=notrunc status=none
+    run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL pool "layout version 255" "remove it"
+    head -c 4096 /dev/zero >"$VGPU_POOL"
+    run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL pool "is not a pool"
+}
+
+@test "a pool that this user may not read, and a place where none can be made, are told" {
+    [[ $(id -u) -eq 0 ]] || skip "needs root, to be somebody else"
+    local folder
+    folder=$(mktemp -d /dev/shm/vgpu-test.XXXXXX)
+    chmod 755 "$folder"
+    VGPU_POOL=$folder/pool run -0 shim "$PROGRAMS/attach_try"
+    cp "$VGPU" "$SHIM" "$folder/"
+    VGPU_POOL=$folder/pool SIMGPU_STATE=/dev/shm/vgpu-test.$$ run --separate-stderr \
+        setpriv --reuid=65534 --clear-groups "$folder/vgpu" doctor
+    local first=$output
+    VGPU_POOL=$folder/none SIMGPU_STATE=/dev/shm/vgpu-test.$$ run --separate-stderr \
+        setpriv --reuid=65534 --clear-groups "$folder/vgpu" doctor
+    rm -rf "$folder" "/dev/shm/vgpu-test.$$"
+    finds FAIL pool "$folder/none cannot be made: Permission denied"
+    output=$first
+    finds FAIL pool "cannot open the pool $folder/pool: Permission denied"
+}
+
+@test "a folder without a pool and without a place for one is told" {
+    VGPU_POOL=$BATS_TEST_TMPDIR/nowhere/pool run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL pool "nowhere/pool cannot be made: No such file or directory" "its directory must exist"
+}
+
+@test "a pool whose lock is kept by a stopped program is told" {
+    run -0 shim "$PROGRAMS/attach_try"
+    spawn python3 -c "
+import fcntl, time
+file = open('$VGPU_POOL', 'r+b')
+fcntl.lockf(file, fcntl.LOCK_EX, 1, 1 << 40)
+print('locked', flush=True)
+time.sleep(600)"
+    wait_until file_has "$out" locked
+    run -1 --separate-stderr "$VGPU" doctor
+    finds FAIL pool "cannot lock the pool $VGPU_POOL" "no program can start"
+}
+
+@test "an MPS folder without its daemon is told, a daemon that listens as well" {
+    mkdir "$CUDA_MPS_PIPE_DIRECTORY"
+    mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
+    run -0 --separate-stderr "$VGPU" doctor
+    finds warn mps "no daemon behind it"
+    spawn bash -c 'exec <>"$1"; echo listening; sleep 600' - "$CUDA_MPS_PIPE_DIRECTORY/control"
+    wait_until file_has "$out" listening
+    run -0 --separate-stderr "$VGPU" doctor
+    finds ok mps "its daemon runs"
+}
+
+@test "under the library itself it says the same" {
+    local plain
+    plain=$("$VGPU" doctor)
+    run -0 shim "$VGPU" doctor
+    assert_equal "$output" "$plain"
+}
+
+@test "arguments that it does not know are refused" {
+    run -2 --separate-stderr "$VGPU" doctor --frob
+    assert_equal "${stderr_lines[-1]}" "Try 'vgpu doctor --help'."
+    run -2 --separate-stderr "$VGPU" doctor now
+    assert_contains "$stderr" "unexpected argument 'now'"
+    run -1 --separate-stderr bash -c '"$VGPU" doctor >/dev/full'
+    assert_contains "$stderr" "cannot write the output"
+}
