@@ -61,7 +61,7 @@ void context_keep_earlier(struct context *context, struct mark *mark, bool whole
 // Whether the work behind all kept marks of this device's contexts is complete; drops those that are.
 bool contexts_earlier_done(const struct device *device);
 
-// Forgets everything, for a forked child: the table, and the lock of the hooks in shim/context.c.
+// Forgets everything, for a forked child: the table, and the lock of the hooks in shim/context_hooks.c.
 void contexts_reset(void);
 void context_hooks_reset(void);
 

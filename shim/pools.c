@@ -175,7 +175,6 @@ static int take(struct memory_pool *pool, uint64_t bytes)
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
     uint64_t bytes;
-    uint64_t deadline_ns;
     const char *function;
 };
 
@@ -212,9 +211,10 @@ static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t byt
     return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
 }
 
-static bool again(struct request *request, CUresult result)
+// The device that is charged; NULL: none.
+static struct device *charged_device(const struct request *request)
 {
-    return request->pool && device_retry(request->pool->device, result, &request->deadline_ns);
+    return request->pool ? request->pool->device : NULL;
 }
 
 static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
@@ -271,9 +271,7 @@ CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
         rc = begin(&request, current_pool(device), bytes, device, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocAsync)(pointer, bytes, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync)(pointer, bytes, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -288,9 +286,7 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream strea
         rc = begin(&request, current_pool(device), bytes, device, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 
@@ -305,9 +301,7 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPoo
         rc = begin(&request, pool, bytes, device, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -322,9 +316,7 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemo
         rc = begin(&request, pool, bytes, device, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 

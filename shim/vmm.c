@@ -71,13 +71,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
     if (!device)
         return REAL(cuMemCreate)(handle, bytes, properties, flags);
 
-    uint64_t taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES), deadline = 0;
+    uint64_t taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
     if (device_take(device, taken))
         return device_refuse(device, bytes, __func__);
-    CUresult rc;
-    do
-        rc = REAL(cuMemCreate)(handle, bytes, properties, flags);
-    while (device_retry(device, rc, &deadline));
+    CUresult rc = DEVICE_ASK(device, REAL(cuMemCreate)(handle, bytes, properties, flags));
     if (rc != CUDA_SUCCESS) {
         holdings_give(&device->holdings, taken);
         return rc;

@@ -25,7 +25,6 @@ void context_hooks_reset(void)
 struct creation {
     struct device *device; // NULL: no such device, the driver will say so
     uint64_t bytes;
-    uint64_t deadline_ns;
 };
 
 static CUresult creation_begin(struct creation *creation, CUdevice ordinal, const char *function)
@@ -37,11 +36,6 @@ static CUresult creation_begin(struct creation *creation, CUdevice ordinal, cons
     if (device_take(creation->device, creation->bytes))
         return device_refuse(creation->device, creation->bytes, function);
     return CUDA_SUCCESS;
-}
-
-static bool creation_again(struct creation *creation, CUresult result)
-{
-    return creation->device && device_retry(creation->device, result, &creation->deadline_ns);
 }
 
 static CUresult creation_end(const struct creation *creation, CUresult result, const CUcontext *context, bool primary)
@@ -61,9 +55,7 @@ CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate)(context, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate)(context, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -73,9 +65,7 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v2)(context, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v2)(context, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -85,9 +75,7 @@ CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int cou
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -97,9 +85,7 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned 
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v4)(context, params, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v4)(context, params, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -146,9 +132,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
     rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         goto out;
-    do
-        rc = REAL(cuDevicePrimaryCtxRetain)(context, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuDevicePrimaryCtxRetain)(context, ordinal));
     creation_end(&creation, rc, context, true);
 out:
     if (device && rc == CUDA_SUCCESS)
