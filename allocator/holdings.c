@@ -152,3 +152,16 @@ struct holdings_view holdings_look(const struct holdings *holdings)
         .free_bytes = taken < limit ? (limit - taken) * chunk : 0,
     };
 }
+
+uint64_t holdings_of_all(const struct holdings *holdings, uint64_t *stamp)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    uint64_t chunks = 0;
+    *stamp = 0;
+    POOL_EACH_BIT(vgpu, layout->gpus[holdings->gpu].vgpus, POOL_MAX_VGPUS)
+    {
+        chunks += pool_vgpu_used(layout, vgpu);
+        *stamp = *stamp * 31 + atomic_load(pool_account(layout, vgpu)); // the word names its last operation
+    }
+    return chunks * chunk_bytes(holdings);
+}

@@ -12,8 +12,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "scheduler/agent.h"
+#include "shim/arrays.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
+#include "shim/graph_memory.h"
+#include "shim/green.h"
+#include "shim/limits.h"
+#include "shim/measure.h"
+#include "shim/modules.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 #include "shim/vmm.h"
@@ -62,6 +68,12 @@ static void forget_everything(void)
     streams_reset();
     pools_reset();
     vmm_reset();
+    arrays_reset();
+    modules_reset();
+    limits_reset();
+    green_reset();
+    graph_memory_reset();
+    measure_reset();
 }
 
 static void at_exit(void)

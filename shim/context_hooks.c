@@ -4,7 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "shim/arrays.h"
 #include "shim/contexts.h"
+#include "shim/green.h"
+#include "shim/modules.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 
@@ -92,6 +95,8 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned 
 static void context_gone(CUcontext context)
 {
     streams_drop_context(context);
+    arrays_drop_context(context);
+    modules_drop_context(context);
     context_remove(context);
     pools_settle();
 }
@@ -117,6 +122,67 @@ CUresult cuCtxDestroy(CUcontext context)
 CUresult cuCtxDestroy_v2(CUcontext context)
 {
     return destroy(context, REAL(cuCtxDestroy_v2));
+}
+
+// cuCtxAttach and cuCtxDetach count the uses of a context that the program has made; the last detach destroys it.
+CUresult cuCtxAttach(CUcontext *context, unsigned int flags)
+{
+    CUresult rc = REAL(cuCtxAttach)(context, flags);
+    if (rc == CUDA_SUCCESS)
+        context_attach(*context, 1);
+    return rc;
+}
+
+CUresult cuCtxDetach(CUcontext context)
+{
+    if (context_attach(context, 0) == 1)
+        return destroy(context, REAL(cuCtxDetach));
+    CUresult rc = REAL(cuCtxDetach)(context);
+    if (rc == CUDA_SUCCESS)
+        context_attach(context, -1);
+    return rc;
+}
+
+// Contexts for graphics libraries are contexts like others.
+CUresult cuGLCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate)(context, flags, ordinal));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuGLCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate_v2)(context, flags, ordinal));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuVDPAUCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate)(context, flags, ordinal, vdp_device, get_proc_address));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuVDPAUCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device,
+                             void *get_proc_address)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate_v2)(context, flags, ordinal, vdp_device, get_proc_address));
+    return creation_end(&creation, rc, context, false);
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
@@ -161,6 +227,7 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
         context_revive(context);
     } else if (last) {
         context_gone(context);
+        green_drop_device(device);
         primary_retains[ordinal] = 0;
     }
     pthread_mutex_unlock(&primary_mutex);

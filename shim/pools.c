@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "shim/graph_memory.h"
 #include "shim/streams.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -14,7 +15,8 @@
 #define STEP_BYTES (32ull << 20)
 
 struct memory_pool {
-    CUmemoryPool handle;
+    CUmemoryPool handle; // of a device's graph memory, which has none: the device
+    bool graphs;
     struct device *device; // NULL: its memory is not on a GPU, nothing is charged
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked
@@ -27,10 +29,34 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_pool *memory_pools;
 static _Atomic int charged_pools; // pools with a charge, for the early way out of pools_settle
 
-static uint64_t attribute(CUmemoryPool handle, CUmemPool_attribute which, uint64_t fallback)
+// The memory of a device's graphs behaves as a pool does: it grows when a graph is launched, and keeps what it has until it is trimmed.
+static uint64_t attribute(const struct memory_pool *pool, CUmemPool_attribute which, CUgraphMem_attribute graphs,
+                          uint64_t fallback)
 {
     cuuint64_t value;
-    return REAL(cuMemPoolGetAttribute)(handle, which, &value) == CUDA_SUCCESS ? value : fallback;
+    CUresult rc = pool->graphs ? REAL(cuDeviceGetGraphMemAttribute)(pool->device->ordinal, graphs, &value)
+                               : REAL(cuMemPoolGetAttribute)(pool->handle, which, &value);
+    return rc == CUDA_SUCCESS ? value : fallback;
+}
+
+static uint64_t reserved_bytes(const struct memory_pool *pool, uint64_t fallback)
+{
+    return attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, fallback);
+}
+
+static uint64_t used_bytes(const struct memory_pool *pool)
+{
+    return attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, 0);
+}
+
+static void trim(const struct memory_pool *pool)
+{
+    if (pool->graphs) {
+        REAL(cuDeviceGraphMemTrim)(pool->device->ordinal);
+        graph_memory_released();
+    } else {
+        REAL(cuMemPoolTrimTo)(pool->handle, 0);
+    }
 }
 
 static void set_charge(struct memory_pool *pool, uint64_t bytes)
@@ -86,7 +112,7 @@ static void forget(struct memory_pool *pool)
 static int settle(struct memory_pool *pool)
 {
     uint64_t charged = pool->charged_bytes;
-    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, charged);
+    uint64_t reserved = reserved_bytes(pool, charged);
     if (reserved > charged) {
         int rc = holdings_take_now(&pool->device->holdings, reserved - charged);
         if (rc)
@@ -107,7 +133,7 @@ static void settle_all(void)
         if (!pool->device || !pool->charged_bytes)
             continue;
         if (pool->destroyed)
-            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+            trim(pool);
         settle(pool);
         if (pool->destroyed && pool->charged_bytes == 0) {
             REAL(cuMemPoolDestroy)(pool->handle);
@@ -138,7 +164,7 @@ bool pools_reclaim(struct device *device)
     uint64_t before = device->holdings.bytes;
     for (struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
         if (pool->device == device && pool->charged_bytes)
-            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+            trim(pool);
     settle_all();
     bool reclaimed = device->holdings.bytes < before;
     pthread_mutex_unlock(&mutex);
@@ -159,12 +185,12 @@ void pools_reset(void)
 // so there may be more unused than it seems, never less.
 static int take(struct memory_pool *pool, uint64_t bytes)
 {
-    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, 0);
-    uint64_t used = attribute(pool->handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, 0);
+    uint64_t reserved = reserved_bytes(pool, 0);
+    uint64_t used = used_bytes(pool);
     uint64_t unused = reserved > used ? reserved - used : 0;
     if (unused >= pool->promised_bytes && unused - pool->promised_bytes >= bytes)
         return 0;
-    uint64_t step = holdings_round_up(bytes, STEP_BYTES);
+    uint64_t step = holdings_round_up(bytes, pool->graphs ? HOLDINGS_BLOCK_BYTES : STEP_BYTES);
     int rc = holdings_take_now(&pool->device->holdings, step);
     if (rc == 0)
         set_charge(pool, pool->charged_bytes + step);
@@ -178,12 +204,23 @@ struct request {
     const char *function;
 };
 
-static int try_begin(struct request *request, CUmemoryPool handle)
+static struct memory_pool *graph_pool(struct device *device)
+{
+    struct memory_pool *pool = find((CUmemoryPool)(void *)device);
+    if (!pool)
+        pool = enroll((CUmemoryPool)(void *)device, device);
+    if (pool)
+        pool->graphs = true;
+    return pool;
+}
+
+// `handle` NULL: the memory of the device's graphs.
+static int try_begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int rc = -ENOMEM;
     pthread_mutex_lock(&mutex);
-    struct memory_pool *pool = find(handle);
-    if (!pool)
+    struct memory_pool *pool = handle ? find(handle) : graph_pool(device);
+    if (!pool && handle)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
     if (pool)
@@ -201,11 +238,11 @@ static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t byt
     int saved = errno;
     *request = (struct request){.bytes = bytes, .function = function};
     CUstreamCaptureMode mode = capture_relax();
-    int rc = try_begin(request, handle);
+    int rc = try_begin(request, handle, device);
     if (rc && pools_reclaim(device))
-        rc = try_begin(request, handle);
+        rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
-        rc = try_begin(request, handle);
+        rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
     return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
@@ -217,6 +254,17 @@ static struct device *charged_device(const struct request *request)
     return request->pool ? request->pool->device : NULL;
 }
 
+// Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
+static int conclude(struct memory_pool *pool, uint64_t bytes)
+{
+    pthread_mutex_lock(&mutex);
+    pool->under_way--;
+    pool->promised_bytes -= bytes;
+    int rc = settle(pool);
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
 static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
 {
     struct memory_pool *pool = request->pool;
@@ -225,11 +273,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
     int saved = errno;
     struct device *device = pool->device;
     CUstreamCaptureMode mode = capture_relax();
-    pthread_mutex_lock(&mutex);
-    pool->under_way--;
-    pool->promised_bytes -= request->bytes;
-    int rc = settle(pool);
-    pthread_mutex_unlock(&mutex);
+    int rc = conclude(pool, request->bytes);
     if (rc && result == CUDA_SUCCESS) {
         // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
@@ -366,6 +410,49 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
         REAL(cuDeviceGetDefaultMemPool)(&standard, ordinal) == CUDA_SUCCESS)
         REAL(cuDeviceSetMemPool)(ordinal, standard);
     return CUDA_SUCCESS;
+}
+
+// The pool of another process, which is charged: nothing can be allocated from it here.
+CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *handle, void *shareable, CUmemAllocationHandleType type,
+                                            unsigned long long flags)
+{
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    CUresult rc = REAL(cuMemPoolImportFromShareableHandle)(handle, shareable, type, flags);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    enroll(*handle, NULL);
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes)
+{
+    struct request request;
+    CUresult rc = begin(&request, NULL, bytes, device, "cuGraphLaunch");
+    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, bytes};
+    return rc;
+}
+
+int pools_graph_end(const struct pools_graph *graph)
+{
+    int saved = errno;
+    CUstreamCaptureMode mode = capture_relax();
+    int rc = conclude(graph->pool, graph->bytes);
+    capture_restore(mode);
+    errno = saved;
+    return rc;
+}
+
+CUresult cuDeviceGraphMemTrim(CUdevice ordinal)
+{
+    CUresult rc = REAL(cuDeviceGraphMemTrim)(ordinal);
+    graph_memory_released();
+    pools_settle();
+    return rc;
 }
 
 CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t bytes_to_keep)

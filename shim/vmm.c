@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include <string.h>
+
 #include "shim/device.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -27,9 +29,17 @@ struct mapping {
     UT_hash_handle hh;
 };
 
+// A part of a sparse array, or of one with deferred mapping, that has memory.
+struct tile {
+    CUarrayMapInfo info;
+    struct memory *memory;
+    struct tile *next;
+};
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory *by_handle;
 static struct mapping *mappings;
+static struct tile *tiles;
 
 void vmm_reset(void)
 {
@@ -37,6 +47,7 @@ void vmm_reset(void)
     pthread_mutex_init(&mutex, NULL);
     by_handle = NULL;
     mappings = NULL;
+    tiles = NULL;
 }
 
 static struct memory *find(CUmemGenericAllocationHandle handle)
@@ -225,4 +236,118 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
     }
     pthread_mutex_unlock(&mutex);
     return rc;
+}
+
+// A handle that this process knows already names the same memory once more.
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable, CUmemAllocationHandleType type)
+{
+    CUresult rc = REAL(cuMemImportFromShareableHandle)(handle, shareable, type);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    pthread_mutex_lock(&mutex);
+    struct memory *memory = find(*handle);
+    if (memory)
+        memory->handles++;
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
+static const void *tile_array(const CUarrayMapInfo *info)
+{
+    return info->resourceType == CU_RESOURCE_TYPE_ARRAY ? (const void *)info->resource.array
+                                                        : (const void *)info->resource.mipmap;
+}
+
+static bool same_tile(const CUarrayMapInfo *one, const CUarrayMapInfo *other)
+{
+    return tile_array(one) == tile_array(other) && one->subresourceType == other->subresourceType &&
+           memcmp(&one->subresource, &other->subresource, sizeof one->subresource) == 0;
+}
+
+static void remove_tile(struct tile **link)
+{
+    struct tile *tile = *link;
+    *link = tile->next;
+    tile->memory->mappings--;
+    check_end(tile->memory);
+    free(tile);
+}
+
+// Notes what is about to be mapped; false: out of memory. Undone by drop_tiles.
+static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **added)
+{
+    *added = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        struct memory *memory =
+            list[i].memOperationType == CU_MEM_OPERATION_TYPE_MAP ? find(list[i].memHandle.memHandle) : NULL;
+        if (!memory)
+            continue;
+        struct tile *tile = calloc(1, sizeof *tile);
+        if (!tile)
+            return false;
+        *tile = (struct tile){list[i], memory, *added};
+        memory->mappings++;
+        *added = tile;
+    }
+    return true;
+}
+
+static void unmap_tiles(const CUarrayMapInfo *list, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        for (struct tile **link = &tiles; *link && list[i].memOperationType == CU_MEM_OPERATION_TYPE_UNMAP;)
+            if (same_tile(&(*link)->info, &list[i]))
+                remove_tile(link);
+            else
+                link = &(*link)->next;
+}
+
+// An unmapping that does not name a region as it was mapped leaves it charged until the array's end.
+static CUresult map_tiles(CUarrayMapInfo *list, unsigned count, CUstream stream,
+                          CUresult (*driver_map)(CUarrayMapInfo *, unsigned, CUstream))
+{
+    struct tile *added;
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    bool noted = add_tiles(list, list ? count : 0, &added);
+    pthread_mutex_unlock(&mutex);
+    CUresult rc = noted ? driver_map(list, count, stream) : CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&mutex);
+    if (rc == CUDA_SUCCESS) {
+        unmap_tiles(list, count);
+        struct tile **last = &added;
+        while (*last)
+            last = &(*last)->next;
+        *last = tiles;
+        tiles = added;
+    } else {
+        while (added)
+            remove_tile(&added);
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+CUresult cuMemMapArrayAsync(CUarrayMapInfo *list, unsigned int count, CUstream stream)
+{
+    return map_tiles(list, count, stream, REAL(cuMemMapArrayAsync));
+}
+
+CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo *list, unsigned int count, CUstream stream)
+{
+    return map_tiles(list, count, stream, REAL(cuMemMapArrayAsync_ptsz));
+}
+
+void vmm_drop_array(const void *array)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct tile **link = &tiles; *link;)
+        if (tile_array(&(*link)->info) == array)
+            remove_tile(link);
+        else
+            link = &(*link)->next;
+    pthread_mutex_unlock(&mutex);
 }

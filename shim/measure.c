@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/measure.h"
+
+#include <pthread.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static bool look(uint64_t *free_bytes)
+{
+    size_t available, total;
+    if (REAL(cuMemGetInfo_v2)(&available, &total) != CUDA_SUCCESS)
+        return false;
+    *free_bytes = available;
+    return true;
+}
+
+void measure_begin(struct measurement *measurement, struct device *device)
+{
+    pthread_mutex_lock(&mutex);
+    measurement->device = device;
+    measurement->held_bytes = holdings_of_all(&device->holdings, &measurement->stamp);
+    measurement->known = device_current() == device && look(&measurement->free_bytes);
+}
+
+bool measure_end(const struct measurement *measurement, int64_t *lost_bytes)
+{
+    uint64_t after, stamp;
+    bool known = measurement->known && look(&after);
+    uint64_t held = holdings_of_all(&measurement->device->holdings, &stamp);
+    *lost_bytes = known ? (int64_t)(measurement->free_bytes - after) - (int64_t)(held - measurement->held_bytes) : 0;
+    pthread_mutex_unlock(&mutex);
+    return known && stamp == measurement->stamp;
+}
+
+void measure_reset(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+}
