@@ -20,6 +20,7 @@
 #include "shim/limits.h"
 #include "shim/measure.h"
 #include "shim/modules.h"
+#include "shim/newer.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 #include "shim/vmm.h"
@@ -281,6 +282,7 @@ static CUresult attach(unsigned int flags)
         rc = REAL(cuDeviceGetCount)(&count);
     if (rc != CUDA_SUCCESS)
         return rc;
+    newer_report();
     if (count < 1 || count > DEVICE_MAX) {
         error_set(&attempt.error, -ENODEV, "%d GPUs are visible and 1 to %d are supported: set CUDA_VISIBLE_DEVICES", count,
                   DEVICE_MAX);
