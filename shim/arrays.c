@@ -141,12 +141,12 @@ static CUresult begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR *de
         return answer;
     if (REAL(cuCtxGetCurrent)(&request->context) != CUDA_SUCCESS)
         request->context = NULL;
+    request->device = device;
     request->packed = request->bytes <= SMALL_BYTES;
     if (!request->packed)
         request->taken = holdings_round_up(request->bytes, HOLDINGS_BLOCK_BYTES);
     if (request->packed ? take_packed(request) : device_take(device, request->taken))
         return device_refuse(device, request->bytes, function);
-    request->device = device;
     if (request->packed)
         measure_begin(&request->measurement, device);
     return CUDA_SUCCESS;
