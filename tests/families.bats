@@ -1,0 +1,38 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Memory that is not asked for by its size: arrays, graphs, modules, what contexts grow by.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    export VGPU_MEMORY=3G VGPU_LOG=warn
+}
+
+teardown() { common_teardown; }
+
+# silent PROGRAM [ARGUMENT...]: runs under the library, and has nothing to complain about
+silent() {
+    run -0 --separate-stderr shim "$@"
+    assert_equal "$output$stderr" ""
+}
+
+@test "small arrays are charged by the blocks they share, sparse ones not at all" {
+    silent "$PROGRAMS/mem_arrays"
+}
+
+@test "memory nodes of a graph are charged when it is launched and given back by trimming" {
+    silent "$PROGRAMS/mem_graph" explicit
+}
+
+@test "captured allocations are charged when their graph is launched and given back by trimming" {
+    silent "$PROGRAMS/mem_graph" captured
+}
+
+@test "global variables of modules and libraries are charged until they are unloaded" {
+    silent "$PROGRAMS/mem_module"
+}
+
+@test "raised limits, attached and green contexts are charged and given back" {
+    silent "$PROGRAMS/context_grow"
+}
