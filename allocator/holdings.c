@@ -75,8 +75,10 @@ static void note_peak(struct holdings *holdings)
 {
     struct pool_layout *layout = holdings->pool->layout;
     _Atomic uint64_t *peak = &layout->vgpus[holdings->vgpu].peak_chunks;
-    uint64_t used = pool_vgpu_used(layout, holdings->vgpu);
+    uint64_t used = pool_vgpu_used(layout, holdings->vgpu), limit = pool_vgpu_limit(layout, holdings->vgpu);
     uint64_t seen = atomic_load(peak);
+    // The members' figures are added up one after the other, while they change: what was never held at once may come out.
+    used = used < limit ? used : limit;
     while (used > seen && !atomic_compare_exchange_weak(peak, &seen, used))
         ;
 }

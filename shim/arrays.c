@@ -314,6 +314,7 @@ static uint64_t leave_small(CUcontext context, int64_t freed)
 static CUresult destroy_array(void *handle, CUresult (*destroy)(void *handle))
 {
     struct array *array = withdraw(handle);
+    struct tile *tiles = vmm_withdraw_arrays(handle, NULL);
     bool packed = array && array->bytes == 0;
     struct measurement measurement;
     int64_t lost_bytes = 0;
@@ -321,8 +322,7 @@ static CUresult destroy_array(void *handle, CUresult (*destroy)(void *handle))
         measure_begin(&measurement, array->device);
     CUresult rc = destroy(handle);
     bool quiet = packed && measure_end(&measurement, &lost_bytes);
-    if (rc == CUDA_SUCCESS)
-        vmm_drop_array(handle);
+    vmm_end_array(tiles, rc == CUDA_SUCCESS);
     if (!array)
         return rc;
     pthread_mutex_lock(&mutex);
@@ -350,6 +350,7 @@ CUresult cuMipmappedArrayDestroy(CUmipmappedArray array)
 void arrays_drop_context(CUcontext context)
 {
     struct array *array, *next;
+    vmm_end_array(vmm_withdraw_arrays(NULL, context), true);
     pthread_mutex_lock(&mutex);
     HASH_ITER(hh, arrays, array, next)
     {
@@ -357,7 +358,6 @@ void arrays_drop_context(CUcontext context)
             continue;
         holdings_give(&array->device->holdings, array->bytes ? array->bytes : leave_small(context, 0));
         HASH_DEL(arrays, array);
-        vmm_drop_array(array->handle);
         free(array);
     }
     pthread_mutex_unlock(&mutex);

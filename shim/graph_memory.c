@@ -15,7 +15,7 @@ struct graph {
     CUgraphExec handle;
     struct device *device;
     uint64_t bytes;  // of all its allocations, were none to use the memory of another
-    uint64_t backed; // the state of `releases` when it last had its memory; 0: never
+    uint64_t backed; // see pools_graph_begin
     UT_hash_handle hh;
 };
 
@@ -23,7 +23,6 @@ _Atomic int graph_memory_graphs;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct graph *graphs;
-static _Atomic uint64_t releases = 1; // grows whenever memory of graphs may have been given back
 
 void graph_memory_reset(void)
 {
@@ -31,11 +30,6 @@ void graph_memory_reset(void)
     pthread_mutex_init(&mutex, NULL);
     graphs = NULL;
     atomic_store(&graph_memory_graphs, 0);
-}
-
-void graph_memory_released(void)
-{
-    atomic_fetch_add_explicit(&releases, 1, memory_order_relaxed);
 }
 
 // What the nodes of a graph allocate, child graphs included; *device is where.
@@ -101,12 +95,11 @@ CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec handle, CUst
     pthread_mutex_lock(&mutex);
     HASH_FIND_PTR(graphs, &handle, graph);
     struct device *device = graph ? graph->device : NULL;
-    launch->state = atomic_load(&releases);
-    uint64_t bytes = graph && graph->backed != launch->state ? graph->bytes : 0;
+    uint64_t bytes = graph ? graph->bytes : 0, backed = graph ? graph->backed : 0;
     pthread_mutex_unlock(&mutex);
     if (!device || capture_under_way(stream)) // captured, it becomes a part of another graph
         return CUDA_SUCCESS;
-    CUresult rc = pools_graph_begin(&launch->memory, device, bytes);
+    CUresult rc = pools_graph_begin(&launch->memory, device, bytes, backed);
     if (rc == CUDA_SUCCESS)
         launch->graph = handle;
     return rc;
@@ -122,7 +115,7 @@ CUresult graph_memory_settle(struct graph_launch *launch, CUresult result, CUstr
     if (graph) {
         device = graph->device;
         if (result == CUDA_SUCCESS)
-            graph->backed = launch->state;
+            graph->backed = launch->memory.trims;
     }
     pthread_mutex_unlock(&mutex);
     // Two graphs that took turns on the same memory, launched side by side, need more than they did. What was launched can't be taken

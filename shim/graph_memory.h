@@ -21,7 +21,6 @@ extern _Atomic int graph_memory_graphs __attribute__((visibility("hidden")));
 struct graph_launch {
     struct pools_graph memory;
     CUgraphExec graph; // NULL: it allocates nothing
-    uint64_t state;    // what the driver had given back when the launch began
 };
 
 CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec graph, CUstream stream);
@@ -42,9 +41,6 @@ static inline CUresult graph_memory_end(struct graph_launch *launch, CUresult re
 {
     return __builtin_expect(launch->graph == NULL, 1) ? result : graph_memory_settle(launch, result, stream);
 }
-
-// Memory of graphs may have been given back to the driver: the next launch of each may need its own anew.
-void graph_memory_released(void);
 
 // Forgets everything, for a forked child.
 void graph_memory_reset(void);

@@ -97,39 +97,55 @@ static int end(struct loading *loading, CUresult result, const void *handle, boo
     return rc;
 }
 
-static void give_back(struct loaded *loaded)
+// Takes the records of a module, or of a context (the other one is NULL), off the list.
+static struct loaded *withdraw(const void *handle, CUcontext context)
 {
-    holdings_give(&loaded->device->holdings, loaded->bytes);
-    free(loaded);
-}
-
-// The records that `handle` or `context` (the other one is NULL) has, taken off the list.
-static void drop(const void *handle, CUcontext context)
-{
+    struct loaded *withdrawn = NULL;
     pthread_mutex_lock(&mutex);
     for (struct loaded **link = &list; *link;) {
         struct loaded *loaded = *link;
-        if (handle ? loaded->handle == handle : loaded->context == context) {
-            *link = loaded->next;
-            give_back(loaded);
-        } else {
+        if (handle ? loaded->handle != handle : loaded->context != context) {
             link = &loaded->next;
+            continue;
         }
+        *link = loaded->next;
+        loaded->next = withdrawn;
+        withdrawn = loaded;
+    }
+    pthread_mutex_unlock(&mutex);
+    return withdrawn;
+}
+
+static void give_back(struct loaded *withdrawn)
+{
+    for (struct loaded *following; withdrawn; withdrawn = following) {
+        following = withdrawn->next;
+        holdings_give(&withdrawn->device->holdings, withdrawn->bytes);
+        free(withdrawn);
+    }
+}
+
+static void restore(struct loaded *withdrawn)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct loaded *following; withdrawn; withdrawn = following) {
+        following = withdrawn->next;
+        withdrawn->next = list;
+        list = withdrawn;
     }
     pthread_mutex_unlock(&mutex);
 }
 
 void modules_drop_context(CUcontext context)
 {
-    drop(NULL, context);
+    give_back(withdraw(NULL, context));
 }
 
 static CUresult end_module(struct loading *loading, CUresult result, const CUmodule *module)
 {
     if (end(loading, result, result == CUDA_SUCCESS ? *module : NULL, false) == 0)
         return result;
-    REAL(cuModuleUnload)(*module);
-    drop(*module, NULL);
+    cuModuleUnload(*module);
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -161,11 +177,15 @@ CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
     return end_module(&loading, REAL(cuModuleLoadFatBinary)(module, image), module);
 }
 
+// A module leaves the books before the driver can use its handle again.
 CUresult cuModuleUnload(CUmodule module)
 {
+    struct loaded *withdrawn = withdraw(module, NULL);
     CUresult rc = REAL(cuModuleUnload)(module);
     if (rc == CUDA_SUCCESS)
-        drop(module, NULL);
+        give_back(withdrawn);
+    else
+        restore(withdrawn);
     return rc;
 }
 
@@ -173,8 +193,7 @@ static CUresult end_library(struct loading *loading, CUresult result, const CUli
 {
     if (end(loading, result, result == CUDA_SUCCESS ? *library : NULL, false) == 0)
         return result;
-    REAL(cuLibraryUnload)(*library);
-    drop(*library, NULL);
+    cuLibraryUnload(*library);
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -200,9 +219,12 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_optio
 
 CUresult cuLibraryUnload(CUlibrary library)
 {
+    struct loaded *withdrawn = withdraw(library, NULL);
     CUresult rc = REAL(cuLibraryUnload)(library);
     if (rc == CUDA_SUCCESS)
-        drop(library, NULL);
+        give_back(withdrawn);
+    else
+        restore(withdrawn);
     return rc;
 }
 

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "shim/graph_memory.h"
 #include "shim/streams.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -17,6 +16,7 @@
 struct memory_pool {
     CUmemoryPool handle; // of a device's graph memory, which has none: the device
     bool graphs;
+    uint64_t trims;        // of graph memory: how often it was given back, and 1
     struct device *device; // NULL: its memory is not on a GPU, nothing is charged
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked
@@ -49,11 +49,11 @@ static uint64_t used_bytes(const struct memory_pool *pool)
     return attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, 0);
 }
 
-static void trim(const struct memory_pool *pool)
+static void trim(struct memory_pool *pool)
 {
     if (pool->graphs) {
         REAL(cuDeviceGraphMemTrim)(pool->device->ordinal);
-        graph_memory_released();
+        pool->trims++;
     } else {
         REAL(cuMemPoolTrimTo)(pool->handle, 0);
     }
@@ -201,6 +201,7 @@ static int take(struct memory_pool *pool, uint64_t bytes)
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
     uint64_t bytes;
+    uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
 };
 
@@ -209,8 +210,10 @@ static struct memory_pool *graph_pool(struct device *device)
     struct memory_pool *pool = find((CUmemoryPool)(void *)device);
     if (!pool)
         pool = enroll((CUmemoryPool)(void *)device, device);
-    if (pool)
+    if (pool && !pool->graphs) {
         pool->graphs = true;
+        pool->trims = 1;
+    }
     return pool;
 }
 
@@ -223,6 +226,11 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     if (!pool && handle)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
+    // From here to the end of the launch the charge does not fall, so that memory trimmed meanwhile can come back.
+    if (pool && pool->graphs && request->backed == pool->trims)
+        request->bytes = 0;
+    if (pool && pool->graphs)
+        request->trims = pool->trims;
     if (pool)
         rc = pool->device ? take(pool, request->bytes) : 0;
     if (rc == 0 && request->pool) {
@@ -233,10 +241,10 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     return rc;
 }
 
-static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t bytes, struct device *device, const char *function)
+// With request->bytes, ->backed and ->function set.
+static CUresult begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int saved = errno;
-    *request = (struct request){.bytes = bytes, .function = function};
     CUstreamCaptureMode mode = capture_relax();
     int rc = try_begin(request, handle, device);
     if (rc && pools_reclaim(device))
@@ -245,7 +253,7 @@ static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t byt
         rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
-    return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
+    return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
 }
 
 // The device that is charged; NULL: none.
@@ -308,11 +316,11 @@ CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes, stream, &device, &rc))
         return REAL(cuMemAllocAsync)(pointer, bytes, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), bytes, device, __func__);
+        rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync)(pointer, bytes, stream));
@@ -323,11 +331,11 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream strea
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes, own_stream(stream), &device, &rc))
         return REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), bytes, device, __func__);
+        rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
@@ -338,11 +346,11 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPoo
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes && pool, stream, &device, &rc))
         return REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, bytes, device, __func__);
+        rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
@@ -353,11 +361,11 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemo
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes && pool, own_stream(stream), &device, &rc))
         return REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, bytes, device, __func__);
+        rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
@@ -429,11 +437,11 @@ CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *handle, void *shareabl
     return rc;
 }
 
-CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes)
+CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes, uint64_t backed)
 {
-    struct request request;
-    CUresult rc = begin(&request, NULL, bytes, device, "cuGraphLaunch");
-    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, bytes};
+    struct request request = {.bytes = bytes, .backed = backed, .function = "cuGraphLaunch"};
+    CUresult rc = begin(&request, NULL, device);
+    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, request.bytes, request.trims};
     return rc;
 }
 
@@ -449,9 +457,15 @@ int pools_graph_end(const struct pools_graph *graph)
 
 CUresult cuDeviceGraphMemTrim(CUdevice ordinal)
 {
+    struct device *device = device_of(ordinal);
+    pthread_mutex_lock(&mutex);
+    struct memory_pool *pool = device ? find((CUmemoryPool)(void *)device) : NULL;
     CUresult rc = REAL(cuDeviceGraphMemTrim)(ordinal);
-    graph_memory_released();
-    pools_settle();
+    if (pool) {
+        pool->trims++;
+        settle(pool);
+    }
+    pthread_mutex_unlock(&mutex);
     return rc;
 }
 

@@ -33,6 +33,7 @@ struct mapping {
 struct tile {
     CUarrayMapInfo info;
     struct memory *memory;
+    CUcontext context; // whose end is the array's
     struct tile *next;
 };
 
@@ -276,6 +277,8 @@ static void remove_tile(struct tile **link)
 // Notes what is about to be mapped; false: out of memory. Undone by drop_tiles.
 static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **added)
 {
+    CUcontext context = NULL;
+    REAL(cuCtxGetCurrent)(&context);
     *added = NULL;
     for (unsigned i = 0; i < count; i++) {
         struct memory *memory =
@@ -285,11 +288,19 @@ static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **
         struct tile *tile = calloc(1, sizeof *tile);
         if (!tile)
             return false;
-        *tile = (struct tile){list[i], memory, *added};
+        *tile = (struct tile){list[i], memory, context, *added};
         memory->mappings++;
         *added = tile;
     }
     return true;
+}
+
+static void append_tiles(struct tile *added)
+{
+    struct tile **last = &tiles;
+    while (*last)
+        last = &(*last)->next;
+    *last = added;
 }
 
 static void unmap_tiles(const CUarrayMapInfo *list, unsigned count)
@@ -317,11 +328,7 @@ static CUresult map_tiles(CUarrayMapInfo *list, unsigned count, CUstream stream,
     pthread_mutex_lock(&mutex);
     if (rc == CUDA_SUCCESS) {
         unmap_tiles(list, count);
-        struct tile **last = &added;
-        while (*last)
-            last = &(*last)->next;
-        *last = tiles;
-        tiles = added;
+        append_tiles(added);
     } else {
         while (added)
             remove_tile(&added);
@@ -341,13 +348,33 @@ CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo *list, unsigned int count, CUstr
     return map_tiles(list, count, stream, REAL(cuMemMapArrayAsync_ptsz));
 }
 
-void vmm_drop_array(const void *array)
+struct tile *vmm_withdraw_arrays(const void *array, CUcontext context)
 {
+    struct tile *withdrawn = NULL;
     pthread_mutex_lock(&mutex);
-    for (struct tile **link = &tiles; *link;)
-        if (tile_array(&(*link)->info) == array)
-            remove_tile(link);
-        else
-            link = &(*link)->next;
+    for (struct tile **link = &tiles; *link;) {
+        struct tile *tile = *link;
+        if (array ? tile_array(&tile->info) != array : tile->context != context) {
+            link = &tile->next;
+            continue;
+        }
+        *link = tile->next;
+        tile->next = withdrawn;
+        withdrawn = tile;
+    }
+    pthread_mutex_unlock(&mutex);
+    return withdrawn;
+}
+
+void vmm_end_array(struct tile *withdrawn, bool gone)
+{
+    if (!withdrawn)
+        return;
+    pthread_mutex_lock(&mutex);
+    if (gone)
+        while (withdrawn)
+            remove_tile(&withdrawn);
+    else
+        append_tiles(withdrawn);
     pthread_mutex_unlock(&mutex);
 }

@@ -10,8 +10,13 @@
 #ifndef VGPU_SHIM_VMM_H
 #define VGPU_SHIM_VMM_H
 
-// An array is gone, and with it what was mapped into it.
-void vmm_drop_array(const void *array);
+#include "shim/hooks.h"
+
+// What is mapped into an array, or into all arrays of a context (the other one is NULL), leaves the books before the driver destroys
+// it and can use the handle again: then it is gone, or where the driver has refused, it is back.
+struct tile;
+struct tile *vmm_withdraw_arrays(const void *array, CUcontext context);
+void vmm_end_array(struct tile *withdrawn, bool gone);
 
 // Forgets everything, for a forked child.
 void vmm_reset(void);

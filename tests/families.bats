@@ -36,3 +36,15 @@ silent() {
 @test "raised limits, attached and green contexts are charged and given back" {
     silent "$PROGRAMS/context_grow"
 }
+
+@test "what a family is charged is what the driver's free memory has lost" {
+    export VGPU_MEMORY=8G
+    # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
+    run -0 --separate-stderr shim "$PROGRAMS/attach_try"
+    run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
+    echo "$output"
+    assert_equal "$stderr" ""
+    refute_contains "$output" WRONG
+    assert_contains "$output" "contexts, given back: "
+    assert_equal "$status" 0
+}
