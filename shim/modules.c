@@ -28,17 +28,20 @@ void modules_reset(void)
     list = NULL;
 }
 
-// The record of a module in a context, made where there is none; NULL: out of memory. Records are removed by their module's unloading
-// and their context's end only. Under the mutex.
-static struct loaded *record(const void *handle, CUcontext context, struct device *device)
+// The record of a module in a context, or NULL. Under the mutex.
+static struct loaded *find(const void *handle, CUcontext context)
 {
     struct loaded *loaded = list;
     while (loaded && (loaded->handle != handle || loaded->context != context))
         loaded = loaded->next;
-    if (loaded)
-        return loaded;
-    loaded = calloc(1, sizeof *loaded);
-    if (loaded) {
+    return loaded;
+}
+
+// The same, made where there is none; NULL: out of memory.
+static struct loaded *find_or_make(const void *handle, CUcontext context, struct device *device)
+{
+    struct loaded *loaded = find(handle, context);
+    if (!loaded && (loaded = calloc(1, sizeof *loaded))) {
         *loaded = (struct loaded){.handle = handle, .context = context, .device = device, .next = list};
         list = loaded;
     }
@@ -72,27 +75,27 @@ static int end(struct loading *loading, CUresult result, const void *handle, boo
     measure_end(&loading->measurement, &lost_bytes);
     if (result != CUDA_SUCCESS)
         return 0;
-    int saved = errno, rc = -ENOMEM;
+    int saved = errno;
     uint64_t bytes = lost_bytes > 0 ? holdings_round_up((uint64_t)lost_bytes, HOLDINGS_BLOCK_BYTES) : 0;
     pthread_mutex_lock(&mutex);
-    struct loaded *loaded = record(handle, loading->context, device);
+    struct loaded *loaded = find(handle, loading->context);
+    bytes += loaded ? loaded->owed : 0;
+    pthread_mutex_unlock(&mutex);
+    int rc = device_take(device, bytes); // may wait for the pool lock
+    pthread_mutex_lock(&mutex);
+    loaded = find_or_make(handle, loading->context, device);
     if (loaded) {
-        loaded->owed += bytes;
-        bytes = loaded->owed;
+        loaded->bytes += rc ? 0 : bytes;
+        loaded->owed = rc ? bytes : 0;
+        loaded->data_seen |= data;
     }
     pthread_mutex_unlock(&mutex);
-    // Outside the mutex: taking may wait for the pool lock. Nobody else is here for this module: the measurement's lock is taken for the
-    // same call, and a second one finds nothing owed.
-    rc = loaded ? device_take(device, bytes) : -ENOMEM;
-    if (rc == 0) {
-        pthread_mutex_lock(&mutex);
-        loaded->bytes += bytes;
-        loaded->owed -= bytes;
-        loaded->data_seen |= data;
-        pthread_mutex_unlock(&mutex);
-    } else {
-        device_refuse(device, bytes, loading->function);
+    if (!loaded && rc == 0) {
+        holdings_give(&device->holdings, bytes);
+        rc = -ENOMEM;
     }
+    if (rc)
+        device_refuse(device, bytes, loading->function);
     errno = saved;
     return rc;
 }
@@ -235,9 +238,7 @@ static bool data_seen(const void *handle)
     if (REAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS)
         return false;
     pthread_mutex_lock(&mutex);
-    const struct loaded *loaded = list;
-    while (loaded && (loaded->handle != handle || loaded->context != context))
-        loaded = loaded->next;
+    const struct loaded *loaded = find(handle, context);
     bool seen = loaded && loaded->data_seen && !loaded->owed;
     pthread_mutex_unlock(&mutex);
     return seen;

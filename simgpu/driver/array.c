@@ -74,7 +74,7 @@ void array_memory_free(struct array_memory *memory)
 
 CUresult array_requirements(const struct array_memory *memory, unsigned flags, CUDA_ARRAY_MEMORY_REQUIREMENTS *out)
 {
-    if (!(flags & WITHOUT_MEMORY))
+    if (!(flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
         return CUDA_ERROR_INVALID_VALUE;
     // A small one is as small as it is: it would share a block.
     size_t bytes = memory->bytes > STATE_BLOCK_BYTES / 2 ? blocks_round(memory->bytes) : memory->bytes;

@@ -44,7 +44,7 @@ CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *descriptor, size_t *bytes);
 CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory);
 void array_memory_free(struct array_memory *memory);
 
-// What is asked of a sparse array or one with deferred mapping.
+// What an array with deferred mapping needs; CUDA_ERROR_INVALID_VALUE for others.
 CUresult array_requirements(const struct array_memory *memory, unsigned flags, CUDA_ARRAY_MEMORY_REQUIREMENTS *out);
 
 #endif
