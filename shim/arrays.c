@@ -148,7 +148,7 @@ static CUresult begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR *de
     if (request->packed ? take_packed(request) : device_take(device, request->taken))
         return device_refuse(device, request->bytes, function);
     if (request->packed)
-        measure_begin(&request->measurement, device);
+        measure_begin(&request->measurement, device, 0);
     return CUDA_SUCCESS;
 }
 
@@ -319,7 +319,7 @@ static CUresult destroy_array(void *handle, CUresult (*destroy)(void *handle))
     struct measurement measurement;
     int64_t lost_bytes = 0;
     if (packed)
-        measure_begin(&measurement, array->device);
+        measure_begin(&measurement, array->device, 0);
     CUresult rc = destroy(handle);
     bool quiet = packed && measure_end(&measurement, &lost_bytes);
     vmm_end_array(tiles, rc == CUDA_SUCCESS);

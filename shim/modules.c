@@ -5,7 +5,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "shim/measure.h"
+
+// How long one loading waits for another, which may be compiling. Then both are measured at once, and the first one's size is charged
+// to both.
+#define LOAD_PATIENCE_NS (10 * NS_PER_S)
 
 // A module or a library in one context.
 struct loaded {
@@ -62,7 +67,7 @@ static void begin(struct loading *loading, const char *function)
     if (!loading->device || REAL(cuCtxGetCurrent)(&loading->context) != CUDA_SUCCESS || !loading->context)
         loading->device = NULL;
     if (loading->device)
-        measure_begin(&loading->measurement, loading->device);
+        measure_begin(&loading->measurement, loading->device, LOAD_PATIENCE_NS);
 }
 
 // Books what a call has loaded for a module. Returns 0, or -ENOMEM where it does not fit.

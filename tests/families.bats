@@ -48,3 +48,9 @@ silent() {
     assert_contains "$output" "contexts, given back: "
     assert_equal "$status" 0
 }
+
+@test "memory of another process is not charged to who imports it" {
+    run -0 --separate-stderr shim "$PROGRAMS/mem_import"
+    assert_equal "$stderr" ""
+    if ! real_gpu; then assert_equal "$output" ""; fi
+}

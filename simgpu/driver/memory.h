@@ -28,7 +28,8 @@ enum allocation_kind {
     ALLOCATION_POOL,
     ALLOCATION_MAPPING, // of memory made with cuMemCreate
     ALLOCATION_ARRAY,
-    ALLOCATION_GRAPH, // a memory node's
+    ALLOCATION_GRAPH,    // a memory node's
+    ALLOCATION_IMPORTED, // another process's
 };
 
 struct allocation {
@@ -65,6 +66,9 @@ CUresult blocks_alloc(struct device *device, size_t bytes, void **base);
 void blocks_free(struct device *device, void *base, size_t bytes);
 // `bytes` rounded up to whole blocks; 0 if that overflows.
 size_t blocks_round(size_t bytes);
+
+// Lets go of memory of another process.
+CUresult imported_free(struct allocation *allocation);
 
 // Allocates device memory of a context.
 CUresult memory_alloc(struct CUctx_st *ctx, enum allocation_kind kind, size_t bytes, struct allocation **allocation);

@@ -70,7 +70,8 @@ CUresult cuMemFree_v2(CUdeviceptr ptr)
     struct allocation *allocation = range_find(ptr);
     if (!allocation || allocation->base != ptr ||
         (allocation->kind != ALLOCATION_DEVICE && allocation->kind != ALLOCATION_MANAGED &&
-         allocation->kind != ALLOCATION_POOL && allocation->kind != ALLOCATION_GRAPH))
+         allocation->kind != ALLOCATION_POOL && allocation->kind != ALLOCATION_GRAPH &&
+         allocation->kind != ALLOCATION_IMPORTED))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     rc = capture_check_unsafe();
     if (rc)
@@ -85,6 +86,8 @@ CUresult cuMemFree_v2(CUdeviceptr ptr)
         pool_free_now(allocation);
     else if (allocation->kind == ALLOCATION_GRAPH)
         rc = graph_memory_free(allocation, NULL);
+    else if (allocation->kind == ALLOCATION_IMPORTED)
+        rc = imported_free(allocation);
     else
         memory_free(allocation);
     return api_leave(rc);

@@ -23,7 +23,7 @@ static CUresult cuMemAllocFromPoolAsync_any(bool per_thread, CUdeviceptr *out, s
     if (rc)
         return rc;
     rc = stream_resolve(per_thread, handle, &stream);
-    if (!rc && (!out || !is_pool(pool)))
+    if (!rc && (!out || !is_pool(pool) || pool->imported))
         rc = CUDA_ERROR_INVALID_VALUE;
     if (rc)
         return api_leave(rc);
@@ -99,7 +99,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *properties)
         return rc;
     if (!out || !properties || properties->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE || properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE)
+    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        properties->handleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return api_leave(CUDA_ERROR_NOT_SUPPORTED);
     struct device *device = device_get(properties->location.id);
     if (!device)
@@ -108,6 +109,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *properties)
     if (!pool)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     pool->max_bytes = properties->maxSize;
+    pool->shareable = properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE;
     *out = pool;
     return api_leave(CUDA_SUCCESS);
 }

@@ -48,7 +48,7 @@ int main(int argc, char **argv)
     size_t whole = told_free(), bytes = whole / 2 & ~(2 * MIB - 1);
 
     CUgraph graph = make(bytes);
-    OK(cuGraphInstantiate(&exec, graph, 0));
+    OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
     OK(cuGraphDestroy(graph));
     for (int round = 0; round < 4; round++) {
         OK(cuGraphLaunch(exec, stream));
@@ -58,7 +58,7 @@ int main(int argc, char **argv)
 
     // More than all of it, and more than is left while the first graph's memory is kept: that is given back before a refusal.
     graph = make(whole + 64 * MIB);
-    OK(cuGraphInstantiate(&large, graph, 0));
+    OK(cuGraphInstantiateWithFlags(&large, graph, 0));
     OK(cuGraphDestroy(graph));
     EXPECT(cuGraphLaunch(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
     EXPECT(cuGraphUpload(large, stream), CUDA_ERROR_OUT_OF_MEMORY);

@@ -22,7 +22,6 @@ static void expect_taken(size_t whole, size_t bytes, const char *when)
 int main(void)
 {
     CUmodule module, other;
-    CUlibrary library;
     CUcontext second;
     CUdeviceptr address, rest;
     size_t bytes;
@@ -53,11 +52,14 @@ int main(void)
     OK(cuModuleUnload(module));
     expect_free(whole, "after unloading");
 
+#if CUDA_VERSION >= 12000
+    CUlibrary library;
     OK(cuLibraryLoadData(&library, image(64 * MIB), NULL, NULL, 0, NULL, NULL, 0));
     OK(cuLibraryGetGlobal(&address, &bytes, library, "big"));
     expect_taken(whole, 64 * MIB, "with a library");
     OK(cuLibraryUnload(library));
     expect_free(whole, "after unloading the library");
+#endif
 
 #if CUDA_VERSION >= 13000
     OK(cuCtxCreate(&second, NULL, 0, 0));

@@ -192,7 +192,7 @@ static void get_graph(int i)
     OK(cuMemAllocAsync(&address, 20 * MIB, stream));
     OK(cuMemFreeAsync(address, stream));
     OK(cuStreamEndCapture(stream, &graph));
-    OK(cuGraphInstantiate(&objects[i].graph, graph, 0));
+    OK(cuGraphInstantiateWithFlags(&objects[i].graph, graph, 0));
     OK(cuGraphDestroy(graph));
     OK(cuGraphLaunch(objects[i].graph, stream));
     OK(cuStreamSynchronize(stream));

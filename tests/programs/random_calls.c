@@ -228,7 +228,7 @@ static CUresult get_graph(struct thread *thread, struct object *object, size_t b
     MUST(cuMemAllocAsync(&address, bytes, thread->stream));
     MUST(cuMemFreeAsync(address, thread->stream));
     MUST(cuStreamEndCapture(thread->stream, &graph));
-    MUST(cuGraphInstantiate((CUgraphExec *)&object->handle, graph, 0));
+    MUST(cuGraphInstantiateWithFlags((CUgraphExec *)&object->handle, graph, 0));
     MUST(cuGraphDestroy(graph));
     return CUDA_SUCCESS;
 }
