@@ -5,16 +5,19 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "shim/streams.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static bool look(uint64_t *free_bytes)
 {
     size_t available, total;
-    if (REAL(cuMemGetInfo_v2)(&available, &total) != CUDA_SUCCESS)
-        return false;
-    *free_bytes = available;
-    return true;
+    CUstreamCaptureMode mode = capture_relax();
+    CUresult rc = REAL(cuMemGetInfo_v2)(&available, &total);
+    capture_restore(mode);
+    if (rc == CUDA_SUCCESS)
+        *free_bytes = available;
+    return rc == CUDA_SUCCESS;
 }
 
 static bool lock(uint64_t patience_ns)

@@ -380,9 +380,12 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
     if (rc != CUDA_SUCCESS)
         return rc;
     int saved = errno;
-    bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+    // A pool of managed memory may name no place; its memory comes to the GPU that uses it.
+    struct device *device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE  ? device_of(properties->location.id)
+                            : properties->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ? device_current()
+                                                                                      : NULL;
     pthread_mutex_lock(&mutex);
-    enroll(*handle, on_device ? device_of(properties->location.id) : NULL);
+    enroll(*handle, device);
     pthread_mutex_unlock(&mutex);
     errno = saved;
     return rc;

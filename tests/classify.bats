@@ -14,7 +14,7 @@ rows() {
     {
         for macro; do printf '#define %s(...) ROW(__VA_ARGS__)\n' "$macro"; done
         printf '#include "shim/hooks.def"\n#include "shim/passthrough.def"\n'
-    } | gcc -E -P -I "$root" -x c - | grep -oE 'ROW\([^)]*\)' | sed -E 's/ROW\((.*)\)/\1/; s/ //g' | awk -F, '{print $NF}' | sort
+    } | cc -E -P -I "$root" -x c - | grep -oE 'ROW\([^)]*\)' | sed -E 's/ROW\((.*)\)/\1/; s/ //g' | awk -F, '{print $NF}' | sort
 }
 
 # exported LIBRARY: the names of its functions
@@ -33,7 +33,7 @@ hooked() {
     {
         printf '#define %s(name) ROW(name)\n' DRIVER_HOOK RUNTIME_HOOK NVML_HOOK
         printf '#include "shim/hooks.def"\n'
-    } | gcc -E -P -I "$root" -x c - | grep -oE 'ROW\([^)]*\)' | sed -E 's/ROW\((.*)\)/\1/' | sort
+    } | cc -E -P -I "$root" -x c - | grep -oE 'ROW\([^)]*\)' | sed -E 's/ROW\((.*)\)/\1/' | sort
 }
 
 all_classified() { # LIBRARY LEAST

@@ -54,3 +54,9 @@ silent() {
     assert_equal "$stderr" ""
     if ! real_gpu; then assert_equal "$output" ""; fi
 }
+
+@test "memory is charged to the GPU that it is on, whichever is current" {
+    sim_only "needs two GPUs"
+    export SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G
+    silent "$PROGRAMS/mem_devices"
+}
