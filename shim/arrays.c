@@ -76,11 +76,26 @@ static uint64_t product(uint64_t a, uint64_t b)
     return __builtin_mul_overflow(a, b, &result) ? UINT64_MAX : result;
 }
 
-// The most that an array takes on a driver that does not say: 4 bytes a channel, and half as much again for the smaller levels.
+static unsigned channel_bytes(CUarray_format format)
+{
+    switch (format) {
+    case CU_AD_FORMAT_UNSIGNED_INT8:
+    case CU_AD_FORMAT_SIGNED_INT8:
+        return 1;
+    case CU_AD_FORMAT_UNSIGNED_INT16:
+    case CU_AD_FORMAT_SIGNED_INT16:
+    case CU_AD_FORMAT_HALF:
+        return 2;
+    default: // and what is compressed or packed takes less
+        return 4;
+    }
+}
+
+// An estimate where the driver does not say: without its padding, with half as much again for the smaller levels of a mipmapped array.
 static uint64_t estimate(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
 {
-    uint64_t bytes =
-        product(product(d->Width, d->Height ? d->Height : 1), product(d->Depth ? d->Depth : 1, 4ull * d->NumChannels));
+    uint64_t bytes = product(product(d->Width, d->Height ? d->Height : 1),
+                             product(d->Depth ? d->Depth : 1, (uint64_t)channel_bytes(d->Format) * d->NumChannels));
     return levels > 1 ? bytes > UINT64_MAX / 3 * 2 ? UINT64_MAX : bytes + bytes / 2 : bytes;
 }
 

@@ -34,6 +34,7 @@ struct tile {
     CUarrayMapInfo info;
     struct memory *memory;
     CUcontext context; // whose end is the array's
+    bool whole;        // the array has one mapping, of all of it, and regions mean nothing (deferred mapping)
     struct tile *next;
 };
 
@@ -259,10 +260,22 @@ static const void *tile_array(const CUarrayMapInfo *info)
                                                         : (const void *)info->resource.mipmap;
 }
 
-static bool same_tile(const CUarrayMapInfo *one, const CUarrayMapInfo *other)
+static bool mapped_whole(const CUarrayMapInfo *info)
 {
-    return tile_array(one) == tile_array(other) && one->subresourceType == other->subresourceType &&
-           memcmp(&one->subresource, &other->subresource, sizeof one->subresource) == 0;
+    CUDA_ARRAY3D_DESCRIPTOR descriptor = {0};
+    CUarray array = info->resource.array;
+    if (info->resourceType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY &&
+        REAL(cuMipmappedArrayGetLevel)(&array, info->resource.mipmap, 0) != CUDA_SUCCESS)
+        return false;
+    return REAL(cuArray3DGetDescriptor_v2)(&descriptor, array) == CUDA_SUCCESS &&
+           descriptor.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
+}
+
+static bool unmaps(const CUarrayMapInfo *info, const struct tile *tile)
+{
+    return tile_array(info) == tile_array(&tile->info) &&
+           (tile->whole || (info->subresourceType == tile->info.subresourceType &&
+                            memcmp(&info->subresource, &tile->info.subresource, sizeof info->subresource) == 0));
 }
 
 static void remove_tile(struct tile **link)
@@ -288,7 +301,7 @@ static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **
         struct tile *tile = calloc(1, sizeof *tile);
         if (!tile)
             return false;
-        *tile = (struct tile){list[i], memory, context, *added};
+        *tile = (struct tile){list[i], memory, context, mapped_whole(&list[i]), *added};
         memory->mappings++;
         *added = tile;
     }
@@ -307,7 +320,7 @@ static void unmap_tiles(const CUarrayMapInfo *list, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
         for (struct tile **link = &tiles; *link && list[i].memOperationType == CU_MEM_OPERATION_TYPE_UNMAP;)
-            if (same_tile(&(*link)->info, &list[i]))
+            if (unmaps(&list[i], *link))
                 remove_tile(link);
             else
                 link = &(*link)->next;

@@ -49,6 +49,7 @@ CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_me
 {
     struct allocation *allocation;
 
+    memory->deferred = flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
     if (flags & WITHOUT_MEMORY)
         return CUDA_SUCCESS;
     CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);

@@ -23,6 +23,7 @@ struct array_memory {
     size_t bytes;
     uintptr_t base; // of the allocation that pays for it; 0: none
     uint64_t allocation_id;
+    bool deferred; // mapped as a whole
     struct tile *tiles;
 };
 

@@ -149,12 +149,12 @@ static bool same_region(const CUarrayMapInfo *one, const CUarrayMapInfo *other)
            memcmp(&one->subresource, &other->subresource, sizeof one->subresource) == 0;
 }
 
-// A region is unmapped as it was mapped: parts of one are not told apart here.
-static void unmap_region(struct array_memory *memory, const CUarrayMapInfo *info)
+// A region is unmapped as it was mapped: parts of one are not told apart here. With deferred mapping there are no regions.
+static void unmap_region(struct array_memory *memory, bool whole, const CUarrayMapInfo *info)
 {
     for (struct tile **link = &memory->tiles; *link;) {
         struct tile *tile = *link;
-        if (!same_region(&tile->info, info)) {
+        if (!whole && !same_region(&tile->info, info)) {
             link = &tile->next;
             continue;
         }
@@ -172,7 +172,7 @@ static CUresult map_region(const CUarrayMapInfo *info)
     if (!memory || memory->base)
         return CUDA_ERROR_INVALID_VALUE;
     if (info->memOperationType == CU_MEM_OPERATION_TYPE_UNMAP) {
-        unmap_region(memory, info);
+        unmap_region(memory, memory->deferred, info);
         return CUDA_SUCCESS;
     }
     if (info->memOperationType != CU_MEM_OPERATION_TYPE_MAP || !physical || info->offset >= physical->bytes)

@@ -113,6 +113,7 @@ static CUresult get_mipmapped(struct block *block, size_t bytes)
 static CUresult get_deferred(struct block *block, size_t bytes)
 {
     CUmemAllocationProp prop = properties();
+    prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
     CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, CUDA_ARRAY3D_DEFERRED_MAPPING);
     OK(cuArray3DCreate(&block->array, &descriptor));
     CUresult rc = cuMemCreate(&block->handle, bytes, &prop, 0);
@@ -120,12 +121,8 @@ static CUresult get_deferred(struct block *block, size_t bytes)
         OK(cuArrayDestroy(block->array));
         return rc;
     }
-    CUDA_ARRAY_MEMORY_REQUIREMENTS required;
-    OK(cuArrayGetMemoryRequirements(&required, block->array, 0));
     CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
                            .resource.array = block->array,
-                           .subresourceType = CU_ARRAY_SPARSE_SUBRESOURCE_TYPE_MIPTAIL,
-                           .subresource.miptail = {.size = required.size},
                            .memOperationType = CU_MEM_OPERATION_TYPE_MAP,
                            .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
                            .memHandle.memHandle = block->handle,
@@ -133,6 +130,22 @@ static CUresult get_deferred(struct block *block, size_t bytes)
     OK(cuMemMapArrayAsync(&info, 1, stream));
     OK(cuMemRelease(block->handle));
     return CUDA_SUCCESS;
+}
+
+// Unmapped without a word of regions: an array with deferred mapping has none.
+static void put_deferred(struct block *block)
+{
+    CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
+                           .resource.array = block->array,
+                           .subresource.miptail = {.layer = 77},
+                           .memOperationType = CU_MEM_OPERATION_TYPE_UNMAP,
+                           .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
+                           .deviceBitMask = 1};
+    size_t before = told_free();
+    OK(cuMemMapArrayAsync(&info, 1, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(before + block->bytes, "after unmapping from an array");
+    OK(cuArrayDestroy(block->array));
 }
 
 static void put_array(struct block *block)
@@ -178,7 +191,7 @@ static const struct family families[] = {
     {"unmapped", get_unmapped, put_unmapped},
     {"array", get_array, put_array},
     {"mipmapped", get_mipmapped, put_mipmapped},
-    {"deferred", get_deferred, put_array},
+    {"deferred", get_deferred, put_deferred},
 };
 
 int main(int argc, char **argv)

@@ -202,15 +202,16 @@ static CUresult get_deferred(struct thread *thread, struct object *object, size_
     CUDA_ARRAY_MEMORY_REQUIREMENTS required;
     MUST(cuArray3DCreate((CUarray *)&object->handle, &descriptor));
     MUST(cuArrayGetMemoryRequirements(&required, object->handle, 0));
-    CUresult rc = create(thread, object, required.size);
+    object->bytes = (required.size + 2 * MIB - 1) / (2 * MIB) * (2 * MIB);
+    CUmemAllocationProp prop = on_device;
+    prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
+    CUresult rc = MAY(cuMemCreate(&object->memory, object->bytes, &prop, 0));
     if (rc != CUDA_SUCCESS) {
         MUST(cuArrayDestroy(object->handle));
         return rc;
     }
     CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
                            .resource.array = object->handle,
-                           .subresourceType = CU_ARRAY_SPARSE_SUBRESOURCE_TYPE_MIPTAIL,
-                           .subresource.miptail = {.size = required.size},
                            .memOperationType = CU_MEM_OPERATION_TYPE_MAP,
                            .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
                            .memHandle.memHandle = object->memory,
@@ -250,7 +251,7 @@ static CUresult get_module(struct thread *thread, struct object *object, size_t 
     char text[256];
     (void)bytes;
     snprintf(text, sizeof text, ".version 7.0\n.target sm_70\n.address_size 64\n\n.visible .global .align 8 .b8 v[%zu];\n",
-             below(thread, MIB) + 1);
+             1000ul << 3 * below(thread, 4)); // few different ones, which the driver compiles once
     return MAY(cuModuleLoadData((CUmodule *)&object->handle, text));
 }
 
@@ -395,16 +396,16 @@ static void *run(void *argument)
     MUST(cuStreamCreate(&thread->stream, CU_STREAM_NON_BLOCKING));
     while (thread->calls < calls_per_thread) {
         struct object *object = &thread->slots[below(thread, SLOTS)];
-        size_t choice = below(thread, 256);
+        size_t choice = below(thread, 4096);
         if (choice == 0)
             visit_context(thread);
-        else if (choice < 4)
+        else if (choice < 64)
             call_wrongly(thread);
-        else if (choice < 12)
+        else if (choice < 192)
             look(thread);
-        else if (choice < 40)
+        else if (choice < 640)
             pass_on(thread, object);
-        else if (object->family && object->family->use && choice < 128)
+        else if (object->family && object->family->use && choice < 2048)
             object->family->use(thread, object);
         else if (object->family)
             put(thread, object);
