@@ -38,10 +38,9 @@ silent() {
 }
 
 @test "what a family is charged is what the driver's free memory has lost" {
-    export VGPU_MEMORY=8G
     # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
-    run -0 --separate-stderr shim "$PROGRAMS/attach_try"
-    run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
+    VGPU_MEMORY=8G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
+    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
     echo "$output"
     assert_equal "$stderr" ""
     refute_contains "$output" WRONG
@@ -57,6 +56,5 @@ silent() {
 
 @test "memory is charged to the GPU that it is on, whichever is current" {
     sim_only "needs two GPUs"
-    export SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G
-    silent "$PROGRAMS/mem_devices"
+    SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
 }
