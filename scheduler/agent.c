@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
@@ -140,7 +141,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
     if (!drained && !expired)
-        return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS ? now_ns : now_ns + DRAIN_LOOK_NS;
+        return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
     if (!drained) {
         atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
         gate->notes.late_from_ns = now_ns;

@@ -2,17 +2,16 @@
 #include "scheduler/gate.h"
 
 #include <errno.h>
-#include <sched.h>
 
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "scheduler/agent.h"
 #include "scheduler/turn.h"
 
 // Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
 #define SPIN_NS (2 * NS_PER_MS)
-#define SPINS_PER_LOOK 32
 // How often a launch that waits for the window looks whether there is room: a GPU that is done meanwhile has nothing to do.
 #define WINDOW_LOOK_NS (3 * NS_PER_US)
 // A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
@@ -121,32 +120,17 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&pause, NULL);
 }
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-// Passes a moment without sleeping; where processors are few, another thread has this one.
-static void spin(void)
-{
-    for (int i = 0; i < SPINS_PER_LOOK; i++)
-        relax();
-    sched_yield();
-}
-
 // The holder drains and this virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
 static bool watch_token(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_REVOKED) || atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
         atomic_exchange(&gate->watched, 1))
         return false;
-    bool moved = false;
-    for (uint64_t until = clock_now_ns() + SPIN_NS; !moved && clock_now_ns() < until; moved = atomic_load(gate->token) != word)
-        spin();
+    bool moved = false, spins = true;
+    for (uint64_t until = clock_now_ns() + SPIN_NS; spins && !moved && clock_now_ns() < until;) {
+        spins = spin_briefly();
+        moved = atomic_load(gate->token) != word;
+    }
     atomic_store(&gate->watched, 0);
     return moved;
 }
@@ -179,8 +163,9 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-// Whether the launch may go ahead under `word`; passes some time where the window is full. It does not sleep: timers come up to 2 ms late on
-// a busy machine, and by then the window is empty. A launching thread that meets a full queue spins in the driver, too.
+// Whether the launch may go ahead under `word`; passes some time where the window is full. It does not sleep where
+// it can help it: timers come up to 2 ms late on a busy machine, and by then the window is empty. A launching thread that meets a full queue
+// spins in the driver, too.
 static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
@@ -189,10 +174,13 @@ static bool window_admits(struct gate *gate, uint64_t word)
     if (pause == 0)
         return true;
     atomic_fetch_add(&gate->throttled, 1);
-    if (pause > WINDOW_LOOK_NS)
-        pause = WINDOW_LOOK_NS;
-    for (uint64_t until = clock_now_ns() + pause; clock_now_ns() < until;)
-        spin();
+    uint64_t until = now + (pause < WINDOW_LOOK_NS ? pause : WINDOW_LOOK_NS);
+    do {
+        if (!spin_briefly()) {
+            sleep_ns(pause);
+            break;
+        }
+    } while (clock_now_ns() < until);
     atomic_fetch_sub(&gate->throttled, 1);
     return false;
 }
