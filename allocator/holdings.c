@@ -87,8 +87,10 @@ static void note_peak(struct holdings *holdings)
 {
     struct pool_layout *layout = holdings->pool->layout;
     _Atomic uint64_t *peak = &layout->vgpus[holdings->vgpu].peak_chunks;
-    uint64_t used = pool_vgpu_used(layout, holdings->vgpu);
+    uint64_t used = pool_vgpu_used(layout, holdings->vgpu), limit = pool_vgpu_limit(layout, holdings->vgpu);
     uint64_t seen = atomic_load(peak);
+    // The members' figures are added up one after the other, while they change: what was never held at once may come out.
+    used = used < limit ? used : limit;
     while (used > seen && !atomic_compare_exchange_weak(peak, &seen, used))
         ;
 }
@@ -170,4 +172,17 @@ struct holdings_view holdings_look(const struct holdings *holdings)
         .used_bytes = pool_vgpu_used(layout, holdings->vgpu) * chunk,
         .free_bytes = taken < limit ? (limit - taken) * chunk : 0,
     };
+}
+
+uint64_t holdings_of_all(const struct holdings *holdings, uint64_t *stamp)
+{
+    struct pool_layout *layout = holdings->pool->layout;
+    uint64_t chunks = 0;
+    *stamp = 0;
+    POOL_EACH_BIT(vgpu, layout->gpus[holdings->gpu].vgpus, POOL_MAX_VGPUS)
+    {
+        chunks += pool_vgpu_used(layout, vgpu);
+        *stamp = *stamp * 31 + atomic_load(pool_account(layout, vgpu)); // the word names its last operation
+    }
+    return chunks * chunk_bytes(holdings);
 }

@@ -64,4 +64,7 @@ void holdings_count_refusal(struct holdings *holdings, uint64_t bytes);
 
 struct holdings_view holdings_look(const struct holdings *holdings);
 
+// What all members of the pool hold of this GPU. *stamp changes whenever one of them takes or gives a chunk.
+uint64_t holdings_of_all(const struct holdings *holdings, uint64_t *stamp);
+
 #endif

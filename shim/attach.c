@@ -17,6 +17,13 @@
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
 #include "shim/nvml.h"
+#include "shim/arrays.h"
+#include "shim/graph_memory.h"
+#include "shim/green.h"
+#include "shim/limits.h"
+#include "shim/measure.h"
+#include "shim/modules.h"
+#include "shim/newer.h"
 #include "shim/pools.h"
 #include "shim/runtime.h"
 #include "shim/streams.h"
@@ -68,6 +75,12 @@ static void forget_parent(void)
     streams_reset();
     pools_reset();
     vmm_reset();
+    arrays_reset();
+    modules_reset();
+    limits_reset();
+    green_reset();
+    graph_memory_reset();
+    measure_reset();
     runtime_unseen_reset();
     nvml_reset();
 }
@@ -300,6 +313,7 @@ static CUresult attach(unsigned int flags)
         rc = REAL(cuDeviceGetCount)(&count);
     if (rc != CUDA_SUCCESS)
         return rc;
+    newer_report();
     if (count < 1 || count > DEVICE_MAX) {
         error_set(&attempt.error, -ENODEV, "%d GPUs are visible and 1 to %d are supported: set CUDA_VISIBLE_DEVICES", count,
                   DEVICE_MAX);

@@ -15,9 +15,11 @@ struct context {
     CUcontext handle;
     struct device *device;
     uint64_t charged_bytes;
+    int64_t growth_bytes[CONTEXT_LIMITS]; // charged where positive
     bool primary;
     bool retired;
     uint32_t users;
+    uint32_t attached;    // cuCtxAttach, and the creation
     struct mark *marks;   // all of them, by `sibling`
     struct mark *unused;  // by `next`
     struct mark *earlier; // by `next`
@@ -40,7 +42,8 @@ int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes,
     struct context *context = calloc(1, sizeof *context);
     if (!context)
         return -ENOMEM;
-    *context = (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .primary = primary};
+    *context =
+        (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .primary = primary, .attached = 1};
     pthread_mutex_lock(&mutex);
     HASH_ADD_PTR(contexts, handle, context);
     bool added = context->hh.tbl != NULL;
@@ -58,6 +61,29 @@ bool context_known(CUcontext handle, bool *primary)
         *primary = context->primary;
     pthread_mutex_unlock(&mutex);
     return context != NULL;
+}
+
+int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
+{
+    int64_t change = 0;
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context) {
+        int64_t before = context->growth_bytes[limit], after = before + delta;
+        change = (after > 0 ? after : 0) - (before > 0 ? before : 0);
+        context->growth_bytes[limit] = after;
+    }
+    pthread_mutex_unlock(&mutex);
+    return change;
+}
+
+uint32_t context_attach(CUcontext handle, int delta)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    uint32_t left = context ? context->attached += (uint32_t)delta : 0;
+    pthread_mutex_unlock(&mutex);
+    return left;
 }
 
 CUcontext context_primary(const struct device *device)
@@ -127,7 +153,10 @@ void context_remove(CUcontext handle)
     if (!context)
         return;
     allocations_drop_context(handle);
-    holdings_give(&context->device->holdings, context->charged_bytes);
+    uint64_t bytes = context->charged_bytes;
+    for (int i = 0; i < CONTEXT_LIMITS; i++)
+        bytes += context->growth_bytes[i] > 0 ? (uint64_t)context->growth_bytes[i] : 0;
+    holdings_give(&context->device->holdings, bytes);
     free(context);
 }
 

@@ -32,6 +32,15 @@ int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes,
 // Whether the table has the context; *primary (may be NULL) says whether it is a primary one.
 bool context_known(CUcontext handle, bool *primary);
 
+// What a context's limits make it grow by, see shim/limits.c.
+enum context_limit { CONTEXT_STACK, CONTEXT_PRINTF, CONTEXT_HEAP, CONTEXT_LIMITS };
+// A limit of a context has changed what it takes by `delta` bytes. Returns by how much more than before it exceeds what it took
+// at its creation, which is what was charged: negative where less, 0 where the context is unknown.
+int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta);
+
+// One more, or one less, of what cuCtxAttach counts. Returns how many are left, the one of its creation included; 0: unknown.
+uint32_t context_attach(CUcontext handle, int delta);
+
 // The primary context of a device, NULL if it is not in the table.
 CUcontext context_primary(const struct device *device);
 
@@ -62,7 +71,7 @@ void context_keep_earlier(struct context *context, struct mark *mark, bool whole
 // Whether the work behind all kept marks of this device's contexts is complete; drops those that are.
 bool contexts_earlier_done(const struct device *device);
 
-// Forgets everything, for a forked child: the table, and the lock of the hooks in shim/context.c.
+// Forgets everything, for a forked child: the table, and the lock of the hooks in shim/context_hooks.c.
 void contexts_reset(void);
 void context_hooks_reset(void);
 

@@ -96,6 +96,18 @@ CUresult device_refuse(struct device *device, uint64_t bytes, const char *functi
 // and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
 bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns);
 
+// The value of `call`, which asks the driver for memory that the ledger has granted on the device: made again for as long as
+// device_retry says so. Without a device: made once.
+#define DEVICE_ASK(device, call)                                                                                               \
+    (__extension__({                                                                                                           \
+        uint64_t ask_deadline_ns = 0;                                                                                          \
+        CUresult ask_rc;                                                                                                       \
+        do                                                                                                                     \
+            ask_rc = (call);                                                                                                   \
+        while ((device) && device_retry((device), ask_rc, &ask_deadline_ns));                                                  \
+        ask_rc;                                                                                                                \
+    }))
+
 // What the tenant is told: total and free bytes of the quota. What the driver has free may be less.
 struct holdings_view device_view(const struct device *device);
 

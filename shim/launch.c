@@ -9,6 +9,7 @@
 // What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 
+#include "shim/graph_memory.h"
 #include "shim/launch.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
@@ -83,12 +84,21 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int grid_x, unsig
 
 CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
 {
-    return GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream));
+    struct graph_launch memory;
+    CUresult rc = graph_memory_begin(&memory, graph, stream);
+    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
+        return rc;
+    return graph_memory_end(&memory, GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream)), stream);
 }
 
 CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
 {
-    return GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream));
+    struct graph_launch memory;
+    CUresult rc = graph_memory_begin(&memory, graph, own_stream(stream));
+    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
+        return rc;
+    return graph_memory_end(&memory, GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream)),
+                            own_stream(stream));
 }
 
 CUresult cuLaunch(CUfunction f)

@@ -98,6 +98,27 @@ static void *elf_find(const struct elf *elf, const char *name)
     return found;
 }
 
+// How many symbols the table has: the hash tables are the only ones to say.
+static uint32_t elf_symbol_count(const struct elf *elf)
+{
+    if (elf->hash)
+        return elf->hash[1];
+    if (!elf->gnu_hash)
+        return 0;
+    const uint32_t bucket_count = elf->gnu_hash[0], first = elf->gnu_hash[1], bloom_words = elf->gnu_hash[2];
+    const uint32_t *buckets = elf->gnu_hash + 4 + bloom_words * (sizeof(Elf64_Addr) / sizeof(uint32_t));
+    const uint32_t *chain = buckets + bucket_count;
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < bucket_count; i++)
+        if (buckets[i] > last)
+            last = buckets[i];
+    if (last < first)
+        return first;
+    while (!(chain[last - first] & 1)) // the end of the last chain
+        last++;
+    return last + 1;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -256,6 +277,16 @@ const char *loader_soname(const struct link_map *object)
     if (object->l_ld && elf_open(&elf, object->l_addr, object->l_ld) && elf.soname)
         return elf.soname;
     return base_name(object->l_name);
+}
+
+void loader_each_function(const struct link_map *object, void (*visit)(const char *name, void *argument), void *argument)
+{
+    struct elf elf;
+    if (!object->l_ld || !elf_open(&elf, object->l_addr, object->l_ld))
+        return;
+    for (uint32_t i = 0, count = elf_symbol_count(&elf); i < count; i++)
+        if (elf_match(&elf, &elf.symbols[i], elf.strings + elf.symbols[i].st_name))
+            visit(elf.strings + elf.symbols[i].st_name, argument);
 }
 
 void *loader_pin(const struct link_map *object)

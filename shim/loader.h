@@ -47,6 +47,9 @@ void *loader_library(const char *soname);
 struct link_map *loader_object(const void *address);
 const char *loader_soname(const struct link_map *object);
 
+// Calls `visit` with the name of every function that an object defines for others.
+void loader_each_function(const struct link_map *object, void (*visit)(const char *name, void *argument), void *argument);
+
 // A handle for an object, pinned; NULL where it is not in the program's own namespace (dlmopen).
 void *loader_pin(const struct link_map *object);
 

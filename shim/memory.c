@@ -13,12 +13,11 @@
 // The driver's pitches are multiples of this (H100, driver 580).
 #define PITCH_BYTES 512u
 
-// An allocation on its way.
+// An allocation on its way. Without a device: a call that cannot succeed, which the driver answers.
 struct request {
     struct device *device;
     uint64_t bytes;
     uint64_t taken;
-    uint64_t deadline_ns;
     const char *function;
 };
 
@@ -32,22 +31,23 @@ static int take(struct request *request)
     return rc;
 }
 
-static CUresult request_begin(struct request *request, uint64_t bytes, const char *function)
+// CUDA_SUCCESS: ask the driver. `valid`: whether the call has the arguments that it needs to succeed. Fails closed while not attached.
+static CUresult begin(struct request *request, bool valid, uint64_t bytes, const char *function)
 {
-    *request = (struct request){.device = device_current(), .bytes = bytes, .function = function};
+    *request = (struct request){.bytes = bytes, .function = function};
+    if (!valid)
+        return device_attached() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
+    request->device = device_current();
     if (!request->device)
         return device_absent();
     return take(request) ? device_refuse(request->device, bytes, function) : CUDA_SUCCESS;
 }
 
-static bool request_again(struct request *request, CUresult result)
-{
-    return device_retry(request->device, result, &request->deadline_ns);
-}
-
 // Books what the driver gave, or gives back what was taken. `bytes` is what the driver really gave.
-static CUresult request_end(struct request *request, CUresult result, CUdeviceptr address, uint64_t bytes)
+static CUresult end(struct request *request, CUresult result, CUdeviceptr address, uint64_t bytes)
 {
+    if (!request->device)
+        return result;
     if (result != CUDA_SUCCESS) {
         allocation_cancel(&request->device->holdings, request->taken);
         return result;
@@ -64,56 +64,34 @@ static CUresult request_end(struct request *request, CUresult result, CUdevicept
     return device_refuse(request->device, bytes, request->function);
 }
 
-// Whether a call has the arguments that it needs to succeed; the driver answers all others. Fails closed while not attached.
-static bool forward(bool valid, CUresult *rc)
-{
-    *rc = device_attached() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
-    return !valid && *rc == CUDA_SUCCESS;
-}
-
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
 {
-    CUresult rc;
     struct request request;
-    if (forward(pointer && bytes, &rc))
-        return REAL(cuMemAlloc_v2)(pointer, bytes);
-    rc = request_begin(&request, bytes, __func__);
+    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAlloc_v2)(pointer, bytes);
-    while (request_again(&request, rc));
-    return request_end(&request, rc, *pointer, bytes);
+    rc = DEVICE_ASK(request.device, REAL(cuMemAlloc_v2)(pointer, bytes));
+    return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, bytes);
 }
 
 CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
 {
-    CUresult rc;
     struct request request;
-    if (forward(pointer && bytes, &rc))
-        return REAL(cuMemAlloc)(pointer, bytes);
-    rc = request_begin(&request, bytes, __func__);
+    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAlloc)(pointer, bytes);
-    while (request_again(&request, rc));
-    return request_end(&request, rc, *pointer, bytes);
+    rc = DEVICE_ASK(request.device, REAL(cuMemAlloc)(pointer, bytes));
+    return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, bytes);
 }
 
 CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags)
 {
-    CUresult rc;
     struct request request;
-    if (forward(pointer && bytes, &rc))
-        return REAL(cuMemAllocManaged)(pointer, bytes, flags);
-    rc = request_begin(&request, bytes, __func__);
+    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocManaged)(pointer, bytes, flags);
-    while (request_again(&request, rc));
-    return request_end(&request, rc, *pointer, bytes);
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocManaged)(pointer, bytes, flags));
+    return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, bytes);
 }
 
 // The most that a pitched allocation takes: what it really takes is known from the pitch that the driver chose.
@@ -125,33 +103,23 @@ static uint64_t pitched_bytes(uint64_t width, uint64_t height)
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element_bytes)
 {
-    CUresult rc;
     struct request request;
-    if (forward(pointer && pitch && width && height, &rc))
-        return REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes);
-    rc = request_begin(&request, pitched_bytes(width, height), __func__);
+    CUresult rc = begin(&request, pointer && pitch && width && height, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes);
-    while (request_again(&request, rc));
-    return request_end(&request, rc, *pointer, rc == CUDA_SUCCESS ? *pitch * height : 0);
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes));
+    return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, rc == CUDA_SUCCESS ? *pitch * height : 0);
 }
 
 CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height,
                          unsigned int element_bytes)
 {
-    CUresult rc;
     struct request request;
-    if (forward(pointer && pitch && width && height, &rc))
-        return REAL(cuMemAllocPitch)(pointer, pitch, width, height, element_bytes);
-    rc = request_begin(&request, pitched_bytes(width, height), __func__);
+    CUresult rc = begin(&request, pointer && pitch && width && height, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocPitch)(pointer, pitch, width, height, element_bytes);
-    while (request_again(&request, rc));
-    return request_end(&request, rc, *pointer, rc == CUDA_SUCCESS ? (uint64_t)*pitch * height : 0);
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocPitch)(pointer, pitch, width, height, element_bytes));
+    return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, rc == CUDA_SUCCESS ? (uint64_t)*pitch * height : 0);
 }
 
 // Freeing. The address leaves the books before the driver frees it, since another thread may get it at once.

@@ -14,7 +14,9 @@
 #define STEP_BYTES (32ull << 20)
 
 struct memory_pool {
-    CUmemoryPool handle;
+    CUmemoryPool handle; // of a device's graph memory, which has none: the device
+    bool graphs;
+    uint64_t trims;        // of graph memory: how often it was given back, and 1
     struct device *device; // NULL: its memory is not on a GPU, nothing is charged
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked
@@ -27,10 +29,34 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_pool *memory_pools;
 static _Atomic int charged_pools; // pools with a charge, for the early way out of pools_settle
 
-static uint64_t attribute(CUmemoryPool handle, CUmemPool_attribute which, uint64_t fallback)
+// The memory of a device's graphs behaves as a pool does: it grows when a graph is launched, and keeps what it has until it is trimmed.
+static uint64_t attribute(const struct memory_pool *pool, CUmemPool_attribute which, CUgraphMem_attribute graphs,
+                          uint64_t fallback)
 {
     cuuint64_t value;
-    return REAL(cuMemPoolGetAttribute)(handle, which, &value) == CUDA_SUCCESS ? value : fallback;
+    CUresult rc = pool->graphs ? REAL(cuDeviceGetGraphMemAttribute)(pool->device->ordinal, graphs, &value)
+                               : REAL(cuMemPoolGetAttribute)(pool->handle, which, &value);
+    return rc == CUDA_SUCCESS ? value : fallback;
+}
+
+static uint64_t reserved_bytes(const struct memory_pool *pool, uint64_t fallback)
+{
+    return attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, fallback);
+}
+
+static uint64_t used_bytes(const struct memory_pool *pool)
+{
+    return attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, 0);
+}
+
+static void trim(struct memory_pool *pool)
+{
+    if (pool->graphs) {
+        REAL(cuDeviceGraphMemTrim)(pool->device->ordinal);
+        pool->trims++;
+    } else {
+        REAL(cuMemPoolTrimTo)(pool->handle, 0);
+    }
 }
 
 static void set_charge(struct memory_pool *pool, uint64_t bytes)
@@ -86,7 +112,7 @@ static void forget(struct memory_pool *pool)
 static int settle(struct memory_pool *pool)
 {
     uint64_t charged = pool->charged_bytes;
-    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, charged);
+    uint64_t reserved = reserved_bytes(pool, charged);
     if (reserved > charged) {
         int rc = holdings_take_now(&pool->device->holdings, reserved - charged);
         if (rc)
@@ -107,7 +133,7 @@ static void settle_all(void)
         if (!pool->device || !pool->charged_bytes)
             continue;
         if (pool->destroyed)
-            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+            trim(pool);
         settle(pool);
         if (pool->destroyed && pool->charged_bytes == 0) {
             REAL(cuMemPoolDestroy)(pool->handle);
@@ -138,7 +164,7 @@ bool pools_reclaim(struct device *device)
     uint64_t before = device->holdings.bytes;
     for (struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
         if (pool->device == device && pool->charged_bytes)
-            REAL(cuMemPoolTrimTo)(pool->handle, 0);
+            trim(pool);
     settle_all();
     bool reclaimed = device->holdings.bytes < before;
     pthread_mutex_unlock(&mutex);
@@ -159,12 +185,12 @@ void pools_reset(void)
 // so there may be more unused than it seems, never less.
 static int take(struct memory_pool *pool, uint64_t bytes)
 {
-    uint64_t reserved = attribute(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, 0);
-    uint64_t used = attribute(pool->handle, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, 0);
+    uint64_t reserved = reserved_bytes(pool, 0);
+    uint64_t used = used_bytes(pool);
     uint64_t unused = reserved > used ? reserved - used : 0;
     if (unused >= pool->promised_bytes && unused - pool->promised_bytes >= bytes)
         return 0;
-    uint64_t step = holdings_round_up(bytes, STEP_BYTES);
+    uint64_t step = holdings_round_up(bytes, pool->graphs ? HOLDINGS_BLOCK_BYTES : STEP_BYTES);
     int rc = holdings_take_now(&pool->device->holdings, step);
     if (rc == 0)
         set_charge(pool, pool->charged_bytes + step);
@@ -175,18 +201,36 @@ static int take(struct memory_pool *pool, uint64_t bytes)
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
     uint64_t bytes;
-    uint64_t deadline_ns;
+    uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
 };
 
-static int try_begin(struct request *request, CUmemoryPool handle)
+static struct memory_pool *graph_pool(struct device *device)
+{
+    struct memory_pool *pool = find((CUmemoryPool)(void *)device);
+    if (!pool)
+        pool = enroll((CUmemoryPool)(void *)device, device);
+    if (pool && !pool->graphs) {
+        pool->graphs = true;
+        pool->trims = 1;
+    }
+    return pool;
+}
+
+// `handle` NULL: the memory of the device's graphs.
+static int try_begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int rc = -ENOMEM;
     pthread_mutex_lock(&mutex);
-    struct memory_pool *pool = find(handle);
-    if (!pool)
+    struct memory_pool *pool = handle ? find(handle) : graph_pool(device);
+    if (!pool && handle)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
+    // From here to the end of the launch the charge does not fall, so that memory trimmed meanwhile can come back.
+    if (pool && pool->graphs && request->backed == pool->trims)
+        request->bytes = 0;
+    if (pool && pool->graphs)
+        request->trims = pool->trims;
     if (pool)
         rc = pool->device ? take(pool, request->bytes) : 0;
     if (rc == 0 && request->pool) {
@@ -197,24 +241,36 @@ static int try_begin(struct request *request, CUmemoryPool handle)
     return rc;
 }
 
-static CUresult begin(struct request *request, CUmemoryPool handle, uint64_t bytes, struct device *device, const char *function)
+// With request->bytes, ->backed and ->function set.
+static CUresult begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int saved = errno;
-    *request = (struct request){.bytes = bytes, .function = function};
     CUstreamCaptureMode mode = capture_relax();
-    int rc = try_begin(request, handle);
+    int rc = try_begin(request, handle, device);
     if (rc && pools_reclaim(device))
-        rc = try_begin(request, handle);
+        rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
-        rc = try_begin(request, handle);
+        rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
-    return rc ? device_refuse(device, bytes, function) : CUDA_SUCCESS;
+    return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
 }
 
-static bool again(struct request *request, CUresult result)
+// The device that is charged; NULL: none.
+static struct device *charged_device(const struct request *request)
 {
-    return request->pool && device_retry(request->pool->device, result, &request->deadline_ns);
+    return request->pool ? request->pool->device : NULL;
+}
+
+// Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
+static int conclude(struct memory_pool *pool, uint64_t bytes)
+{
+    pthread_mutex_lock(&mutex);
+    pool->under_way--;
+    pool->promised_bytes -= bytes;
+    int rc = settle(pool);
+    pthread_mutex_unlock(&mutex);
+    return rc;
 }
 
 static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
@@ -225,11 +281,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
     int saved = errno;
     struct device *device = pool->device;
     CUstreamCaptureMode mode = capture_relax();
-    pthread_mutex_lock(&mutex);
-    pool->under_way--;
-    pool->promised_bytes -= request->bytes;
-    int rc = settle(pool);
-    pthread_mutex_unlock(&mutex);
+    int rc = conclude(pool, request->bytes);
     if (rc && result == CUDA_SUCCESS) {
         // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
@@ -264,16 +316,14 @@ CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes, stream, &device, &rc))
         return REAL(cuMemAllocAsync)(pointer, bytes, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), bytes, device, __func__);
+        rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocAsync)(pointer, bytes, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync)(pointer, bytes, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -281,16 +331,14 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream strea
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes, own_stream(stream), &device, &rc))
         return REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), bytes, device, __func__);
+        rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 
@@ -298,16 +346,14 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPoo
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes && pool, stream, &device, &rc))
         return REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, bytes, device, __func__);
+        rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -315,16 +361,14 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemo
 {
     CUresult rc;
     struct device *device;
-    struct request request;
+    struct request request = {.bytes = bytes, .function = __func__};
     if (forward(pointer && bytes && pool, own_stream(stream), &device, &rc))
         return REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
     if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, bytes, device, __func__);
+        rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
-    while (again(&request, rc));
+    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 
@@ -336,9 +380,12 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
     if (rc != CUDA_SUCCESS)
         return rc;
     int saved = errno;
-    bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+    // A pool of managed memory may name no place; its memory comes to the GPU that uses it.
+    struct device *device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE  ? device_of(properties->location.id)
+                            : properties->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ? device_current()
+                                                                                      : NULL;
     pthread_mutex_lock(&mutex);
-    enroll(*handle, on_device ? device_of(properties->location.id) : NULL);
+    enroll(*handle, device);
     pthread_mutex_unlock(&mutex);
     errno = saved;
     return rc;
@@ -374,6 +421,55 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
         REAL(cuDeviceGetDefaultMemPool)(&standard, ordinal) == CUDA_SUCCESS)
         REAL(cuDeviceSetMemPool)(ordinal, standard);
     return CUDA_SUCCESS;
+}
+
+// The pool of another process, which is charged: nothing can be allocated from it here.
+CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *handle, void *shareable, CUmemAllocationHandleType type,
+                                            unsigned long long flags)
+{
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    CUresult rc = REAL(cuMemPoolImportFromShareableHandle)(handle, shareable, type, flags);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    enroll(*handle, NULL);
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes, uint64_t backed)
+{
+    struct request request = {.bytes = bytes, .backed = backed, .function = "cuGraphLaunch"};
+    CUresult rc = begin(&request, NULL, device);
+    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, request.bytes, request.trims};
+    return rc;
+}
+
+int pools_graph_end(const struct pools_graph *graph)
+{
+    int saved = errno;
+    CUstreamCaptureMode mode = capture_relax();
+    int rc = conclude(graph->pool, graph->bytes);
+    capture_restore(mode);
+    errno = saved;
+    return rc;
+}
+
+CUresult cuDeviceGraphMemTrim(CUdevice ordinal)
+{
+    struct device *device = device_of(ordinal);
+    pthread_mutex_lock(&mutex);
+    struct memory_pool *pool = device ? find((CUmemoryPool)(void *)device) : NULL;
+    CUresult rc = REAL(cuDeviceGraphMemTrim)(ordinal);
+    if (pool) {
+        pool->trims++;
+        settle(pool);
+    }
+    pthread_mutex_unlock(&mutex);
+    return rc;
 }
 
 CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t bytes_to_keep)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What the driver's stream-ordered memory pools hold.
+// What the driver's stream-ordered memory pools hold, and what it keeps for graphs that allocate (shim/graph_memory.c).
 //
 // A pool takes physical memory from the GPU in large steps and keeps what is freed until a synchronisation, so it is charged by what
 // it has reserved (CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), not by what the program asked for.
@@ -19,6 +19,17 @@ void pools_settle(void);
 
 // Gives back to the driver what the pools of this device hold without using it. Returns whether any chunk came free.
 bool pools_reclaim(struct device *device);
+
+// The memory of a device's graphs, which may be about to grow by `bytes`; not for a graph that has its memory: `backed` is what ->trims
+// was after the last launch of it that succeeded, 0 for none. begin returns CUDA_SUCCESS, or refuses; end, after the driver
+// was asked, returns 0, or -ENOMEM where it has grown by more than was foreseen and than the quota has left.
+struct pools_graph {
+    struct memory_pool *pool;
+    uint64_t bytes;
+    uint64_t trims;
+};
+CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes, uint64_t backed);
+int pools_graph_end(const struct pools_graph *graph);
 
 // Forgets all pools, for a forked child.
 void pools_reset(void);

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include <string.h>
+
 #include "shim/device.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -27,9 +29,19 @@ struct mapping {
     UT_hash_handle hh;
 };
 
+// A part of a sparse array, or of one with deferred mapping, that has memory.
+struct tile {
+    CUarrayMapInfo info;
+    struct memory *memory;
+    CUcontext context; // whose end is the array's
+    bool whole;        // the array has one mapping, of all of it, and regions mean nothing (deferred mapping)
+    struct tile *next;
+};
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory *by_handle;
 static struct mapping *mappings;
+static struct tile *tiles;
 
 void vmm_reset(void)
 {
@@ -37,6 +49,7 @@ void vmm_reset(void)
     pthread_mutex_init(&mutex, NULL);
     by_handle = NULL;
     mappings = NULL;
+    tiles = NULL;
 }
 
 static struct memory *find(CUmemGenericAllocationHandle handle)
@@ -71,13 +84,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
     if (!device)
         return REAL(cuMemCreate)(handle, bytes, properties, flags);
 
-    uint64_t taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES), deadline = 0;
+    uint64_t taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
     if (device_take(device, taken))
         return device_refuse(device, bytes, __func__);
-    CUresult rc;
-    do
-        rc = REAL(cuMemCreate)(handle, bytes, properties, flags);
-    while (device_retry(device, rc, &deadline));
+    CUresult rc = DEVICE_ASK(device, REAL(cuMemCreate)(handle, bytes, properties, flags));
     if (rc != CUDA_SUCCESS) {
         holdings_give(&device->holdings, taken);
         return rc;
@@ -228,4 +238,156 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
     }
     pthread_mutex_unlock(&mutex);
     return rc;
+}
+
+// A handle that this process knows already names the same memory once more.
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable, CUmemAllocationHandleType type)
+{
+    CUresult rc = REAL(cuMemImportFromShareableHandle)(handle, shareable, type);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    pthread_mutex_lock(&mutex);
+    struct memory *memory = find(*handle);
+    if (memory)
+        memory->handles++;
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
+static const void *tile_array(const CUarrayMapInfo *info)
+{
+    return info->resourceType == CU_RESOURCE_TYPE_ARRAY ? (const void *)info->resource.array
+                                                        : (const void *)info->resource.mipmap;
+}
+
+static bool mapped_whole(const CUarrayMapInfo *info)
+{
+    CUDA_ARRAY3D_DESCRIPTOR descriptor = {0};
+    CUarray array = info->resource.array;
+    if (info->resourceType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY &&
+        REAL(cuMipmappedArrayGetLevel)(&array, info->resource.mipmap, 0) != CUDA_SUCCESS)
+        return false;
+    return REAL(cuArray3DGetDescriptor_v2)(&descriptor, array) == CUDA_SUCCESS &&
+           descriptor.Flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
+}
+
+static bool unmaps(const CUarrayMapInfo *info, const struct tile *tile)
+{
+    return tile_array(info) == tile_array(&tile->info) &&
+           (tile->whole || (info->subresourceType == tile->info.subresourceType &&
+                            memcmp(&info->subresource, &tile->info.subresource, sizeof info->subresource) == 0));
+}
+
+static void remove_tile(struct tile **link)
+{
+    struct tile *tile = *link;
+    *link = tile->next;
+    tile->memory->mappings--;
+    check_end(tile->memory);
+    free(tile);
+}
+
+// Notes what is about to be mapped; false: out of memory. Undone by drop_tiles.
+static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **added)
+{
+    CUcontext context = NULL;
+    REAL(cuCtxGetCurrent)(&context);
+    *added = NULL;
+    for (unsigned i = 0; i < count; i++) {
+        struct memory *memory =
+            list[i].memOperationType == CU_MEM_OPERATION_TYPE_MAP ? find(list[i].memHandle.memHandle) : NULL;
+        if (!memory)
+            continue;
+        struct tile *tile = calloc(1, sizeof *tile);
+        if (!tile)
+            return false;
+        *tile = (struct tile){list[i], memory, context, mapped_whole(&list[i]), *added};
+        memory->mappings++;
+        *added = tile;
+    }
+    return true;
+}
+
+static void append_tiles(struct tile *added)
+{
+    struct tile **last = &tiles;
+    while (*last)
+        last = &(*last)->next;
+    *last = added;
+}
+
+static void unmap_tiles(const CUarrayMapInfo *list, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        for (struct tile **link = &tiles; *link && list[i].memOperationType == CU_MEM_OPERATION_TYPE_UNMAP;)
+            if (unmaps(&list[i], *link))
+                remove_tile(link);
+            else
+                link = &(*link)->next;
+}
+
+// An unmapping that does not name a region as it was mapped leaves it charged until the array's end.
+static CUresult map_tiles(CUarrayMapInfo *list, unsigned count, CUstream stream,
+                          CUresult (*driver_map)(CUarrayMapInfo *, unsigned, CUstream))
+{
+    struct tile *added;
+    if (!device_attached())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    bool noted = add_tiles(list, list ? count : 0, &added);
+    pthread_mutex_unlock(&mutex);
+    CUresult rc = noted ? driver_map(list, count, stream) : CUDA_ERROR_OUT_OF_MEMORY;
+    pthread_mutex_lock(&mutex);
+    if (rc == CUDA_SUCCESS) {
+        unmap_tiles(list, count);
+        append_tiles(added);
+    } else {
+        while (added)
+            remove_tile(&added);
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+CUresult cuMemMapArrayAsync(CUarrayMapInfo *list, unsigned int count, CUstream stream)
+{
+    return map_tiles(list, count, stream, REAL(cuMemMapArrayAsync));
+}
+
+CUresult cuMemMapArrayAsync_ptsz(CUarrayMapInfo *list, unsigned int count, CUstream stream)
+{
+    return map_tiles(list, count, stream, REAL(cuMemMapArrayAsync_ptsz));
+}
+
+struct tile *vmm_withdraw_arrays(const void *array, CUcontext context)
+{
+    struct tile *withdrawn = NULL;
+    pthread_mutex_lock(&mutex);
+    for (struct tile **link = &tiles; *link;) {
+        struct tile *tile = *link;
+        if (array ? tile_array(&tile->info) != array : tile->context != context) {
+            link = &tile->next;
+            continue;
+        }
+        *link = tile->next;
+        tile->next = withdrawn;
+        withdrawn = tile;
+    }
+    pthread_mutex_unlock(&mutex);
+    return withdrawn;
+}
+
+void vmm_end_array(struct tile *withdrawn, bool gone)
+{
+    if (!withdrawn)
+        return;
+    pthread_mutex_lock(&mutex);
+    if (gone)
+        while (withdrawn)
+            remove_tile(&withdrawn);
+    else
+        append_tiles(withdrawn);
+    pthread_mutex_unlock(&mutex);
 }

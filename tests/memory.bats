@@ -58,6 +58,18 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_family" unmapped
 }
 
+@test "an array meets the quota" {
+    silent "$PROGRAMS/mem_family" array
+}
+
+@test "a mipmapped array meets the quota" {
+    silent "$PROGRAMS/mem_family" mipmapped
+}
+
+@test "memory that only an array with deferred mapping keeps meets the quota" {
+    silent "$PROGRAMS/mem_family" deferred
+}
+
 @test "what a pool keeps counts until it gives it back" {
     silent "$PROGRAMS/mem_pool"
 }

@@ -10,26 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tools/doctor.h"
-
-#if __has_include("shim/classify.h")
 #include "shim/classify.h"
-#else
-enum coverage { COVERAGE_UNKNOWN, COVERAGE_HOOKED, COVERAGE_PASSED };
-
-static enum coverage classify(const char *name, const char **reason)
-{
-    static const char *const hooked[] = {
-#define DRIVER_HOOK(name) #name,
-#include "shim/hooks.def"
-    };
-    (void)reason;
-    for (size_t i = 0; i < sizeof hooked / sizeof hooked[0]; i++)
-        if (strcmp(hooked[i], name) == 0)
-            return COVERAGE_HOOKED;
-    return COVERAGE_PASSED;
-}
-#endif
+#include "tools/doctor.h"
 
 struct tally {
     unsigned exported, hooked, unknown;

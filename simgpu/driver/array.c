@@ -1,5 +1,7 @@
-// Arrays: their capacity counts, their contents do not exist.
+// Plain arrays, and the memory of all.
 // SPDX-License-Identifier: AGPL-3.0-or-later
+#include "simgpu/driver/array.h"
+
 #include <stdlib.h>
 
 #include "simgpu/driver/capture.h"
@@ -7,12 +9,10 @@
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/stream.h"
+#include "simgpu/driver/vmm.h"
+#include "simgpu/state/state.h"
 
-struct CUarray_st {
-    CUDA_ARRAY3D_DESCRIPTOR descriptor;
-    CUdeviceptr base; // of the allocation that pays for it
-    uint64_t allocation_id;
-};
+#define WITHOUT_MEMORY (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)
 
 static unsigned element_bytes(CUarray_format format)
 {
@@ -33,7 +33,7 @@ static unsigned element_bytes(CUarray_format format)
     }
 }
 
-static CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
+CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
 {
     unsigned element = element_bytes(d->Format) * d->NumChannels;
 
@@ -45,10 +45,47 @@ static CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
     return CUDA_SUCCESS;
 }
 
+CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory)
+{
+    struct allocation *allocation;
+
+    memory->deferred = flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
+    if (flags & WITHOUT_MEMORY)
+        return CUDA_SUCCESS;
+    CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);
+    if (!rc) {
+        memory->base = allocation->base;
+        memory->allocation_id = allocation->id;
+    }
+    return rc;
+}
+
+void array_memory_free(struct array_memory *memory)
+{
+    // With its context the memory may be gone already.
+    struct allocation *allocation = memory->base ? range_find(memory->base) : NULL;
+    if (allocation && allocation->id == memory->allocation_id)
+        memory_free(allocation);
+    for (struct tile *tile = memory->tiles, *next; tile; tile = next) {
+        next = tile->next;
+        physical_unmapped(tile->physical);
+        free(tile);
+    }
+}
+
+CUresult array_requirements(const struct array_memory *memory, unsigned flags, CUDA_ARRAY_MEMORY_REQUIREMENTS *out)
+{
+    if (!(flags & CUDA_ARRAY3D_DEFERRED_MAPPING))
+        return CUDA_ERROR_INVALID_VALUE;
+    // A small one is as small as it is: it would share a block.
+    size_t bytes = memory->bytes > STATE_BLOCK_BYTES / 2 ? blocks_round(memory->bytes) : memory->bytes;
+    *out = (CUDA_ARRAY_MEMORY_REQUIREMENTS){.size = bytes, .alignment = STATE_BLOCK_BYTES};
+    return CUDA_SUCCESS;
+}
+
 CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
 {
     struct CUctx_st *ctx;
-    struct allocation *allocation;
     size_t bytes;
     CUresult rc = api_enter_context(&ctx);
 
@@ -60,16 +97,18 @@ CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descrip
     if (rc)
         return api_leave(rc);
     struct CUarray_st *array = calloc(1, sizeof *array);
-    rc = array ? memory_alloc(ctx, ALLOCATION_DEVICE, bytes, &allocation) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!array)
+        return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
+    *array = (struct CUarray_st){.descriptor = *descriptor, .memory = {.bytes = bytes}};
+    rc = array_memory_take(ctx, descriptor->Flags, &array->memory);
     if (!rc && !handle_add(array, HANDLE_ARRAY)) {
-        memory_free(allocation);
+        array_memory_free(&array->memory);
         rc = CUDA_ERROR_OUT_OF_MEMORY;
     }
     if (rc) {
         free(array);
         return api_leave(rc);
     }
-    *array = (struct CUarray_st){.descriptor = *descriptor, .base = allocation->base, .allocation_id = allocation->id};
     *out = array;
     return api_leave(CUDA_SUCCESS);
 }
@@ -97,10 +136,9 @@ CUresult cuArrayDestroy(CUarray array)
     if (rc)
         return api_leave(rc);
     stream_wait_all_idle();
-    // With its context the memory may be gone already.
-    struct allocation *allocation = range_find(array->base);
-    if (allocation && allocation->id == array->allocation_id)
-        memory_free(allocation);
+    if (!handle_is(array, HANDLE_ARRAY))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    array_memory_free(&array->memory);
     handle_remove(array);
     free(array);
     return api_leave(CUDA_SUCCESS);
@@ -131,4 +169,17 @@ CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *descriptor, CUarray arra
                                               .Format = wider.Format,
                                               .NumChannels = wider.NumChannels};
     return rc;
+}
+
+CUresult cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *out, CUarray array, CUdevice dev)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!out || !device_get(dev))
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (!handle_is(array, HANDLE_ARRAY))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    return api_leave(array_requirements(&array->memory, array->descriptor.Flags, out));
 }

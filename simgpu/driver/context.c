@@ -3,9 +3,11 @@
 #include "simgpu/driver/context.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/executor.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/module.h"
@@ -78,15 +80,17 @@ struct CUctx_st *context_new(struct device *device, bool primary)
     return ctx;
 }
 
-static void set_default_limits(struct CUctx_st *ctx)
+size_t context_default_limit(CUlimit limit)
 {
-    ctx->limits[CU_LIMIT_STACK_SIZE] = 1024;
-    ctx->limits[CU_LIMIT_PRINTF_FIFO_SIZE] = 7 << 20;
-    ctx->limits[CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20;
-    ctx->limits[CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2;
-    ctx->limits[CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048;
-    ctx->limits[CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64;
-    ctx->limits[CU_LIMIT_PERSISTING_L2_CACHE_SIZE] = 0;
+    static const size_t defaults[CU_LIMIT_MAX] = {
+        [CU_LIMIT_STACK_SIZE] = 1024,
+        [CU_LIMIT_PRINTF_FIFO_SIZE] = 7 << 20,
+        [CU_LIMIT_MALLOC_HEAP_SIZE] = 8 << 20,
+        [CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH] = 2,
+        [CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT] = 2048,
+        [CU_LIMIT_MAX_L2_FETCH_GRANULARITY] = 64,
+    };
+    return defaults[limit];
 }
 
 CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
@@ -109,7 +113,9 @@ CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
     }
     ctx->legacy->legacy = true;
     ctx->flags = flags;
-    set_default_limits(ctx);
+    ctx->attached = 1;
+    for (int i = 0; i < CU_LIMIT_MAX; i++)
+        ctx->limits[i] = context_default_limit((CUlimit)i);
     ctx->live = true;
     ctx->next = device->contexts;
     device->contexts = ctx;
@@ -142,16 +148,21 @@ void context_shut_down(struct CUctx_st *ctx)
         if (!stream->waiters)
             stream_free(stream);
     }
-    while (ctx->allocations)
-        memory_free(ctx->allocations);
     while (ctx->modules)
         module_free(ctx->modules);
+    while (ctx->allocations)
+        memory_free(ctx->allocations);
+    for (int i = 0; i < CU_LIMIT_MAX; i++)
+        state_release(device->index, ctx->limit_bytes[i]);
+    memset(ctx->limit_bytes, 0, sizeof ctx->limit_bytes);
     struct CUctx_st **link = &device->contexts;
     while (*link != ctx)
         link = &(*link)->next;
     *link = ctx->next;
-    if (!device->contexts)
+    if (!device->contexts) {
         pool_reset_device(device);
+        graph_memory_reset_device(device);
+    }
     ctx->legacy = NULL;
     ctx->live = ctx->dying = false;
     state_release(device->index, state_file()->context_bytes);

@@ -27,9 +27,11 @@ struct CUctx_st {
     struct CUstream_st *streams; // all of them, the legacy and the per-thread ones included
     struct CUstream_st *legacy;
     struct allocation *allocations; // what is freed with the context
-    struct small_block *small_blocks;
+    struct small_block *small_blocks, *small_array_blocks;
     struct CUmod_st *modules;
     size_t limits[CU_LIMIT_MAX];
+    uint64_t limit_bytes[CU_LIMIT_MAX]; // taken beyond what the context took when it was made
+    unsigned attached;                  // cuCtxAttach, and the creation
     CUfunc_cache cache_config;
     CUsharedconfig shared_config;
 };
@@ -42,6 +44,9 @@ CUresult context_from_handle(CUcontext handle, struct CUctx_st **ctx);
 
 // Makes the primary context of a device live without a retain, as the first stream-ordered use of a device does not need one.
 CUresult context_activate(struct CUctx_st *ctx, unsigned flags);
+
+// What a limit is when a context is made.
+size_t context_default_limit(CUlimit limit);
 
 // Waits for everything, then frees what belongs to the context.
 void context_shut_down(struct CUctx_st *ctx);

@@ -3,8 +3,10 @@
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/handle.h"
+#include "simgpu/driver/memory.h"
 #include "simgpu/driver/pool.h"
 #include "simgpu/driver/stream.h"
+#include "simgpu/state/state.h"
 
 #define CONTEXT_FLAGS ((unsigned)CU_CTX_FLAGS_MASK)
 
@@ -69,6 +71,38 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (ctx->primary)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
+    if (context_top() == ctx)
+        context_pop();
+    context_shut_down(ctx);
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxAttach(CUcontext *out, unsigned flags)
+{
+    struct CUctx_st *ctx;
+    CUresult rc = api_enter_context(&ctx);
+
+    if (rc)
+        return rc;
+    if (!out || flags)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (ctx->primary)
+        return api_leave(CUDA_ERROR_INVALID_CONTEXT);
+    ctx->attached++;
+    *out = ctx;
+    return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuCtxDetach(CUcontext ctx)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!handle_is(ctx, HANDLE_CONTEXT) || ctx->primary)
+        return api_leave(CUDA_ERROR_INVALID_CONTEXT);
+    if (--ctx->attached)
+        return api_leave(CUDA_SUCCESS);
     if (context_top() == ctx)
         context_pop();
     context_shut_down(ctx);
@@ -232,6 +266,16 @@ CUresult cuCtxGetApiVersion(CUcontext handle, unsigned *version)
     return api_leave(rc);
 }
 
+// What a limit takes: a stack for every thread that can be resident; the buffer and the heap themselves.
+static size_t limit_bytes(CUlimit limit, size_t value)
+{
+    size_t unit = limit == CU_LIMIT_STACK_SIZE ? (size_t)DEVICE_SM_COUNT * DEVICE_THREADS_PER_SM
+                  : limit == CU_LIMIT_PRINTF_FIFO_SIZE || limit == CU_LIMIT_MALLOC_HEAP_SIZE ? 1
+                                                                                             : 0;
+    size_t bytes;
+    return __builtin_mul_overflow(value, unit, &bytes) ? SIZE_MAX : bytes;
+}
+
 CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 {
     struct CUctx_st *ctx;
@@ -241,6 +285,15 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value)
         return rc;
     if ((unsigned)limit >= CU_LIMIT_MAX)
         return api_leave(CUDA_ERROR_UNSUPPORTED_LIMIT);
+    size_t least = limit_bytes(limit, context_default_limit(limit)), wanted = limit_bytes(limit, value);
+    uint64_t bytes = wanted > least ? blocks_round(wanted - least) : 0;
+    if (wanted > least && !bytes)
+        return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
+    if (bytes > ctx->limit_bytes[limit] && state_reserve(ctx->device->index, bytes - ctx->limit_bytes[limit]))
+        return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
+    if (bytes < ctx->limit_bytes[limit])
+        state_release(ctx->device->index, ctx->limit_bytes[limit] - bytes);
+    ctx->limit_bytes[limit] = bytes;
     ctx->limits[limit] = value;
     return api_leave(CUDA_SUCCESS);
 }

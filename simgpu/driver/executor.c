@@ -10,6 +10,7 @@
 
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/engine.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/launch.h"
 #include "simgpu/driver/pool.h"
 #include "simgpu/driver/stream.h"
@@ -114,6 +115,9 @@ static void run_head(struct executor *executor, struct CUstream_st *stream)
         break;
     case OP_POOL_FREE:
         pool_free_reached(op->pool, stream, op->sequence);
+        break;
+    case OP_GRAPH_FREE:
+        graph_memory_freed(op->graph_memory);
         break;
     case OP_NOTHING:
     case OP_WAIT_RECORD:

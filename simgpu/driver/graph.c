@@ -55,6 +55,10 @@ static CUgraphNodeType type_of(enum op_kind kind)
         return CU_GRAPH_NODE_TYPE_EVENT_RECORD;
     case OP_EVENT_WAIT:
         return CU_GRAPH_NODE_TYPE_WAIT_EVENT;
+    case OP_GRAPH_ALLOC:
+        return CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+    case OP_GRAPH_FREE:
+        return CU_GRAPH_NODE_TYPE_MEM_FREE;
     case OP_WRITE_VALUE:
     case OP_WAIT_VALUE:
         return CU_GRAPH_NODE_TYPE_BATCH_MEM_OP;

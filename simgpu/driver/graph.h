@@ -76,7 +76,7 @@ CUresult node_params(const CUgraphNodeParams *all, node_describe **describe, con
 // Makes an executable copy; queues one in a stream.
 CUresult exec_new(const struct CUgraph_st *graph, uint64_t flags, struct CUgraphExec_st **exec);
 void exec_free(struct CUgraphExec_st *exec);
-CUresult exec_launch(const struct CUgraphExec_st *exec, struct CUstream_st *stream);
+CUresult exec_launch(struct CUgraphExec_st *exec, struct CUstream_st *stream);
 // The entry of a node, NULL if the node was not in the graph when it was instantiated.
 struct exec_node *exec_find(const struct CUgraphExec_st *exec, CUgraphNode node);
 

@@ -5,6 +5,7 @@
 
 #include "simgpu/driver/event.h"
 #include "simgpu/driver/graph.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/handle.h"
 
 static size_t count_nodes(const struct CUgraph_st *graph)
@@ -83,13 +84,24 @@ struct exec_node *exec_find(const struct CUgraphExec_st *exec, CUgraphNode node)
     return NULL;
 }
 
-CUresult exec_launch(const struct CUgraphExec_st *exec, struct CUstream_st *stream)
+static bool allocates(const struct CUgraphExec_st *exec)
+{
+    for (size_t i = 0; i < exec->count; i++)
+        if (exec->nodes[i].op.kind == OP_GRAPH_ALLOC || exec->nodes[i].op.kind == OP_GRAPH_FREE)
+            return true;
+    return false;
+}
+
+CUresult exec_launch(struct CUgraphExec_st *exec, struct CUstream_st *stream)
 {
     CUresult rc = CUDA_SUCCESS;
 
+    if (allocates(exec))
+        rc = stream->capture ? CUDA_ERROR_NOT_SUPPORTED : graph_memory_back(exec, true);
+
     for (size_t i = 0; i < exec->count && !rc; i++) {
         const struct exec_node *node = &exec->nodes[i];
-        if (node->disabled || node->op.kind == OP_NOTHING)
+        if (node->disabled || node->op.kind == OP_NOTHING || node->op.kind == OP_GRAPH_ALLOC)
             continue;
         if (!stream->capture && node->op.kind == OP_EVENT_RECORD) {
             rc = event_record(node->op.event, stream);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/graph.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/handle.h"
 
 #define INSTANTIATE_FLAGS                                                                                                      \
@@ -19,7 +20,10 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph graph, unsigned l
     if (flags & ~(unsigned long long)INSTANTIATE_FLAGS)
         return api_leave(flags & CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH ? CUDA_ERROR_NOT_SUPPORTED
                                                                            : CUDA_ERROR_INVALID_VALUE);
-    return api_leave(exec_new(graph, flags, out));
+    rc = exec_new(graph, flags, out);
+    if (!rc && flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD)
+        rc = graph_memory_back(*out, false);
+    return api_leave(rc);
 }
 
 CUresult cuGraphInstantiate_v2(CUgraphExec *out, CUgraph graph, CUgraphNode *error_node, char *log, size_t log_bytes)
@@ -39,7 +43,7 @@ CUresult cuGraphInstantiate(CUgraphExec *out, CUgraph graph, CUgraphNode *error_
 static CUresult cuGraphInstantiateWithParams_any(bool per_thread, CUgraphExec *out, CUgraph graph,
                                                  CUDA_GRAPH_INSTANTIATE_PARAMS *params)
 {
-    (void)per_thread; // an upload does nothing here, in whatever stream
+    (void)per_thread; // an upload is done at once, whatever the stream
     if (!params)
         return CUDA_ERROR_INVALID_VALUE;
     CUresult rc = cuGraphInstantiateWithFlags(out, graph, params->flags);
@@ -77,7 +81,9 @@ static CUresult cuGraphUpload_any(bool per_thread, CUgraphExec exec, CUstream ha
     if (rc)
         return rc;
     rc = stream_resolve(per_thread, handle, &stream);
-    return api_leave(rc || handle_is(exec, HANDLE_EXEC) ? rc : CUDA_ERROR_INVALID_VALUE);
+    if (!rc && !handle_is(exec, HANDLE_EXEC))
+        rc = CUDA_ERROR_INVALID_VALUE;
+    return api_leave(rc ? rc : graph_memory_back(exec, false));
 }
 
 TWIN_API(cuGraphLaunch, _ptsz, (CUgraphExec exec, CUstream stream), exec, stream)

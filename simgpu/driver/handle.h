@@ -18,6 +18,10 @@ enum handle_kind {
     HANDLE_POOL,
     HANDLE_PHYSICAL, // cuMemCreate
     HANDLE_ARRAY,
+    HANDLE_MIPMAPPED_ARRAY,
+    HANDLE_LEVEL, // an array that is a level of a mipmapped one
+    HANDLE_GREEN,
+    HANDLE_EXTERNAL,
     HANDLE_GRAPH,
     HANDLE_NODE,
     HANDLE_EXEC,

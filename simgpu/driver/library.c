@@ -7,7 +7,7 @@
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/module.h"
 
-static CUresult load(CUlibrary *out, bool readable)
+static CUresult load(CUlibrary *out, bool readable, const char *image)
 {
     CUresult rc = api_enter();
 
@@ -16,9 +16,14 @@ static CUresult load(CUlibrary *out, bool readable)
     if (!out || !readable)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     struct CUlib_st *library = calloc(1, sizeof *library);
-    if (!library || !handle_add(library, HANDLE_LIBRARY)) {
+    rc = library ? variables_parse(image, &library->variables) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!rc && !handle_add(library, HANDLE_LIBRARY)) {
+        variables_free(library->variables);
+        rc = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (rc) {
         free(library);
-        return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
+        return api_leave(rc);
     }
     *out = library;
     return api_leave(CUDA_SUCCESS);
@@ -29,7 +34,7 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
 {
     (void)jit_values;
     (void)values;
-    return load(library, code && (!jit_count || jit) && (!count || options));
+    return load(library, code && (!jit_count || jit) && (!count || options), code);
 }
 
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit, void **jit_values, unsigned jit_count,
@@ -39,7 +44,7 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_optio
     (void)values;
     if (path && access(path, R_OK))
         return api_ready() ? CUDA_ERROR_FILE_NOT_FOUND : CUDA_ERROR_NOT_INITIALIZED;
-    return load(library, path && (!jit_count || jit) && (!count || options));
+    return load(library, path && (!jit_count || jit) && (!count || options), NULL);
 }
 
 // The library's module in a context, NULL if it has none.
@@ -54,7 +59,7 @@ static struct CUmod_st *find_module(struct CUlib_st *library, struct CUctx_st *c
 static CUresult module_in(struct CUlib_st *library, struct CUctx_st *ctx, struct CUmod_st **module)
 {
     *module = find_module(library, ctx);
-    return *module ? CUDA_SUCCESS : module_new(ctx, library, module);
+    return *module ? CUDA_SUCCESS : module_new(ctx, library, library->variables, module);
 }
 
 CUresult cuLibraryUnload(CUlibrary library)
@@ -79,6 +84,7 @@ CUresult cuLibraryUnload(CUlibrary library)
         free(kernel);
     }
     handle_remove(library);
+    variables_free(library->variables);
     free(library);
     return api_leave(CUDA_SUCCESS);
 }
@@ -162,29 +168,34 @@ CUresult cuLibraryGetModule(CUmodule *out, CUlibrary library)
     return api_leave(handle_is(library, HANDLE_LIBRARY) ? module_in(library, ctx, out) : CUDA_ERROR_INVALID_HANDLE);
 }
 
-static CUresult get_variable(CUlibrary library, const char *name)
+CUresult cuLibraryGetGlobal(CUdeviceptr *ptr, size_t *bytes, CUlibrary library, const char *name)
 {
-    CUresult rc = api_enter();
+    struct CUctx_st *ctx;
+    struct CUmod_st *module;
+    CUresult rc = api_enter_context(&ctx);
 
     if (rc)
         return rc;
     if (!name)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    return api_leave(handle_is(library, HANDLE_LIBRARY) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE);
+    if (!handle_is(library, HANDLE_LIBRARY))
+        return api_leave(CUDA_ERROR_INVALID_HANDLE);
+    rc = module_in(library, ctx, &module);
+    return api_leave(rc ? rc : variable_find(module, name, ptr, bytes));
 }
 
-CUresult cuLibraryGetGlobal(CUdeviceptr *ptr, size_t *bytes, CUlibrary library, const char *name)
-{
-    (void)ptr;
-    (void)bytes;
-    return get_variable(library, name);
-}
-
+// There are no managed variables.
 CUresult cuLibraryGetManaged(CUdeviceptr *ptr, size_t *bytes, CUlibrary library, const char *name)
 {
+    CUresult rc = api_enter();
+
     (void)ptr;
     (void)bytes;
-    return get_variable(library, name);
+    if (rc)
+        return rc;
+    if (!name)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    return api_leave(handle_is(library, HANDLE_LIBRARY) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuKernelGetFunction(CUfunction *out, CUkernel kernel)

@@ -72,12 +72,18 @@ static unsigned find_units(const struct small_block *block, unsigned needed)
     return UNITS;
 }
 
-static CUresult small_alloc(struct CUctx_st *ctx, size_t bytes, struct small_block **out, uintptr_t *base)
+static struct small_block **small_blocks(struct CUctx_st *ctx, enum allocation_kind kind)
+{
+    return kind == ALLOCATION_ARRAY ? &ctx->small_array_blocks : &ctx->small_blocks;
+}
+
+static CUresult small_alloc(struct CUctx_st *ctx, struct small_block **blocks, size_t bytes, struct small_block **out,
+                            uintptr_t *base)
 {
     unsigned needed = (unsigned)((bytes + UNIT_BYTES - 1) / UNIT_BYTES), at = UNITS;
     struct small_block *block;
 
-    for (block = ctx->small_blocks; block; block = block->next) {
+    for (block = *blocks; block; block = block->next) {
         at = find_units(block, needed);
         if (at < UNITS)
             break;
@@ -89,8 +95,8 @@ static CUresult small_alloc(struct CUctx_st *ctx, size_t bytes, struct small_blo
             free(block);
             return rc;
         }
-        block->next = ctx->small_blocks;
-        ctx->small_blocks = block;
+        block->next = *blocks;
+        *blocks = block;
         at = 0;
     }
     memset(block->used + at, 1, needed);
@@ -100,10 +106,9 @@ static CUresult small_alloc(struct CUctx_st *ctx, size_t bytes, struct small_blo
     return CUDA_SUCCESS;
 }
 
-static void small_free(struct CUctx_st *ctx, struct small_block *block, uintptr_t base, size_t bytes)
+static void small_free(struct CUctx_st *ctx, struct small_block **link, struct small_block *block, uintptr_t base, size_t bytes)
 {
     unsigned units = (unsigned)((bytes + UNIT_BYTES - 1) / UNIT_BYTES);
-    struct small_block **link = &ctx->small_blocks;
 
     memset(block->used + (base - (uintptr_t)block->base) / UNIT_BYTES, 0, units);
     block->used_units -= units;
@@ -129,7 +134,7 @@ CUresult memory_alloc(struct CUctx_st *ctx, enum allocation_kind kind, size_t by
         return CUDA_ERROR_OUT_OF_MEMORY;
     *allocation = (struct allocation){.bytes = bytes, .kind = kind, .device = ctx->device, .ctx = ctx};
     if (bytes <= SMALL_BYTES) {
-        rc = small_alloc(ctx, bytes, &allocation->block, &allocation->base);
+        rc = small_alloc(ctx, small_blocks(ctx, kind), bytes, &allocation->block, &allocation->base);
     } else {
         rc = blocks_alloc(ctx->device, bytes, &base);
         if (!rc)
@@ -161,7 +166,7 @@ void memory_free(struct allocation *allocation)
     if (allocation->kind == ALLOCATION_HOST)
         munmap((void *)allocation->base, allocation->bytes);
     else if (allocation->block)
-        small_free(ctx, allocation->block, allocation->base, allocation->bytes);
+        small_free(ctx, small_blocks(ctx, allocation->kind), allocation->block, allocation->base, allocation->bytes);
     else if (allocation->kind != ALLOCATION_REGISTERED)
         blocks_free(ctx->device, (void *)allocation->base, allocation->bytes);
     free(allocation);

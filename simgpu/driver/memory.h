@@ -4,7 +4,7 @@
 // Device memory is anonymous memory of the process, reserved but not touched, so that large allocations cost nothing until a
 // kernel uses them. What makes it device memory is the reservation in the shared state: every 2 MiB-aligned block that an
 // allocation touches is paid for exactly once. Allocations above 1 MiB own whole blocks; smaller ones share blocks within their
-// context.
+// context, arrays with arrays and other memory with other memory.
 //
 // The range index holds every allocation with an address, ordered and without overlaps.
 // SPDX-License-Identifier: AGPL-3.0-or-later
@@ -16,6 +16,7 @@
 struct CUctx_st;
 struct CUmemPoolHandle_st;
 struct device;
+struct graph_memory;
 struct physical;
 struct small_block;
 
@@ -26,6 +27,9 @@ enum allocation_kind {
     ALLOCATION_REGISTERED, // the program's own, page-locked
     ALLOCATION_POOL,
     ALLOCATION_MAPPING, // of memory made with cuMemCreate
+    ALLOCATION_ARRAY,
+    ALLOCATION_GRAPH,    // a memory node's
+    ALLOCATION_IMPORTED, // another process's
 };
 
 struct allocation {
@@ -41,6 +45,7 @@ struct allocation {
     struct CUmemPoolHandle_st *pool;
     struct physical *physical; // what a mapping shows
     size_t physical_offset;
+    struct graph_memory *graph;
     int access; // PROT_ bits that cuMemSetAccess gave a mapping
 };
 
@@ -61,6 +66,9 @@ CUresult blocks_alloc(struct device *device, size_t bytes, void **base);
 void blocks_free(struct device *device, void *base, size_t bytes);
 // `bytes` rounded up to whole blocks; 0 if that overflows.
 size_t blocks_round(size_t bytes);
+
+// Lets go of memory of another process.
+CUresult imported_free(struct allocation *allocation);
 
 // Allocates device memory of a context.
 CUresult memory_alloc(struct CUctx_st *ctx, enum allocation_kind kind, size_t bytes, struct allocation **allocation);

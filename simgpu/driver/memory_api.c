@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/context.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/pool.h"
 #include "simgpu/driver/stream.h"
@@ -69,7 +70,8 @@ CUresult cuMemFree_v2(CUdeviceptr ptr)
     struct allocation *allocation = range_find(ptr);
     if (!allocation || allocation->base != ptr ||
         (allocation->kind != ALLOCATION_DEVICE && allocation->kind != ALLOCATION_MANAGED &&
-         allocation->kind != ALLOCATION_POOL))
+         allocation->kind != ALLOCATION_POOL && allocation->kind != ALLOCATION_GRAPH &&
+         allocation->kind != ALLOCATION_IMPORTED))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     rc = capture_check_unsafe();
     if (rc)
@@ -82,9 +84,13 @@ CUresult cuMemFree_v2(CUdeviceptr ptr)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     if (allocation->kind == ALLOCATION_POOL)
         pool_free_now(allocation);
+    else if (allocation->kind == ALLOCATION_GRAPH)
+        rc = graph_memory_free(allocation, NULL);
+    else if (allocation->kind == ALLOCATION_IMPORTED)
+        rc = imported_free(allocation);
     else
         memory_free(allocation);
-    return api_leave(CUDA_SUCCESS);
+    return api_leave(rc);
 }
 
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total)

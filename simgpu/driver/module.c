@@ -9,11 +9,41 @@
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/handle.h"
+#include "simgpu/driver/memory.h"
 #include "simgpu/driver/stream.h"
 
-CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, struct CUmod_st **out)
+static CUresult variable_place(struct CUmod_st *module, const struct variable *declared)
+{
+    struct allocation *allocation;
+    struct variable *variable = calloc(1, sizeof *variable);
+    CUresult rc =
+        variable ? memory_alloc(module->ctx, ALLOCATION_DEVICE, declared->bytes, &allocation) : CUDA_ERROR_OUT_OF_MEMORY;
+
+    if (rc) {
+        free(variable);
+        return rc;
+    }
+    *variable = *declared;
+    variable->base = allocation->base;
+    variable->next = module->variables;
+    module->variables = variable;
+    return CUDA_SUCCESS;
+}
+
+static void variables_release(struct CUmod_st *module)
+{
+    for (struct variable *variable = module->variables; variable; variable = variable->next) {
+        struct allocation *allocation = range_find(variable->base);
+        if (allocation)
+            memory_free(allocation);
+    }
+    variables_free(module->variables);
+}
+
+CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, const struct variable *declared, struct CUmod_st **out)
 {
     struct CUmod_st *module = calloc(1, sizeof *module);
+    CUresult rc = CUDA_SUCCESS;
 
     if (!module || !handle_add(module, HANDLE_MODULE)) {
         free(module);
@@ -23,8 +53,13 @@ CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, struct CUmod
     module->library = library;
     module->next = ctx->modules;
     ctx->modules = module;
-    *out = module;
-    return CUDA_SUCCESS;
+    for (; declared && !rc; declared = declared->next)
+        rc = variable_place(module, declared);
+    if (rc)
+        module_free(module);
+    else
+        *out = module;
+    return rc;
 }
 
 void module_free(struct CUmod_st *module)
@@ -39,6 +74,7 @@ void module_free(struct CUmod_st *module)
         handle_remove(function);
         free(function);
     }
+    variables_release(module);
     handle_remove(module);
     free(module);
 }
@@ -71,9 +107,10 @@ CUresult module_function(struct CUmod_st *module, const char *name, struct CUfun
     return kernel ? function_of(module, kernel, function) : CUDA_ERROR_NOT_FOUND;
 }
 
-static CUresult load(CUmodule *out, bool readable)
+static CUresult load(CUmodule *out, bool readable, const char *image)
 {
     struct CUctx_st *ctx;
+    struct variable *declared;
     CUresult rc = api_enter_context(&ctx);
 
     if (rc)
@@ -82,30 +119,36 @@ static CUresult load(CUmodule *out, bool readable)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     // Loading may allocate and synchronise, as far as a program can know.
     rc = capture_check_unsafe();
-    return api_leave(rc ? rc : module_new(ctx, NULL, out));
+    if (!rc)
+        rc = variables_parse(image, &declared);
+    if (rc)
+        return api_leave(rc);
+    rc = module_new(ctx, NULL, declared, out);
+    variables_free(declared);
+    return api_leave(rc);
 }
 
 CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
     if (path && access(path, R_OK))
         return api_ready() ? CUDA_ERROR_FILE_NOT_FOUND : CUDA_ERROR_NOT_INITIALIZED;
-    return load(module, path != NULL);
+    return load(module, path != NULL, NULL);
 }
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
-    return load(module, image != NULL);
+    return load(module, image != NULL, image);
 }
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, CUjit_option *options, void **values)
 {
     (void)values;
-    return load(module, image != NULL && (count == 0 || options != NULL));
+    return load(module, image != NULL && (count == 0 || options != NULL), image);
 }
 
 CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
 {
-    return load(module, image != NULL);
+    return load(module, image != NULL, image);
 }
 
 CUresult cuModuleUnload(CUmodule module)
@@ -177,7 +220,7 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr *ptr, size_t *bytes, CUmodule module, 
         return rc;
     if ((!ptr && !bytes) || !name)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    return api_leave(handle_is(module, HANDLE_MODULE) ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_HANDLE);
+    return api_leave(handle_is(module, HANDLE_MODULE) ? variable_find(module, name, ptr, bytes) : CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode)

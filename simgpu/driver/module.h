@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Modules, libraries and the functions in them. Needs the API lock.
 //
-// The image that a program loads says nothing here: every module and every library contains every kernel of every device
-// library. Functions belong to a module and die with it; kernels belong to a library, and each has one function in every
+// The image that a program loads says nothing here but for its global variables: every module and every library contains every kernel
+// of every device library. Of an image that is PTX, the variables declared as `.global … .b8 NAME[BYTES]` exist, uninitialised.
+// Functions belong to a module and die with it; kernels belong to a library, and each has one function in every
 // context that asks.
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #ifndef SIMGPU_DRIVER_MODULE_H
@@ -33,9 +34,17 @@ struct CUfunc_st {
     struct function_shape shape;
 };
 
+struct variable {
+    struct variable *next;
+    char name[64];
+    size_t bytes;
+    uintptr_t base; // in a module
+};
+
 struct CUmod_st {
     struct CUmod_st *next; // in ctx->modules
     struct CUctx_st *ctx;
+    struct variable *variables;
     struct CUfunc_st *functions;
     struct CUlib_st *library; // whose per-context part this is, else NULL
 };
@@ -48,10 +57,18 @@ struct CUkern_st {
 };
 
 struct CUlib_st {
+    struct variable *variables; // declared; every module of the library has its own
     struct CUkern_st *kernels;
 };
 
-CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, struct CUmod_st **module);
+// The variables that an image declares; and freeing such a list.
+CUresult variables_parse(const char *image, struct variable **list);
+void variables_free(struct variable *list);
+// Finds one by name. CUDA_ERROR_NOT_FOUND where there is none.
+CUresult variable_find(const struct CUmod_st *module, const char *name, CUdeviceptr *ptr, size_t *bytes);
+
+// A module of the context with memory for the variables declared.
+CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, const struct variable *declared, struct CUmod_st **module);
 void module_free(struct CUmod_st *module);
 CUresult module_function(struct CUmod_st *module, const char *name, struct CUfunc_st **function);
 

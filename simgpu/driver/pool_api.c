@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "simgpu/driver/context.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/pool_internal.h"
@@ -22,12 +23,21 @@ static CUresult cuMemAllocFromPoolAsync_any(bool per_thread, CUdeviceptr *out, s
     if (rc)
         return rc;
     rc = stream_resolve(per_thread, handle, &stream);
-    if (!rc && (!out || !is_pool(pool)))
+    if (!rc && (!out || !is_pool(pool) || pool->imported))
         rc = CUDA_ERROR_INVALID_VALUE;
-    // Memory nodes of graphs are not part of the simulator.
-    if (!rc && stream->capture)
-        rc = CUDA_ERROR_NOT_SUPPORTED;
-    return api_leave(rc ? rc : pool_alloc(pool, stream, bytes, out));
+    if (rc)
+        return api_leave(rc);
+    if (!stream->capture)
+        return api_leave(pool_alloc(pool, stream, bytes, out));
+    struct op op = {.kind = OP_GRAPH_ALLOC};
+    rc = graph_memory_new(pool->device, bytes, &op.graph_memory);
+    if (rc)
+        return api_leave(rc);
+    CUdeviceptr address = graph_memory_address(op.graph_memory);
+    rc = stream_submit(stream, &op);
+    if (!rc)
+        *out = address;
+    return api_leave(rc);
 }
 
 static CUresult cuMemAllocAsync_any(bool per_thread, CUdeviceptr *out, size_t bytes, CUstream handle)
@@ -58,8 +68,10 @@ static CUresult cuMemFreeAsync_any(bool per_thread, CUdeviceptr ptr, CUstream ha
         return api_leave(rc ? rc : CUDA_ERROR_INVALID_VALUE);
     struct allocation *allocation = range_find(ptr);
     if (!allocation || allocation->base != ptr ||
-        (allocation->kind != ALLOCATION_POOL && allocation->kind != ALLOCATION_DEVICE))
+        (allocation->kind != ALLOCATION_POOL && allocation->kind != ALLOCATION_DEVICE && allocation->kind != ALLOCATION_GRAPH))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (allocation->kind == ALLOCATION_GRAPH)
+        return api_leave(graph_memory_free(allocation, stream));
     if (stream->capture)
         return api_leave(CUDA_ERROR_NOT_SUPPORTED);
     if (allocation->kind == ALLOCATION_POOL)
@@ -87,7 +99,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *properties)
         return rc;
     if (!out || !properties || properties->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE || properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE)
+    if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        properties->handleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return api_leave(CUDA_ERROR_NOT_SUPPORTED);
     struct device *device = device_get(properties->location.id);
     if (!device)
@@ -96,6 +109,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *properties)
     if (!pool)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     pool->max_bytes = properties->maxSize;
+    pool->shareable = properties->handleTypes != CU_MEM_HANDLE_TYPE_NONE;
     *out = pool;
     return api_leave(CUDA_SUCCESS);
 }

@@ -31,7 +31,9 @@ struct CUmemPoolHandle_st {
     struct device *device;
     unsigned references; // the handle, every allocation, every queued free
     bool destroyed;
-    int reuse[3]; // the reuse policies, kept for who asks
+    bool shareable; // may be exported
+    bool imported;  // another process's: nothing is allocated from it
+    int reuse[3];   // the reuse policies, kept for who asks
     uint64_t release_threshold, max_bytes;
     uint64_t reserved, reserved_high, used, used_high;
     struct pool_segment *segments;

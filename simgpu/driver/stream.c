@@ -9,6 +9,7 @@
 #include "simgpu/driver/event.h"
 #include "simgpu/driver/executor.h"
 #include "simgpu/driver/handle.h"
+#include "simgpu/driver/graph_memory.h"
 #include "simgpu/driver/launch.h"
 #include "simgpu/driver/pool.h"
 #include "simgpu/driver/value.h"
@@ -313,6 +314,10 @@ void op_retain(const struct op *op)
     case OP_POOL_FREE:
         pool_retain(op->pool);
         break;
+    case OP_GRAPH_ALLOC:
+    case OP_GRAPH_FREE:
+        graph_memory_retain(op->graph_memory);
+        break;
     default:
         break;
     }
@@ -337,6 +342,10 @@ void op_release(const struct op *op)
         break;
     case OP_POOL_FREE:
         pool_release(op->pool);
+        break;
+    case OP_GRAPH_ALLOC:
+    case OP_GRAPH_FREE:
+        graph_memory_release(op->graph_memory);
         break;
     default:
         break;

@@ -14,6 +14,7 @@ struct capture;
 struct launch;
 struct CUctx_st;
 struct CUmemPoolHandle_st;
+struct graph_memory;
 
 // As deep as the real launch queue; a launch into a full one blocks.
 #define STREAM_DEPTH 1024
@@ -50,6 +51,8 @@ enum op_kind {
     OP_RECORD,
     OP_WAIT_RECORD,
     OP_POOL_FREE,
+    OP_GRAPH_ALLOC, // done when the graph is launched
+    OP_GRAPH_FREE,
     OP_WRITE_VALUE,
     OP_WAIT_VALUE,
     OP_EVENT_RECORD, // in graphs only: becomes OP_RECORD when the graph is launched
@@ -73,6 +76,7 @@ struct op {
         struct record *record;
         struct CUevent_st *event;
         struct CUmemPoolHandle_st *pool;
+        struct graph_memory *graph_memory;
         struct {
             void *address;
             uint64_t value;

@@ -7,6 +7,8 @@
 
 struct block {
     CUdeviceptr address;
+    CUarray array;
+    CUmipmappedArray mipmapped;
     size_t bytes;
     CUmemGenericAllocationHandle handle;
 };
@@ -82,6 +84,80 @@ static CUresult get_unmapped(struct block *block, size_t bytes)
     return CUDA_SUCCESS;
 }
 
+// Arrays of 4 KiB rows: the driver's own rounding is a part of no row.
+static CUDA_ARRAY3D_DESCRIPTOR rows(size_t bytes, unsigned flags)
+{
+    size_t count = bytes / 4096;
+    bool deep = count > 16384;
+    return (CUDA_ARRAY3D_DESCRIPTOR){.Width = 1024,
+                                     .Height = deep ? 1024 : count,
+                                     .Depth = deep ? count / 1024 : 0,
+                                     .Format = CU_AD_FORMAT_UNSIGNED_INT32,
+                                     .NumChannels = 1,
+                                     .Flags = flags};
+}
+
+static CUresult get_array(struct block *block, size_t bytes)
+{
+    CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, 0);
+    return cuArray3DCreate(&block->array, &descriptor);
+}
+
+static CUresult get_mipmapped(struct block *block, size_t bytes)
+{
+    CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, 0);
+    return cuMipmappedArrayCreate(&block->mipmapped, &descriptor, 1);
+}
+
+// An array without memory of its own alone keeps what is mapped into it.
+static CUresult get_deferred(struct block *block, size_t bytes)
+{
+    CUmemAllocationProp prop = properties();
+    prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
+    CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, CUDA_ARRAY3D_DEFERRED_MAPPING);
+    OK(cuArray3DCreate(&block->array, &descriptor));
+    CUresult rc = cuMemCreate(&block->handle, bytes, &prop, 0);
+    if (rc != CUDA_SUCCESS) {
+        OK(cuArrayDestroy(block->array));
+        return rc;
+    }
+    CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
+                           .resource.array = block->array,
+                           .memOperationType = CU_MEM_OPERATION_TYPE_MAP,
+                           .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
+                           .memHandle.memHandle = block->handle,
+                           .deviceBitMask = 1};
+    OK(cuMemMapArrayAsync(&info, 1, stream));
+    OK(cuMemRelease(block->handle));
+    return CUDA_SUCCESS;
+}
+
+// Unmapped without a word of regions: an array with deferred mapping has none.
+static void put_deferred(struct block *block)
+{
+    CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
+                           .resource.array = block->array,
+                           .subresource.miptail = {.layer = 77},
+                           .memOperationType = CU_MEM_OPERATION_TYPE_UNMAP,
+                           .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
+                           .deviceBitMask = 1};
+    size_t before = told_free();
+    OK(cuMemMapArrayAsync(&info, 1, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(before + block->bytes, "after unmapping from an array");
+    OK(cuArrayDestroy(block->array));
+}
+
+static void put_array(struct block *block)
+{
+    OK(cuArrayDestroy(block->array));
+}
+
+static void put_mipmapped(struct block *block)
+{
+    OK(cuMipmappedArrayDestroy(block->mipmapped));
+}
+
 static void put(struct block *block)
 {
     OK(cuMemFree(block->address));
@@ -113,6 +189,9 @@ static const struct family families[] = {
     {"pool", get_from_pool, put_async},
     {"mapped", get_mapped, put_mapped},
     {"unmapped", get_unmapped, put_unmapped},
+    {"array", get_array, put_array},
+    {"mipmapped", get_mipmapped, put_mipmapped},
+    {"deferred", get_deferred, put_deferred},
 };
 
 int main(int argc, char **argv)

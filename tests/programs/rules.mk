@@ -12,14 +12,14 @@ $(BUILD)/tests/programs/door_variables: program_libs = -rdynamic
 # A call that becomes a jump has its caller's caller as its own.
 $(BUILD)/obj/plain/tests/programs/libnext.o: extra_cflags += -fno-optimize-sibling-calls
 
-# A second runtime in one process, and a driver that is newer than the hooks. Each is opened under its soname.
+# A second runtime in one process, and drivers that are newer than the hooks. Each is opened under its soname.
 $(BUILD)/tests/programs/runtimes: program_libs =
 $(BUILD)/tests/programs/libplugin_new.so: program_libs = -L$(sim) -lcudart
 $(BUILD)/tests/programs/libplugin_new.so: $(sim)/libcudart.so
 $(BUILD)/tests/programs/libruntime_old.so: program_libs = -Wl,-soname,libcudart.so.10.2
 $(BUILD)/tests/programs/libplugin_old.so: program_libs = $(BUILD)/tests/programs/libruntime_old.so
 $(BUILD)/tests/programs/libplugin_old.so: $(BUILD)/tests/programs/libruntime_old.so
-$(addprefix $(BUILD)/tests/programs/,libcuda_newer.so libcuda_odd.so): program_libs = -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic
+$(addprefix $(BUILD)/tests/programs/,libcuda_newer.so libcuda_odd.so libcuda_future.so): program_libs = -Wl,-soname,libcuda.so.1 -Wl,-Bsymbolic
 
 # As a developer would build a program to look for faults in it.
 $(BUILD)/obj/plain/tests/programs/door_sanitized.o: extra_cflags += -fsanitize=address

@@ -4,7 +4,10 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "shim/arrays.h"
 #include "shim/contexts.h"
+#include "shim/green.h"
+#include "shim/modules.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 
@@ -25,7 +28,6 @@ void context_hooks_reset(void)
 struct creation {
     struct device *device; // NULL: no such device, the driver will say so
     uint64_t bytes;
-    uint64_t deadline_ns;
 };
 
 static CUresult creation_begin(struct creation *creation, CUdevice ordinal, const char *function)
@@ -37,11 +39,6 @@ static CUresult creation_begin(struct creation *creation, CUdevice ordinal, cons
     if (device_take(creation->device, creation->bytes))
         return device_refuse(creation->device, creation->bytes, function);
     return CUDA_SUCCESS;
-}
-
-static bool creation_again(struct creation *creation, CUresult result)
-{
-    return creation->device && device_retry(creation->device, result, &creation->deadline_ns);
 }
 
 static CUresult creation_end(const struct creation *creation, CUresult result, const CUcontext *context, bool primary)
@@ -61,9 +58,7 @@ CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate)(context, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate)(context, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -73,9 +68,7 @@ CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v2)(context, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v2)(context, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -85,9 +78,7 @@ CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int cou
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
@@ -97,15 +88,15 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned 
     CUresult rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
-    do
-        rc = REAL(cuCtxCreate_v4)(context, params, flags, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v4)(context, params, flags, ordinal));
     return creation_end(&creation, rc, context, false);
 }
 
 static void context_gone(CUcontext context)
 {
     streams_drop_context(context);
+    arrays_drop_context(context);
+    modules_drop_context(context);
     context_remove(context);
     pools_settle();
 }
@@ -133,6 +124,67 @@ CUresult cuCtxDestroy_v2(CUcontext context)
     return destroy(context, REAL(cuCtxDestroy_v2));
 }
 
+// cuCtxAttach and cuCtxDetach count the uses of a context that the program has made; the last detach destroys it.
+CUresult cuCtxAttach(CUcontext *context, unsigned int flags)
+{
+    CUresult rc = REAL(cuCtxAttach)(context, flags);
+    if (rc == CUDA_SUCCESS)
+        context_attach(*context, 1);
+    return rc;
+}
+
+CUresult cuCtxDetach(CUcontext context)
+{
+    if (context_attach(context, 0) == 1)
+        return destroy(context, REAL(cuCtxDetach));
+    CUresult rc = REAL(cuCtxDetach)(context);
+    if (rc == CUDA_SUCCESS)
+        context_attach(context, -1);
+    return rc;
+}
+
+// Contexts for graphics libraries are contexts like others.
+CUresult cuGLCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate)(context, flags, ordinal));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuGLCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate_v2)(context, flags, ordinal));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuVDPAUCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate)(context, flags, ordinal, vdp_device, get_proc_address));
+    return creation_end(&creation, rc, context, false);
+}
+
+CUresult cuVDPAUCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device,
+                             void *get_proc_address)
+{
+    struct creation creation;
+    CUresult rc = creation_begin(&creation, ordinal, __func__);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate_v2)(context, flags, ordinal, vdp_device, get_proc_address));
+    return creation_end(&creation, rc, context, false);
+}
+
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
 {
     struct creation creation;
@@ -146,9 +198,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
     rc = creation_begin(&creation, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         goto out;
-    do
-        rc = REAL(cuDevicePrimaryCtxRetain)(context, ordinal);
-    while (creation_again(&creation, rc));
+    rc = DEVICE_ASK(creation.device, REAL(cuDevicePrimaryCtxRetain)(context, ordinal));
     creation_end(&creation, rc, context, true);
 out:
     if (device && rc == CUDA_SUCCESS)
@@ -177,6 +227,7 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
         context_revive(context);
     } else if (last) {
         context_gone(context);
+        green_drop_device(device);
         primary_retains[ordinal] = 0;
     }
     pthread_mutex_unlock(&primary_mutex);

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/green.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "allocator/allocations.h"
+#include "shim/arrays.h"
+#include "shim/modules.h"
+#include "shim/streams.h"
+
+struct green {
+    CUgreenCtx handle; // NULL: destroyed
+    CUcontext context; // what the program makes current for it
+    const struct device *device;
+    struct green *next;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct green *greens;
+
+void green_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    greens = NULL;
+}
+
+CUresult cuGreenCtxCreate(CUgreenCtx *handle, CUdevResourceDesc description, CUdevice ordinal, unsigned int flags)
+{
+    CUcontext primary;
+    struct device *device = device_of(ordinal);
+    if (!device)
+        return device_attached() ? REAL(cuGreenCtxCreate)(handle, description, ordinal, flags) : CUDA_ERROR_NOT_INITIALIZED;
+    CUresult rc = cuDevicePrimaryCtxRetain(&primary, ordinal);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    rc = REAL(cuGreenCtxCreate)(handle, description, ordinal, flags);
+    int saved = errno;
+    struct green *green = rc == CUDA_SUCCESS ? calloc(1, sizeof *green) : NULL;
+    if (!green) {
+        if (rc == CUDA_SUCCESS) {
+            REAL(cuGreenCtxDestroy)(*handle);
+            rc = CUDA_ERROR_OUT_OF_MEMORY;
+        }
+        cuDevicePrimaryCtxRelease_v2(ordinal);
+        errno = saved;
+        return rc;
+    }
+    *green = (struct green){.handle = *handle, .device = device};
+    REAL(cuCtxFromGreenCtx)(&green->context, *handle);
+    pthread_mutex_lock(&mutex);
+    green->next = greens;
+    greens = green;
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
+}
+
+CUresult cuGreenCtxDestroy(CUgreenCtx handle)
+{
+    device_forget_current();
+    CUresult rc = REAL(cuGreenCtxDestroy)(handle);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    pthread_mutex_lock(&mutex);
+    struct green *green = greens;
+    while (green && green->handle != handle)
+        green = green->next;
+    CUdevice ordinal = green ? green->device->ordinal : -1;
+    if (green)
+        green->handle = NULL;
+    pthread_mutex_unlock(&mutex);
+    if (ordinal >= 0)
+        cuDevicePrimaryCtxRelease_v2(ordinal);
+    return rc;
+}
+
+CUresult cuGreenCtxStreamCreate(CUstream *stream, CUgreenCtx handle, unsigned int flags, int priority)
+{
+    CUresult rc = REAL(cuGreenCtxStreamCreate)(stream, handle, flags, priority);
+    if (rc == CUDA_SUCCESS)
+        stream_add(*stream);
+    return rc;
+}
+
+void green_drop_device(const struct device *device)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct green **link = &greens; *link;) {
+        struct green *green = *link;
+        if (green->device != device) {
+            link = &green->next;
+            continue;
+        }
+        if (green->context) {
+            arrays_drop_context(green->context);
+            modules_drop_context(green->context);
+            allocations_drop_context(green->context);
+        }
+        *link = green->next;
+        free(green);
+    }
+    pthread_mutex_unlock(&mutex);
+}

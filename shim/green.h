@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Green contexts: a part of the multiprocessors, and everything else of the device's primary context, which lives as long as they do.
+//
+// Invariant: every green context holds one retain of the primary context, counted like the program's own, so that the primary is charged
+// while a green one lives and returns everything at its end. What is allocated while a green context is current is booked under its
+// handle and outlives it, as the memory does; it is returned with the primary context.
+#ifndef VGPU_SHIM_GREEN_H
+#define VGPU_SHIM_GREEN_H
+
+#include "shim/device.h"
+
+// The primary context of a device is gone: returns what was booked under the handles of its green contexts.
+void green_drop_device(const struct device *device);
+
+// Forgets everything, for a forked child.
+void green_reset(void);
+
+#endif

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/limits.h"
+
+#include <pthread.h>
+
+#include "shim/contexts.h"
+
+// Makes "what is the limit now, then charge the difference" one step.
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void limits_reset(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+}
+
+static uint64_t resident_threads(const struct device *device)
+{
+    int multiprocessors = 0, threads = 0;
+    REAL(cuDeviceGetAttribute)(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device->ordinal);
+    REAL(cuDeviceGetAttribute)(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, device->ordinal);
+    return (uint64_t)multiprocessors * (uint64_t)threads;
+}
+
+// What a limit of this value takes, in whole blocks; what no GPU has counts as more than it has.
+static int64_t bytes_of(const struct device *device, enum context_limit limit, size_t value)
+{
+    uint64_t bytes;
+    if (__builtin_mul_overflow((uint64_t)value, limit == CONTEXT_STACK ? resident_threads(device) : 1, &bytes) ||
+        bytes > device->physical_bytes)
+        bytes = device->physical_bytes + HOLDINGS_BLOCK_BYTES;
+    return (int64_t)holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
+}
+
+static bool grows(CUlimit limit, enum context_limit *which)
+{
+    switch (limit) {
+    case CU_LIMIT_STACK_SIZE:
+        *which = CONTEXT_STACK;
+        return true;
+    case CU_LIMIT_PRINTF_FIFO_SIZE:
+        *which = CONTEXT_PRINTF;
+        return true;
+    case CU_LIMIT_MALLOC_HEAP_SIZE:
+        *which = CONTEXT_HEAP;
+        return true;
+    default:
+        return false;
+    }
+}
+
+// The driver may round a value or cut it; what it says afterwards counts.
+static CUresult set_limit(struct device *device, CUcontext context, CUlimit limit, enum context_limit which, size_t value)
+{
+    size_t before, after;
+    if (REAL(cuCtxGetLimit)(&before, limit) != CUDA_SUCCESS)
+        return REAL(cuCtxSetLimit)(limit, value);
+    int64_t asked = bytes_of(device, which, value) - bytes_of(device, which, before);
+    int64_t taken = context_grow(context, which, asked);
+    if (taken > 0 && device_take(device, (uint64_t)taken)) {
+        context_grow(context, which, -asked);
+        return device_refuse(device, (uint64_t)taken, "cuCtxSetLimit");
+    }
+    CUresult rc = DEVICE_ASK(device, REAL(cuCtxSetLimit)(limit, value));
+    if (REAL(cuCtxGetLimit)(&after, limit) != CUDA_SUCCESS)
+        after = rc == CUDA_SUCCESS ? value : before;
+    int64_t change = taken + context_grow(context, which, bytes_of(device, which, after) - bytes_of(device, which, value));
+    // What was taken beforehand is settled: more was taken than needed, or a limit was lowered.
+    int64_t surplus = (taken > 0 ? taken : 0) - change;
+    if (surplus > 0)
+        holdings_give(&device->holdings, (uint64_t)surplus);
+    else if (surplus < 0 && device_take(device, (uint64_t)-surplus))
+        context_grow(context, which, surplus); // the driver has rounded up beyond the quota
+    return rc;
+}
+
+CUresult cuCtxSetLimit(CUlimit limit, size_t value)
+{
+    enum context_limit which;
+    CUcontext context = NULL;
+    struct device *device = device_current();
+    if (!device)
+        return device_absent();
+    if (!grows(limit, &which) || REAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || !context_known(context, NULL))
+        return REAL(cuCtxSetLimit)(limit, value);
+    pthread_mutex_lock(&mutex);
+    CUresult rc = set_limit(device, context, limit, which, value);
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "shim/modules.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "shim/measure.h"
+
+// How long one loading waits for another, which may be compiling. Then both are measured at once, and the first one's size is charged
+// to both.
+#define LOAD_PATIENCE_NS (10 * NS_PER_S)
+
+// What is measured as more than this is loaded and measured a second time, and the smaller figure counts: an allocation of another
+// process whose chunks were taken before the first one began has no second time.
+#define DOUBTFUL_BYTES (8ull << 20)
+
+// A variable that the program has asked for.
+struct variable {
+    uint64_t address, bytes;
+    struct variable *next;
+};
+
+// A module or a library in one context. Charged is what was measured when it was loaded, or what its known variables take, if that is
+// more: those of a lazy driver are loaded later.
+struct loaded {
+    const void *handle;
+    CUcontext context;
+    struct device *device;
+    uint64_t charged_bytes;
+    uint64_t variable_bytes;
+    struct variable *variables;
+    struct loaded *next;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct loaded *list;
+
+void modules_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    list = NULL;
+}
+
+// The record of a module in a context, or NULL. Under the mutex.
+static struct loaded *find(const void *handle, CUcontext context)
+{
+    struct loaded *loaded = list;
+    while (loaded && (loaded->handle != handle || loaded->context != context))
+        loaded = loaded->next;
+    return loaded;
+}
+
+// The same, made where there is none; NULL: out of memory.
+static struct loaded *find_or_make(const void *handle, CUcontext context, struct device *device)
+{
+    struct loaded *loaded = find(handle, context);
+    if (!loaded && (loaded = calloc(1, sizeof *loaded))) {
+        *loaded = (struct loaded){.handle = handle, .context = context, .device = device, .next = list};
+        list = loaded;
+    }
+    return loaded;
+}
+
+// A load on its way.
+struct loading {
+    struct device *device; // NULL: no context is current, nothing is loaded yet
+    CUcontext context;
+    struct measurement measurement;
+};
+
+static struct device *current(CUcontext *context)
+{
+    struct device *device = device_current();
+    *context = NULL;
+    return device && REAL(cuCtxGetCurrent)(context) == CUDA_SUCCESS && *context ? device : NULL;
+}
+
+static void begin(struct loading *loading)
+{
+    loading->device = current(&loading->context);
+    if (loading->device)
+        measure_begin(&loading->measurement, loading->device, LOAD_PATIENCE_NS);
+}
+
+// How many bytes the load has taken, in whole blocks.
+static uint64_t end(struct loading *loading)
+{
+    int64_t lost_bytes = 0;
+    if (loading->device)
+        measure_end(&loading->measurement, &lost_bytes);
+    return lost_bytes > 0 ? holdings_round_up((uint64_t)lost_bytes, HOLDINGS_BLOCK_BYTES) : 0;
+}
+
+// Charges a module `bytes` in all, where that is more than it is charged. Returns 0 or -ENOMEM.
+static int charge(const void *handle, CUcontext context, struct device *device, uint64_t bytes, const char *function)
+{
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    struct loaded *loaded = find_or_make(handle, context, device);
+    uint64_t charged = loaded ? loaded->charged_bytes : 0;
+    pthread_mutex_unlock(&mutex);
+    int rc = loaded ? 0 : -ENOMEM;
+    if (rc == 0 && bytes > charged) {
+        rc = device_take(device, bytes - charged); // may wait for the pool lock
+        pthread_mutex_lock(&mutex);
+        loaded = find(handle, context);
+        if (rc == 0 && loaded && loaded->charged_bytes == charged)
+            loaded->charged_bytes = bytes;
+        else if (rc == 0)
+            holdings_give(&device->holdings, bytes - charged); // unloaded or charged by another thread meanwhile
+        pthread_mutex_unlock(&mutex);
+    }
+    if (rc)
+        device_refuse(device, bytes, function);
+    errno = saved;
+    return rc;
+}
+
+// Takes the records of a module, or of a context (the other one is NULL), off the list.
+static struct loaded *withdraw(const void *handle, CUcontext context)
+{
+    struct loaded *withdrawn = NULL;
+    pthread_mutex_lock(&mutex);
+    for (struct loaded **link = &list; *link;) {
+        struct loaded *loaded = *link;
+        if (handle ? loaded->handle != handle : loaded->context != context) {
+            link = &loaded->next;
+            continue;
+        }
+        *link = loaded->next;
+        loaded->next = withdrawn;
+        withdrawn = loaded;
+    }
+    pthread_mutex_unlock(&mutex);
+    return withdrawn;
+}
+
+static void give_back(struct loaded *withdrawn)
+{
+    for (struct loaded *following; withdrawn; withdrawn = following) {
+        following = withdrawn->next;
+        holdings_give(&withdrawn->device->holdings, withdrawn->charged_bytes);
+        for (struct variable *variable = withdrawn->variables, *next; variable; variable = next) {
+            next = variable->next;
+            free(variable);
+        }
+        free(withdrawn);
+    }
+}
+
+static void restore(struct loaded *withdrawn)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct loaded *following; withdrawn; withdrawn = following) {
+        following = withdrawn->next;
+        withdrawn->next = list;
+        list = withdrawn;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+void modules_drop_context(CUcontext context)
+{
+    give_back(withdraw(NULL, context));
+}
+
+// The value of `call`, which loads a module or a library into *handle. What does not fit is unloaded again.
+#define LOADED(handle, unload, call)                                                                                           \
+    (__extension__({                                                                                                           \
+        struct loading loading;                                                                                                \
+        begin(&loading);                                                                                                       \
+        CUresult loaded_rc = (call);                                                                                           \
+        uint64_t loaded_bytes = end(&loading);                                                                                 \
+        if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
+            unload(*(handle));                                                                                                 \
+            begin(&loading);                                                                                                   \
+            loaded_rc = (call);                                                                                                \
+            uint64_t again_bytes = end(&loading);                                                                              \
+            loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \
+        }                                                                                                                      \
+        if (loaded_rc == CUDA_SUCCESS && loading.device &&                                                                     \
+            charge(*(handle), loading.context, loading.device, loaded_bytes, __func__)) {                                      \
+            unload(*(handle));                                                                                                 \
+            loaded_rc = CUDA_ERROR_OUT_OF_MEMORY;                                                                              \
+        }                                                                                                                      \
+        loaded_rc;                                                                                                             \
+    }))
+
+CUresult cuModuleLoad(CUmodule *module, const char *path)
+{
+    return LOADED(module, cuModuleUnload, REAL(cuModuleLoad)(module, path));
+}
+
+CUresult cuModuleLoadData(CUmodule *module, const void *image)
+{
+    return LOADED(module, cuModuleUnload, REAL(cuModuleLoadData)(module, image));
+}
+
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, CUjit_option *options, void **values)
+{
+    return LOADED(module, cuModuleUnload, REAL(cuModuleLoadDataEx)(module, image, count, options, values));
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
+{
+    return LOADED(module, cuModuleUnload, REAL(cuModuleLoadFatBinary)(module, image));
+}
+
+CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options, void **jit_values,
+                           unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
+{
+    return LOADED(library, cuLibraryUnload,
+                  REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count));
+}
+
+CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit_options, void **jit_values,
+                               unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
+{
+    return LOADED(library, cuLibraryUnload,
+                  REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count));
+}
+
+// A module leaves the books before the driver can use its handle again.
+CUresult cuModuleUnload(CUmodule module)
+{
+    struct loaded *withdrawn = withdraw(module, NULL);
+    CUresult rc = REAL(cuModuleUnload)(module);
+    if (rc == CUDA_SUCCESS)
+        give_back(withdrawn);
+    else
+        restore(withdrawn);
+    return rc;
+}
+
+CUresult cuLibraryUnload(CUlibrary library)
+{
+    struct loaded *withdrawn = withdraw(library, NULL);
+    CUresult rc = REAL(cuLibraryUnload)(library);
+    if (rc == CUDA_SUCCESS)
+        give_back(withdrawn);
+    else
+        restore(withdrawn);
+    return rc;
+}
+
+// Notes a variable of a module. Returns what all of its known variables take, in whole blocks; 0: out of memory.
+static uint64_t note_variable(const void *handle, CUcontext context, struct device *device, uint64_t address, uint64_t bytes)
+{
+    int saved = errno;
+    uint64_t all = 0;
+    pthread_mutex_lock(&mutex);
+    struct loaded *loaded = find_or_make(handle, context, device);
+    struct variable *variable = loaded ? loaded->variables : NULL;
+    while (variable && variable->address != address)
+        variable = variable->next;
+    if (loaded && !variable && (variable = calloc(1, sizeof *variable))) {
+        *variable = (struct variable){address, bytes, loaded->variables};
+        loaded->variables = variable;
+        loaded->variable_bytes += bytes;
+    }
+    if (variable)
+        all = holdings_round_up(loaded->variable_bytes, HOLDINGS_BLOCK_BYTES);
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return all;
+}
+
+// The program has asked for a variable of this address and size. Where the module's variables do not fit, the question is refused.
+static CUresult got_variable(const void *handle, uint64_t address, uint64_t bytes, const char *function)
+{
+    CUcontext context;
+    struct device *device = current(&context);
+    if (!device)
+        return CUDA_SUCCESS;
+    uint64_t all = note_variable(handle, context, device, address, bytes);
+    return all && charge(handle, context, device, all, function) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuModuleGetGlobal(CUdeviceptr_v1 *pointer, unsigned int *bytes, CUmodule module, const char *name)
+{
+    CUdeviceptr_v1 address;
+    unsigned int size;
+    CUresult rc = REAL(cuModuleGetGlobal)(pointer, bytes, module, name);
+    if (rc == CUDA_SUCCESS && REAL(cuModuleGetGlobal)(&address, &size, module, name) == CUDA_SUCCESS)
+        rc = got_variable(module, address, size, __func__);
+    return rc;
+}
+
+CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule module, const char *name)
+{
+    CUdeviceptr address;
+    size_t size;
+    CUresult rc = REAL(cuModuleGetGlobal_v2)(pointer, bytes, module, name);
+    if (rc == CUDA_SUCCESS && REAL(cuModuleGetGlobal_v2)(&address, &size, module, name) == CUDA_SUCCESS)
+        rc = got_variable(module, address, size, __func__);
+    return rc;
+}
+
+CUresult cuLibraryGetGlobal(CUdeviceptr *pointer, size_t *bytes, CUlibrary library, const char *name)
+{
+    CUdeviceptr address;
+    size_t size;
+    CUresult rc = REAL(cuLibraryGetGlobal)(pointer, bytes, library, name);
+    if (rc == CUDA_SUCCESS && REAL(cuLibraryGetGlobal)(&address, &size, library, name) == CUDA_SUCCESS)
+        rc = got_variable(library, address, size, __func__);
+    return rc;
+}
+
+CUresult cuLibraryGetManaged(CUdeviceptr *pointer, size_t *bytes, CUlibrary library, const char *name)
+{
+    CUdeviceptr address;
+    size_t size;
+    CUresult rc = REAL(cuLibraryGetManaged)(pointer, bytes, library, name);
+    if (rc == CUDA_SUCCESS && REAL(cuLibraryGetManaged)(&address, &size, library, name) == CUDA_SUCCESS)
+        rc = got_variable(library, address, size, __func__);
+    return rc;
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Memory that is not asked for by its size: arrays, graphs, modules, what contexts grow by.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    export VGPU_MEMORY=3G VGPU_LOG=warn
+}
+
+teardown() { common_teardown; }
+
+# silent PROGRAM [ARGUMENT...]: runs under the library, and has nothing to complain about
+silent() {
+    run -0 --separate-stderr shim "$@"
+    assert_equal "$output$stderr" ""
+}
+
+@test "small arrays are charged by the blocks they share, sparse ones not at all" {
+    silent "$PROGRAMS/mem_arrays"
+}
+
+@test "memory nodes of a graph are charged when it is launched and given back by trimming" {
+    silent "$PROGRAMS/mem_graph" explicit
+}
+
+@test "captured allocations are charged when their graph is launched and given back by trimming" {
+    silent "$PROGRAMS/mem_graph" captured
+}
+
+@test "global variables of modules and libraries are charged until they are unloaded" {
+    silent "$PROGRAMS/mem_module"
+}
+
+@test "raised limits, attached and green contexts are charged and given back" {
+    silent "$PROGRAMS/context_grow"
+}
+
+@test "what a family is charged is what the driver's free memory has lost" {
+    # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
+    VGPU_MEMORY=8G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
+    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
+    echo "$output"
+    assert_equal "$stderr" ""
+    refute_contains "$output" WRONG
+    assert_contains "$output" "contexts, given back: "
+    assert_equal "$status" 0
+}
+
+@test "memory of another process is not charged to who imports it" {
+    run -0 --separate-stderr shim "$PROGRAMS/mem_import"
+    assert_equal "$stderr" ""
+    if ! real_gpu; then assert_equal "$output" ""; fi
+}
+
+@test "memory is charged to the GPU that it is on, whichever is current" {
+    sim_only "needs two GPUs"
+    SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Raised limits, attached and green contexts: what they take is charged, refused where it does not fit, and given back.
+#include "driver.h"
+
+static size_t whole;
+
+static size_t taken(void)
+{
+    return whole - told_free();
+}
+
+static CUcontext create(void)
+{
+    CUcontext context;
+#if CUDA_VERSION >= 13000
+    OK(cuCtxCreate(&context, NULL, 0, 0));
+#else
+    OK(cuCtxCreate(&context, 0, 0));
+#endif
+    return context;
+}
+
+static void heap_grows(void)
+{
+    size_t before, now;
+    OK(cuCtxGetLimit(&before, CU_LIMIT_MALLOC_HEAP_SIZE));
+    OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, before + 64 * MIB));
+    OK(cuCtxGetLimit(&now, CU_LIMIT_MALLOC_HEAP_SIZE));
+    if (now < before + 64 * MIB || taken() < 64 * MIB || taken() > now - before + 2 * MIB)
+        fail("a heap that is 64 MiB larger takes %zu bytes", taken());
+    EXPECT(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, before + whole + 64 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, SIZE_MAX - 4096), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, before));
+    expect_free(whole, "the heap as it was");
+}
+
+static void stack_grows(void)
+{
+    int multiprocessors, threads;
+    size_t before;
+    OK(cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0));
+    OK(cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 0));
+    size_t resident = (size_t)multiprocessors * (size_t)threads;
+    OK(cuCtxGetLimit(&before, CU_LIMIT_STACK_SIZE));
+    OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, before + 1024));
+    if (taken() < 1024 * resident || taken() > 1024 * resident + 8 * MIB)
+        fail("1 KiB of stack for %zu threads takes %zu bytes", resident, taken());
+    OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, before));
+    expect_free(whole, "the stack as it was");
+}
+
+static void growth_ends_with_the_context(CUcontext primary)
+{
+    size_t limit;
+    CUcontext second = create();
+    OK(cuCtxGetLimit(&limit, CU_LIMIT_MALLOC_HEAP_SIZE));
+    OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, limit + 128 * MIB));
+    OK(cuCtxDestroy(second));
+    OK(cuCtxSetCurrent(primary));
+    expect_free(whole, "a context with a large heap is gone");
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static void detaching_ends_a_context(CUcontext primary)
+{
+    CUcontext context = create(), again;
+    size_t with = taken();
+    if (with < MIB)
+        fail("a context takes %zu bytes", with);
+    OK(cuCtxAttach(&again, 0));
+    OK(cuCtxDetach(context));
+    if (taken() != with)
+        fail("a context that is attached once more takes %zu bytes", taken());
+    OK(cuCtxDetach(context));
+    OK(cuCtxSetCurrent(primary));
+    expect_free(whole, "the last detach");
+}
+#pragma GCC diagnostic pop
+
+// A green context keeps the primary one, and what is allocated in it is charged.
+static void green_contexts_keep_the_primary(void)
+{
+#if CUDA_VERSION >= 12040
+    CUdevResource resource;
+    CUdevResourceDesc description;
+    CUgreenCtx green;
+    CUcontext context, primary;
+    CUdeviceptr address;
+    OK(cuDeviceGetDevResource(0, &resource, CU_DEV_RESOURCE_TYPE_SM));
+    OK(cuDevResourceGenerateDesc(&description, &resource, 1));
+    OK(cuDevicePrimaryCtxRelease(0)); // the only one that holds it
+    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    OK(cuCtxFromGreenCtx(&context, green));
+    OK(cuCtxSetCurrent(context));
+    size_t before = told_free();
+    OK(cuMemAlloc(&address, 64 * MIB));
+    expect_free(before - 64 * MIB, "an allocation in a green context");
+    EXPECT(cuMemAlloc(&address, before), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuCtxSetCurrent(NULL));
+    OK(cuGreenCtxDestroy(green)); // and with it the primary context and what is in it
+    OK(cuDevicePrimaryCtxRetain(&primary, 0));
+    OK(cuCtxSetCurrent(primary));
+    expect_free(whole, "the green context is gone");
+#endif
+}
+
+int main(void)
+{
+    CUcontext primary = start();
+    whole = told_free();
+    heap_grows();
+    stack_grows();
+    growth_ends_with_the_context(primary);
+    detaching_ends_a_context(primary);
+    green_contexts_keep_the_primary();
+    return 0;
+}

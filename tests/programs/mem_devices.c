@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Two GPUs: memory is charged to the one that it is on, whichever is current when it is asked for.
+#include "driver.h"
+
+#define BYTES (64 * MIB)
+
+static CUcontext contexts[2];
+
+static size_t free_on(int device)
+{
+    OK(cuCtxSetCurrent(contexts[device]));
+    size_t bytes = told_free();
+    OK(cuCtxSetCurrent(contexts[0]));
+    return bytes;
+}
+
+static void expect_taken(const size_t whole[2], size_t first, size_t second, const char *what)
+{
+    size_t taken[2] = {whole[0] - free_on(0), whole[1] - free_on(1)};
+    if (taken[0] != first || taken[1] != second)
+        fail("%s: %zu and %zu bytes are taken where %zu and %zu are expected", what, taken[0], taken[1], first, second);
+}
+
+int main(void)
+{
+    const CUmemAllocationProp on_second = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                           .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 1}};
+    const CUmemPoolProps of_second = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 1}};
+    const CUDA_ARRAY3D_DESCRIPTOR image = {.Width = 4096, .Height = 4096, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    CUmemGenericAllocationHandle memory;
+    CUmemoryPool pool;
+    CUdeviceptr address;
+    CUarray array;
+    size_t limit;
+    contexts[0] = start();
+    OK(cuDevicePrimaryCtxRetain(&contexts[1], 1));
+    OK(cuCtxSetCurrent(contexts[0]));
+    const size_t whole[2] = {free_on(0), free_on(1)};
+
+    OK(cuMemCreate(&memory, BYTES, &on_second, 0));
+    expect_taken(whole, 0, BYTES, "memory made for the second");
+    OK(cuMemRelease(memory));
+    OK(cuMemPoolCreate(&pool, &of_second));
+    OK(cuMemAllocFromPoolAsync(&address, BYTES, pool, NULL));
+    expect_taken(whole, 0, BYTES, "from a pool of the second");
+    OK(cuMemFreeAsync(address, NULL));
+    OK(cuStreamSynchronize(NULL));
+    OK(cuMemPoolDestroy(pool));
+
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuArray3DCreate(&array, &image));
+    expect_taken(whole, 0, BYTES, "an array on the second");
+    OK(cuArrayDestroy(array)); // with the first one current
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuCtxGetLimit(&limit, CU_LIMIT_MALLOC_HEAP_SIZE));
+    OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, limit + BYTES));
+    expect_taken(whole, 0, BYTES, "a heap on the second");
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, limit));
+    expect_taken(whole, 0, 0, "nothing");
+    return 0;
+}

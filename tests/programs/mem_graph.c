@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// mem_graph explicit|captured: memory that a graph allocates is charged when the graph is launched, refused where it does not fit, kept
+// for the next launch, and given back by trimming.
+#include <string.h>
+
+#include "driver.h"
+
+static CUstream stream;
+static CUdeviceptr address;
+
+static CUgraph make_explicit(size_t bytes)
+{
+    CUgraph graph;
+    CUgraphNode allocation, release;
+    CUDA_MEM_ALLOC_NODE_PARAMS params = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                       .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}},
+                                         .bytesize = bytes};
+    OK(cuGraphCreate(&graph, 0));
+    OK(cuGraphAddMemAllocNode(&allocation, graph, NULL, 0, &params));
+    OK(cuGraphAddMemFreeNode(&release, graph, &allocation, 1, params.dptr));
+    return graph;
+}
+
+static CUgraph make_captured(size_t bytes)
+{
+    CUgraph graph;
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    OK(cuMemAllocAsync(&address, bytes, stream));
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamEndCapture(stream, &graph));
+    return graph;
+}
+
+// What the driver rounds up to is its own affair: up to 64 MiB more.
+static void expect_taken(size_t whole, size_t bytes, const char *when)
+{
+    size_t taken = whole - told_free();
+    if (taken < bytes || taken > bytes + 64 * MIB)
+        fail("%s: %zu bytes are taken where %zu are expected", when, taken, bytes);
+}
+
+int main(int argc, char **argv)
+{
+    CUgraphExec exec, large;
+    CUgraph (*make)(size_t) = argc > 1 && strcmp(argv[1], "captured") == 0 ? make_captured : make_explicit;
+    start();
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    size_t whole = told_free(), bytes = whole / 2 & ~(2 * MIB - 1);
+
+    CUgraph graph = make(bytes);
+    OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    OK(cuGraphDestroy(graph));
+    for (int round = 0; round < 4; round++) {
+        OK(cuGraphLaunch(exec, stream));
+        expect_taken(whole, bytes, "launched");
+    }
+    OK(cuStreamSynchronize(stream));
+
+    // More than all of it, and more than is left while the first graph's memory is kept: that is given back before a refusal.
+    graph = make(whole + 64 * MIB);
+    OK(cuGraphInstantiateWithFlags(&large, graph, 0));
+    OK(cuGraphDestroy(graph));
+    EXPECT(cuGraphLaunch(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT(cuGraphUpload(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuGraphExecDestroy(large));
+    expect_free(whole, "after a refusal, which trims");
+    OK(cuGraphUpload(exec, stream));
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_taken(whole, bytes, "uploaded and launched anew");
+    OK(cuDeviceGraphMemTrim(0));
+    expect_free(whole, "after trimming");
+
+    CUdeviceptr rest;
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    OK(cuMemAlloc(&rest, whole - 64 * MIB)); // needs what the graphs keep
+    OK(cuMemFree(rest));
+    OK(cuGraphExecDestroy(exec));
+    OK(cuDeviceGraphMemTrim(0));
+    expect_free(whole, "in the end");
+    return 0;
+}
