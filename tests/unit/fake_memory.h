@@ -35,6 +35,7 @@ struct fake_memory {
     int marks;
     int fail_in;        // the call after that many fails; -1: none
     bool marks_refused; // as during a capture
+    bool advances;      // each question about a mark completes one piece of work of each stream
     const char *fault;
     struct fake_use *uses;
 };
@@ -208,8 +209,10 @@ static bool fake_mark_done(void *context, void *mark)
     struct fake_memory *gpu = context;
     bool done = true;
     pthread_mutex_lock(&gpu->mutex);
-    for (unsigned i = 0; i < FAKE_STREAMS; i++)
+    for (unsigned i = 0; i < FAKE_STREAMS; i++) {
+        gpu->done[i] += gpu->advances && gpu->done[i] < gpu->given[i];
         done = done && gpu->done[i] >= ((struct fake_mark *)mark)->numbers[i];
+    }
     pthread_mutex_unlock(&gpu->mutex);
     return done;
 }
