@@ -79,6 +79,15 @@ static void fake_range_release(void *context, uint64_t address, uint64_t bytes)
     gpu->ranges -= bytes;
 }
 
+static bool fake_fits(void *context, uint64_t bytes)
+{
+    struct fake_memory *gpu = context;
+    pthread_mutex_lock(&gpu->mutex);
+    bool fits = bytes <= gpu->quota_bytes - gpu->taken_bytes;
+    pthread_mutex_unlock(&gpu->mutex);
+    return fits;
+}
+
 static int fake_create(void *context, uint64_t bytes, uint64_t *handle)
 {
     struct fake_memory *gpu = context;
@@ -229,6 +238,7 @@ static void fake_mark_drop(void *context, void *mark)
 static const struct heap_gpu fake_ops = {
     .range_reserve = fake_range_reserve,
     .range_release = fake_range_release,
+    .memory_fits = fake_fits,
     .memory_create = fake_create,
     .memory_release = fake_release,
     .map = fake_map,
