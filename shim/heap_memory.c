@@ -112,9 +112,7 @@ bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function,
     struct served *served = enter_current();
     if (served) {
         uint64_t address;
-        // In multiples of the alignment, all pieces are aligned as they come.
-        uint64_t rounded = bytes > UINT64_MAX - ALIGNMENT ? bytes : holdings_round_up(bytes, ALIGNMENT);
-        int rc = heap_alloc(served->heap, rounded, ALIGNMENT, HEAP_ANY_STREAM, &address);
+        int rc = heap_alloc(served->heap, bytes, ALIGNMENT, HEAP_ANY_STREAM, &address);
         *result = rc ? device_refuse(served->place.device, bytes, function) : CUDA_SUCCESS;
         if (rc == 0)
             *pointer = address;
