@@ -3,7 +3,7 @@
 # Measures the library on the GPU of this machine and prints the tables of docs/benchmarks.md. Every ratio comes from arms that were run
 # in turns within one call; figures are medians over the rounds, with the smallest and the largest in brackets.
 #
-# usage: scripts/bench.sh [launch|start|memory|tenants|weights]...      (default: all)
+# usage: scripts/bench.sh [launch|start|memory|alloc|tenants|weights]...      (default: all)
 #
 # Environment: BENCH_ROUNDS (5), BENCH_SECONDS of a run with tenants (8), BUILD (build). Builds nothing: `make` first, or `make bench`.
 # BENCH_SIMULATED=1: without a GPU, run on the simulated one to try the script; such figures mean nothing.
@@ -164,6 +164,31 @@ bench_tenants() {
     printf '\n%s rounds of %s s, all arms in turns; time slicing is the driver without the library.\n' "$rounds" "$seconds"
 }
 
+bench_alloc() {
+    local i kib arm
+    printf '\n### Allocating and freeing\n\n'
+    printf '| size | cudaMalloc and cudaFree, native | the same, VGPU_ALLOCATOR=chunk | native / chunk | cudaMallocAsync and cudaFreeAsync, native |\n'
+    printf '|---|---|---|---|---|\n'
+    for kib in 4 64 1024 2048 16384 65536; do
+        for ((i = 0; i < rounds; i++)); do
+            for arm in native chunk; do
+                if [[ $arm == native ]]; then
+                    native "$kernels/alloc_loop" --size $((kib * 1024)) --iterations 20 >"$work/alloc.out"
+                else
+                    shimmed env VGPU_ALLOCATOR=chunk "$kernels/alloc_loop" --size $((kib * 1024)) --iterations 20 >"$work/alloc.out"
+                fi
+                value malloc_free_ns <"$work/alloc.out" >>"$work/alloc.$kib.$arm"
+                value async_ns <"$work/alloc.out" >>"$work/alloc.$kib.$arm.async"
+            done
+        done
+        paste "$work/alloc.$kib.native" "$work/alloc.$kib.chunk" | awk '{ print $1 / $2 }' >"$work/alloc.$kib.ratio"
+        printf '| %s KiB | %s ns | %s ns | %s | %s ns |\n' "$kib" "$(summary '%.0f' <"$work/alloc.$kib.native")" \
+            "$(summary '%.0f' <"$work/alloc.$kib.chunk")" "$(summary '%.0f' <"$work/alloc.$kib.ratio")" \
+            "$(summary '%.0f' <"$work/alloc.$kib.native.async")"
+    done
+    printf '\n%s rounds, native and chunk in turns; each the median of 20 batches of 100 pairs.\n' "$rounds"
+}
+
 bench_weights() {
     local i start
     for ((i = 0; i < rounds; i++)); do
@@ -179,13 +204,13 @@ bench_weights() {
 }
 
 parts=("$@")
-[[ ${#parts[@]} -gt 0 ]] || parts=(launch start memory tenants weights)
+[[ ${#parts[@]} -gt 0 ]] || parts=(launch start memory alloc tenants weights)
 printf '%s, %s, Linux %s, %s\n' "$gpu" "$("$vgpu" version)" "$(uname -r)" "$(date -u +%Y-%m-%d)"
 for part in "${parts[@]}"; do
     case $part in
-    launch | start | memory | tenants | weights) "bench_$part" ;;
+    launch | start | memory | alloc | tenants | weights) "bench_$part" ;;
     *)
-        echo "bench: there is no part '$part': launch, start, memory, tenants or weights" >&2
+        echo "bench: there is no part '$part': launch, start, memory, alloc, tenants or weights" >&2
         exit 2
         ;;
     esac

@@ -89,7 +89,7 @@ silent() {
 
 @test "CUDA programs compute what they compute without it" {
     local name native
-    for name in vectoradd matmul nbody reduce triad; do
+    for name in vectoradd matmul nbody reduce triad alloc_loop; do
         native=$(VGPU_ALLOCATOR=native shim "$KERNELS/$name" --iterations 2 | sed -n 's/.*\(checksum=[^ ]*\).*/\1/p')
         run -0 --separate-stderr shim "$KERNELS/$name" --iterations 2
         assert_contains "$output" "$native"
