@@ -153,15 +153,19 @@ int heap_memory_find(CUdeviceptr address, struct heap_piece *piece, CUcontext *c
     return rc;
 }
 
-uint64_t heap_memory_spare(const struct device *device)
+struct holdings_view heap_memory_view(const struct device *device, uint64_t *spare_bytes)
 {
-    uint64_t bytes = 0;
+    uint64_t spare = 0;
     pthread_rwlock_rdlock(&lock);
     for (const struct served *served = table; served; served = served->next)
         if (served->place.device == device && served->heap)
-            bytes += heap_unused(served->heap);
+            spare += heap_unused(served->heap);
+    struct holdings_view view = device_view(device);
     pthread_rwlock_unlock(&lock);
-    return bytes;
+    *spare_bytes = spare < view.used_bytes ? spare : view.used_bytes;
+    view.used_bytes -= *spare_bytes;
+    view.free_bytes += *spare_bytes;
+    return view;
 }
 
 bool heap_memory_reclaim(struct device *device)

@@ -80,6 +80,14 @@ silent() {
     silent "$PROGRAMS/heap_room"
 }
 
+@test "NVML tells the same as without the heap" {
+    local native
+    native=$(VGPU_ALLOCATOR=native shim "$PROGRAMS/nvml_memory")
+    run -0 --separate-stderr shim "$PROGRAMS/nvml_memory"
+    assert_equal "$output" "$native"
+    assert_contains "$output" "attached: total 2048 "
+}
+
 @test "exporting such memory is refused, and one line says why" {
     run -0 --separate-stderr shim "$PROGRAMS/heap_ipc"
     assert_equal "$output" "801 801"
