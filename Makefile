@@ -35,11 +35,11 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' $(1) '$(2)')
 parallel = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests demo test test-gpu bench install uninstall clean distclean help format check-format lint exports
+.PHONY: all tests gpu-tests demo test test-gpu compat bench install uninstall clean distclean help format check-format lint exports
 all: ## build everything but the tests (the default)
 
 # These work without a toolkit, and must not leave marks that `make all` would take for changed flags.
-no_build := demo test test-gpu bench uninstall clean distclean help format check-format exports
+no_build := demo test test-gpu compat bench uninstall clean distclean help format check-format exports
 ifneq ($(filter-out $(no_build),$(or $(MAKECMDGOALS),all)),)
 
 # --- the CUDA Toolkit -------------------------------------------------------------------------------------------------------------
@@ -165,6 +165,9 @@ $(BUILD)/kernels/%.ptx: simgpu/device/%.cu $(BUILD)/flags/nvcc
 
 all: $(kernels) $(test_ptx)
 
+# Programs for a real GPU, whose results are compared with and without the library.
+-include tests/gpu/rules.mk
+
 # --- the simulated GPU ------------------------------------------------------------------------------------------------------------
 
 sim := $(BUILD)/simgpu
@@ -202,7 +205,8 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs := $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu))
+device_srcs := $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu \
+    $(addsuffix .cu,$(addprefix tests/gpu/,$(gpu_simulated)))))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk
 all: $(device_libs)
@@ -303,10 +307,15 @@ test-gpu: ## run the behaviour suites on the real GPU
 	+$(Q)$(MAKE) $(parallel) all tests
 	$(Q)BUILD='$(BUILD)' scripts/test-gpu.sh
 
-bench: ## measure on the real GPU
+compat: ## compare programs with and without the library on the real GPU, and write docs/compatibility.md
+	$(Q)scripts/deps.sh build
+	+$(Q)$(MAKE) $(parallel) all gpu-tests
+	$(Q)BUILD='$(BUILD)' scripts/compat.sh >$(BUILD)/compatibility.md; rc=$$?; [ ! -s $(BUILD)/compatibility.md ] || cp $(BUILD)/compatibility.md docs/; exit $$rc
+
+bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulated one)
 	$(Q)scripts/deps.sh build
 	+$(Q)$(MAKE) $(parallel) all tests
-	$(Q)BUILD='$(BUILD)' scripts/bench.sh
+	$(Q)BUILD='$(BUILD)' scripts/bench.py
 
 uninstall: ## remove what install put there
 	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
@@ -337,3 +346,4 @@ help: ## list the targets
 	@echo; echo '  V=1 shows commands. CC, CFLAGS, CUDA_HOME, CUDA_ARCH, BUILD, DESTDIR and prefix may be set.'
 
 tests: ## build the test programs
+gpu-tests: ## build the programs that scripts/compat.sh runs

@@ -6,9 +6,14 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "scheduler/agent.h"
 #include "scheduler/turn.h"
 
+// Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
+#define SPIN_NS (2 * NS_PER_MS)
+// How often a launch that waits for the window looks whether there is room: a GPU that is done meanwhile has nothing to do.
+#define WINDOW_LOOK_NS (3 * NS_PER_US)
 // A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
 #define LOOK_UP_NS (50 * NS_PER_MS)
 
@@ -55,13 +60,21 @@ static bool adopt(struct gate *gate, uint64_t word)
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
         window_clear(&gate->window);
         agent_start();
-        // As it is now: who asked for the token in between has rung an agent that did not think itself concerned.
-        if (atomic_load(gate->token) & TOKEN_CONTENDED)
-            agent_ring(gate->pool->layout, gate->process);
+        // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
+        // its first launch.
+        atomic_store(&gate->ring_due, true);
     }
     if (!(word & TOKEN_CONTENDED))
         atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
     return true;
+}
+
+// Wakes the agent for a grant that has begun, if the token is contended: otherwise nobody needs it.
+static void ring_if_due(struct gate *gate)
+{
+    if (atomic_load_explicit(&gate->ring_due, memory_order_relaxed) && atomic_exchange(&gate->ring_due, false) &&
+        atomic_load(gate->token) & TOKEN_CONTENDED)
+        agent_ring(gate->pool->layout, gate->process);
 }
 
 // What a waiting thread remembers of the holder it waits for.
@@ -101,13 +114,44 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         take_back_from_the_dead(gate);
 }
 
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec pause = clock_timespec(ns);
+    nanosleep(&pause, NULL);
+}
+
+// The holder drains and this virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
+static bool watch_token(struct gate *gate, uint64_t word)
+{
+    if (!(word & TOKEN_REVOKED) || atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
+        atomic_exchange(&gate->watched, 1))
+        return false;
+    bool moved = false, spins = true;
+    for (uint64_t until = clock_now_ns() + SPIN_NS; spins && !moved && clock_now_ns() < until;) {
+        spins = spin_briefly();
+        moved = atomic_load(gate->token) != word;
+    }
+    atomic_store(&gate->watched, 0);
+    return moved;
+}
+
+// A cap is used up: nothing is wanted until it has been paid for. It may be raised meanwhile.
+static bool wait_for_cap(struct gate *gate, uint64_t now_ns)
+{
+    uint64_t wait = turn_cap_wait(gate, now_ns);
+    if (wait)
+        sleep_ns(wait < LOOK_UP_NS ? wait : LOOK_UP_NS);
+    return wait > 0;
+}
+
 static void wait_for_token(struct gate *gate, struct watch *watch)
 {
     uint64_t now = clock_now_ns();
     turn_request(gate, now);
-    // After the request, which may have set a flag: an overtaker must name the word as it is.
+    // After the request, which may have set a flag: an overtaker must name the word as it is. The holder may be this virtual GPU itself,
+    // closed by a process of it that has died since.
     uint64_t word = atomic_load(gate->token);
-    if (token_holder(word) != gate->vgpu_index)
+    if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED)
         overtake_if_due(gate, word, watch, now);
     // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
     // moved since.
@@ -115,27 +159,42 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
     bool open = token_holder(word) == gate->vgpu_index && !(word & TOKEN_REVOKED);
     if (open || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
         return;
-    futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
+    if (!watch_token(gate, word))
+        futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec pause = clock_timespec(ns);
-    nanosleep(&pause, NULL);
-}
-
-// Whether the launch may go ahead under `word`; sleeps a little where the window is full.
+// Whether the launch may go ahead under `word`; passes some time where the window is full. It does not sleep where
+// it can help it: timers come up to 2 ms late on a busy machine, and by then the window is empty. A launching thread that meets a full queue
+// spins in the driver, too.
 static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
         return true;
-    uint64_t pause = window_ask(&gate->window, clock_now_ns());
+    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, now), now);
     if (pause == 0)
         return true;
     atomic_fetch_add(&gate->throttled, 1);
-    sleep_ns(pause);
+    uint64_t until = now + (pause < WINDOW_LOOK_NS ? pause : WINDOW_LOOK_NS);
+    do {
+        if (!spin_briefly()) {
+            sleep_ns(pause);
+            break;
+        }
+    } while (clock_now_ns() < until);
     atomic_fetch_sub(&gate->throttled, 1);
     return false;
+}
+
+// A launch that had to wait since blocked_ns goes ahead now.
+static void count_wait(struct gate *gate, uint64_t blocked_ns)
+{
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t now = clock_now_ns(), granted = atomic_load_explicit(&vgpu->grant_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->waits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->waited_ns, now - blocked_ns, memory_order_relaxed);
+    pool_histogram_add(&vgpu->wait, now - blocked_ns);
+    if (granted > blocked_ns && granted < now)
+        pool_histogram_add(&vgpu->handover, now - granted);
 }
 
 static enum gate_pass pass_gate(struct gate *gate)
@@ -144,14 +203,20 @@ static enum gate_pass pass_gate(struct gate *gate)
     uint64_t blocked_ns = 0;
     for (;;) {
         uint64_t word = atomic_load(gate->token);
-        if (token_holder(word) == POOL_NO_INDEX) {
-            turn_claim(gate, word);
-            continue;
-        }
-        if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+        bool unheld = token_holder(word) == POOL_NO_INDEX;
+        if (unheld || token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+            uint64_t now = clock_now_ns();
+            if (wait_for_cap(gate, now)) {
+                blocked_ns = blocked_ns ? blocked_ns : now;
+                continue;
+            }
+            if (unheld) {
+                turn_claim(gate, word);
+                continue;
+            }
             if (!blocked_ns) {
-                blocked_ns = clock_now_ns();
-                atomic_store_explicit(&gate->arrived_ns, blocked_ns, memory_order_relaxed);
+                blocked_ns = now;
+                atomic_store_explicit(&gate->arrived_ns, now, memory_order_relaxed);
             }
             wait_for_token(gate, &watch);
             continue;
@@ -162,10 +227,8 @@ static enum gate_pass pass_gate(struct gate *gate)
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
         if (atomic_load(gate->token) == word) {
-            if (blocked_ns) {
-                atomic_fetch_add_explicit(&gate->vgpu->waits, 1, memory_order_relaxed);
-                atomic_fetch_add_explicit(&gate->vgpu->waited_ns, clock_now_ns() - blocked_ns, memory_order_relaxed);
-            }
+            if (blocked_ns)
+                count_wait(gate, blocked_ns);
             return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;
         }
         count_out(gate);
@@ -185,6 +248,7 @@ enum gate_pass gate_enter_slow(struct gate *gate, void *stream)
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function)
 {
     int saved = errno; // of the launch that has just returned
+    ring_if_due(gate);
     window_launched(&gate->window, stream, function, clock_now_ns());
     errno = saved;
 }

