@@ -175,7 +175,7 @@ static void nap(void)
     cancel_restore(cancel);
 }
 
-// With both mutexes: waits for a mark, letting others have them. Returns whether anything became ready.
+// With both mutexes: waits for a mark, letting others have them. Returns whether one was done.
 static bool wait_a_little(struct heap *heap)
 {
     uint64_t deadline = clock_now_ns() + WAIT_SPIN_NS;
@@ -350,10 +350,13 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 {
     int saved = errno;
     pthread_mutex_lock(&heap->grow);
-    lanes_mark(heap);
-    pthread_mutex_lock(&heap->books);
-    lanes_look(heap);
-    pthread_mutex_unlock(&heap->books);
+    // A mark covers what was freed before it was put: when one is done, the next may be as well.
+    for (bool any = true; any;) {
+        lanes_mark(heap);
+        pthread_mutex_lock(&heap->books);
+        any = lanes_look(heap);
+        pthread_mutex_unlock(&heap->books);
+    }
     uint64_t given = physical_trim(heap, keep_bytes);
     pthread_mutex_unlock(&heap->grow);
     errno = saved;

@@ -156,7 +156,7 @@ void hole_leave(struct heap *heap, struct piece *piece);
 // The lane of a stream, NULL where it has none (and, if asked, no memory to make one).
 struct lane *lane_find(struct heap *heap, void *stream, bool make);
 void lanes_free(struct heap *heap);
-// With both mutexes: what marks have shown to be complete becomes ready. Returns whether anything did.
+// With both mutexes: what marks have shown to be complete becomes ready. Returns whether any was done.
 bool lanes_look(struct heap *heap);
 // With `grow` only: puts marks where something waits without one.
 void lanes_mark(struct heap *heap);

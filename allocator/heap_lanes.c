@@ -39,16 +39,13 @@ void lanes_free(struct heap *heap)
 }
 
 // Makes ready what was freed up to an epoch.
-static bool release_until(struct heap *heap, struct lane *lane, uint64_t epoch)
+static void release_until(struct heap *heap, struct lane *lane, uint64_t epoch)
 {
-    bool any = false;
     while (lane->oldest && lane->oldest->epoch <= epoch) {
         struct piece *piece = lane->oldest;
         free_leave(heap, piece);
         free_enter(heap, piece, &heap->ready);
-        any = true;
     }
-    return any;
 }
 
 void lane_complete(struct heap *heap, struct lane *lane)
@@ -65,7 +62,8 @@ static bool lane_look(struct heap *heap, struct lane *lane)
         return false;
     heap->ops->mark_drop(heap->gpu, lane->mark);
     lane->mark = NULL;
-    return release_until(heap, lane, lane->marked);
+    release_until(heap, lane, lane->marked);
+    return true;
 }
 
 bool lanes_look(struct heap *heap)

@@ -205,8 +205,9 @@ static void test_threads(void)
     pthread_join(other, NULL);
     is_str(heap_check(heap), NULL, "after four threads at once the books agree");
     is_int(heap_look(heap).live_bytes, 0, "nothing is in use");
-    while (heap_trim(heap, 0))
-        ;
+    for (unsigned i = 0; i < FAKE_STREAMS; i++)
+        fake_run(&gpu, i, 0);
+    heap_trim(heap, 0);
     is_int(gpu.taken_bytes, 0, "and everything can be given back");
     heap_destroy(heap);
     is_str(fake_end(&gpu), NULL, "nobody was given what another stream's work used");
