@@ -15,7 +15,9 @@
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
 #include "shim/heap_memory.h"
+#include "shim/nvml.h"
 #include "shim/pools.h"
+#include "shim/runtime.h"
 #include "shim/streams.h"
 #include "shim/vmm.h"
 
@@ -34,7 +36,7 @@ _Static_assert(OPTIONS_MAX_DEVICES <= POOL_MAX_GPUS, "every device that has opti
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct pool pool;
 static bool handlers_registered; // inherited by a forked child, as the handlers are
-static pid_t attached_pid;       // a child made by _Fork or clone has run no fork handler: it looks attached and has no pool
+static pid_t attached_pid;       // whose state this is: a child made by _Fork or clone has run no fork handler
 
 // Everything that one attempt works on; dropped as a whole when it is refused.
 struct attempt {
@@ -51,9 +53,9 @@ static int refuse(struct attempt *attempt, CUresult refusal)
     return -1;
 }
 
-static void forget_everything(void)
+static void forget_parent(void)
 {
-    pthread_mutex_init(&mutex, NULL);
+    attached_pid = 0;
     pool_forget_after_fork(&pool);
     device_table_reset();
     allocations_reset();
@@ -64,11 +66,20 @@ static void forget_everything(void)
     pools_reset();
     vmm_reset();
     heap_memory_reset();
+    runtime_unseen_reset();
+    nvml_reset();
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_init(&mutex, NULL);
+    forget_parent();
 }
 
 static void at_exit(void)
 {
     int saved = errno;
+    // A child on the parent's address space (vfork) must not stop the parent's agent.
     if (device_attached() && getpid() == attached_pid)
         agent_stop();
     errno = saved;
@@ -225,7 +236,7 @@ static int enter_pool_patiently(struct attempt *attempt, int count)
 // Both may fail for want of memory only. Then a fork would leave the child with our state, so the attempt is refused.
 static int register_handlers(struct attempt *attempt)
 {
-    if (!handlers_registered && (pthread_atfork(NULL, NULL, forget_everything) || atexit(at_exit))) {
+    if (!handlers_registered && (pthread_atfork(NULL, NULL, after_fork) || atexit(at_exit))) {
         error_set(&attempt->error, -ENOMEM, "out of memory");
         return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
     }
@@ -252,6 +263,8 @@ static CUresult attach(unsigned int flags)
     static struct attempt attempt; // too large for a stack that may be small; guarded by the mutex
     int count = 0;
     attempt = (struct attempt){0};
+    if (attached_pid && attached_pid != getpid())
+        forget_parent();
     if (options_from_environment(&attempt.options, &attempt.error)) {
         refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
         goto refused;

@@ -219,15 +219,24 @@ void mark_drop(struct mark *mark)
     pthread_mutex_unlock(&mutex);
 }
 
-void context_keep_earlier(struct context *context, struct mark *mark, bool whole)
+static void drop_earlier(struct context *context, struct mark **link)
+{
+    struct mark *mark = *link;
+    *link = mark->next;
+    mark->next = context->unused;
+    context->unused = mark;
+}
+
+void context_keep_earlier(struct context *context, struct mark *mark, bool whole, const void *owner)
 {
     pthread_mutex_lock(&mutex);
-    while (whole && context->earlier) {
-        struct mark *old = context->earlier;
-        context->earlier = old->next;
-        old->next = context->unused;
-        context->unused = old;
+    for (struct mark **link = &context->earlier; *link;) {
+        if (whole || (owner && (*link)->owner == owner))
+            drop_earlier(context, link);
+        else
+            link = &(*link)->next;
     }
+    mark->owner = owner;
     mark->next = context->earlier;
     context->earlier = mark;
     pthread_mutex_unlock(&mutex);
@@ -235,14 +244,10 @@ void context_keep_earlier(struct context *context, struct mark *mark, bool whole
 
 static bool earlier_done(struct context *context)
 {
-    struct mark **link = &context->earlier;
-    while (*link) {
-        struct mark *mark = *link;
-        if (REAL(cuEventQuery)(mark->event) == CUDA_ERROR_NOT_READY)
+    while (context->earlier) {
+        if (REAL(cuEventQuery)(context->earlier->event) == CUDA_ERROR_NOT_READY)
             return false;
-        *link = mark->next;
-        mark->next = context->unused;
-        context->unused = mark;
+        drop_earlier(context, &context->earlier);
     }
     return true;
 }

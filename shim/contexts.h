@@ -21,6 +21,7 @@ struct mark {
     CUevent event;
     struct context *context;
     bool dead;            // the context is gone, and the event with it
+    const void *owner;    // whose mark it is, see context_keep_earlier
     struct mark *next;    // in the list it is on
     struct mark *sibling; // in the list of all marks of the context
 };
@@ -56,8 +57,8 @@ bool mark_complete(struct mark *mark);
 void mark_drop(struct mark *mark);
 
 // Keeps a mark that stands behind work given to the context until now, to be asked by contexts_earlier_done. `whole`: behind all work,
-// so that the marks kept before are not needed any more.
-void context_keep_earlier(struct context *context, struct mark *mark, bool whole);
+// so that the marks kept before are not needed any more. With an owner (not NULL), the one that this owner kept before is not.
+void context_keep_earlier(struct context *context, struct mark *mark, bool whole, const void *owner);
 // Whether the work behind all kept marks of this device's contexts is complete; drops those that are.
 bool contexts_earlier_done(const struct device *device);
 

@@ -2,6 +2,8 @@
 #include "shim/device.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <sys/mman.h>
 
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -21,6 +23,9 @@ __thread struct device *device_of_thread;
 
 void device_table_publish(int count)
 {
+    int saved = errno;
+    madvise(&device_table, offsetof(struct device_table, devices), MADV_WIPEONFORK);
+    errno = saved;
     atomic_store_explicit(&device_table.count, count, memory_order_release);
     atomic_store_explicit(&device_table.only, count == 1 ? &device_table.devices[0] : NULL, memory_order_release);
 }

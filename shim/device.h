@@ -3,7 +3,8 @@
 //
 // Invariants
 //  - The table is filled by attach, once, and published whole; from then on it stays as it is until the process ends. A forked child
-//    starts with an empty one.
+//    starts with an empty one: its head is on a page that the kernel wipes in a child (Linux 4.14), since no fork handler runs in one made
+//    by _Fork or a bare system call, and the pool that the devices point into is not mapped there.
 //  - An empty table means: not attached. Then nothing may be allocated or launched, whether cuInit was refused or never called.
 //  - `device_of_thread` is the device of the thread's current context, or NULL: not known. Every hook that changes the current context
 //    forgets it. With one visible device nobody looks at it.
@@ -31,10 +32,17 @@ struct device {
     struct mark *fence; // marks not yet seen complete; see shim/gpu_ops.c
 };
 
+// The largest page that the architecture has: what must be alone on its pages is aligned to it.
+#ifdef __x86_64__
+#define DEVICE_PAGE_BYTES 4096
+#else
+#define DEVICE_PAGE_BYTES 65536
+#endif
+
 struct device_table {
-    struct device *_Atomic only; // the one device where exactly one is visible, else NULL
-    _Atomic int count;           // 0: not attached
-    struct device devices[DEVICE_MAX];
+    _Alignas(DEVICE_PAGE_BYTES) struct device *_Atomic only; // the one device where exactly one is visible, else NULL
+    _Atomic int count;                                       // 0: not attached
+    _Alignas(DEVICE_PAGE_BYTES) struct device devices[DEVICE_MAX];
 };
 
 extern struct device_table device_table;
@@ -67,7 +75,7 @@ static inline struct device *device_current(void)
     struct device *device = atomic_load_explicit(&device_table.only, memory_order_acquire);
     if (__builtin_expect(device != NULL, 1))
         return device;
-    device = device_of_thread;
+    device = device_attached() ? device_of_thread : NULL;
     return device ? device : device_find_current();
 }
 

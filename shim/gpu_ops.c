@@ -164,16 +164,15 @@ const struct gpu_ops gpu_ops_cuda = {
     .agent_begin = agent_begin,
 };
 
-void gpu_ops_before_capture(CUstream stream, bool other_capture)
+void gpu_ops_keep_mark(CUstream stream, bool whole, const void *owner)
 {
-    bool whole = !other_capture && REAL_EXISTS(cuCtxRecordEvent);
     struct context *context = is_capturing(NULL, stream) ? NULL : use_current();
     if (!context)
         return;
     CUstreamCaptureMode mode = capture_relax();
     struct mark *mark = record(context, stream, whole);
     if (mark)
-        context_keep_earlier(context, mark, whole);
+        context_keep_earlier(context, mark, whole, owner);
     capture_restore(mode);
     context_release(context);
 }

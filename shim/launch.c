@@ -3,10 +3,13 @@
 //
 // On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
 // their handles; in the per-thread forms NULL stands for the thread's own stream.
+//
+// A launch is known to the window by its function, a graph launch by its executable: one gate and one duration for the whole graph.
+// Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
+// What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 
-#include "shim/device.h"
-#include "shim/streams.h"
+#include "shim/launch.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
 static inline struct device *launch_device(CUresult *missing)
@@ -23,9 +26,9 @@ static inline struct device *launch_device(CUresult *missing)
         CUresult gated_rc;                                                                                                     \
         struct device *gated_device = launch_device(&gated_rc);                                                                \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
-            enum gate_pass gated_pass = gate_enter(&gated_device->gate, (stream));                                             \
+            enum gate_pass gated_pass = launch_enter(gated_device, (stream));                                                  \
             gated_rc = (call);                                                                                                 \
-            gate_leave(&gated_device->gate, gated_pass, (stream), (function));                                                 \
+            launch_leave(gated_device, gated_pass, (stream), (function));                                                      \
         } else {                                                                                                               \
             driver_layer_seen();                                                                                               \
         }                                                                                                                      \
@@ -101,4 +104,60 @@ CUresult cuLaunchGrid(CUfunction f, int grid_width, int grid_height)
 CUresult cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstream stream)
 {
     return GATED(stream, f, REAL(cuLaunchGridAsync)(f, grid_width, grid_height, stream));
+}
+
+// The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
+static struct device *device_of_stream(CUstream stream, CUcontext *context)
+{
+    CUdevice ordinal = -1;
+    if (REAL(cuStreamGetCtx)(stream, context) != CUDA_SUCCESS || REAL(cuCtxPushCurrent_v2)(*context) != CUDA_SUCCESS)
+        return NULL;
+    CUcontext popped;
+    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
+    REAL(cuCtxPopCurrent_v2)(&popped);
+    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
+}
+
+void launch_group_add(struct launch_group *group, CUstream stream, const void *function)
+{
+    struct launch_partner partner = {.stream = stream, .function = function};
+    partner.device = group->count < DEVICE_MAX ? device_of_stream(stream, &partner.context) : NULL;
+    if (!partner.device)
+        return;
+    unsigned int place = group->count++;
+    for (; place > 0 && group->partners[place - 1].device->holdings.gpu > partner.device->holdings.gpu; place--)
+        group->partners[place] = group->partners[place - 1];
+    group->partners[place] = partner;
+}
+
+void launch_group_enter(struct launch_group *group)
+{
+    for (unsigned int i = 0; i < group->count; i++)
+        group->partners[i].pass = launch_enter(group->partners[i].device, group->partners[i].stream);
+}
+
+void launch_group_leave(const struct launch_group *group)
+{
+    for (unsigned int i = group->count; i-- > 0;) {
+        const struct launch_partner *partner = &group->partners[i];
+        CUcontext popped;
+        // The window marks the stream in its own context.
+        bool pushed = REAL(cuCtxPushCurrent_v2)(partner->context) == CUDA_SUCCESS;
+        launch_leave(partner->device, partner->pass, partner->stream, partner->function);
+        if (pushed)
+            REAL(cuCtxPopCurrent_v2)(&popped);
+    }
+}
+
+CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned int count, unsigned int flags)
+{
+    struct launch_group group = {0};
+    if (!device_attached())
+        return device_absent();
+    for (unsigned int i = 0; launches && count <= DEVICE_MAX && i < count; i++)
+        launch_group_add(&group, launches[i].hStream, launches[i].function);
+    launch_group_enter(&group);
+    CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
+    launch_group_leave(&group);
+    return rc;
 }

@@ -118,7 +118,7 @@ static void settle_all(void)
 
 void pools_settle(void)
 {
-    if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0 || !device_attached())
         return;
     int saved = errno;
     CUstreamCaptureMode mode = capture_relax();

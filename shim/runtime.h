@@ -56,4 +56,7 @@ static inline void *runtime_entry(struct runtime *runtime, enum runtime_id id)
 // other runtime is loaded, since a caller that depends on none does not tell which one it means.
 bool runtime_given_out(const void *pointer);
 
+// Forgets what unseen runtimes hold, for a forked child. shim/runtime_unseen.c.
+void runtime_unseen_reset(void);
+
 #endif

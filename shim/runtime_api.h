@@ -15,6 +15,25 @@
 
 // In the runtimes of CUDA 12 only.
 cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *prop, int device);
+
+// In those of CUDA 11 and 12 only.
+#if CUDART_VERSION >= 13000
+struct cudaLaunchParams {
+    void *func;
+    dim3 gridDim, blockDim;
+    void **args;
+    size_t sharedMem;
+    cudaStream_t stream;
+};
+cudaError_t cudaLaunchCooperativeKernelMultiDevice(struct cudaLaunchParams *launches, unsigned int count, unsigned int flags);
+#endif
+
+// Since CUDA 12.3.
+typedef struct cudaGraphEdgeData_st cudaGraphEdgeData;
+cudaError_t cudaStreamBeginCaptureToGraph(cudaStream_t stream, cudaGraph_t graph, const cudaGraphNode_t *dependencies,
+                                          const cudaGraphEdgeData *edges, size_t count, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamBeginCaptureToGraph_ptsz(cudaStream_t stream, cudaGraph_t graph, const cudaGraphNode_t *dependencies,
+                                               const cudaGraphEdgeData *edges, size_t count, enum cudaStreamCaptureMode mode);
 #pragma GCC visibility pop
 
 #if CUDART_VERSION >= 12050 // the first to declare all of them
@@ -26,8 +45,7 @@ cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *prop, int device);
 #pragma GCC diagnostic pop
 #endif
 
-#include "allocator/holdings.h"
-#include "scheduler/gate.h"
+#include "shim/launch.h"
 
 static inline enum runtime_sight runtime_sight(struct runtime *runtime)
 {
@@ -57,9 +75,15 @@ cudaError_t runtime_charge_end(struct runtime_charge *charge, cudaError_t result
 // Refuses as the runtime itself would, so that cudaGetLastError() says the same.
 cudaError_t runtime_refuse(struct runtime *runtime);
 
+// Memory without an address, as of arrays, for an unseen runtime: takes `bytes` in whole blocks, or refuses; enters them under `handle`
+// (false: out of memory, nothing is held any more); gives back what was taken under a handle.
+bool runtime_take(size_t bytes, struct holdings **holdings, uint64_t *taken);
+bool runtime_keep(const void *handle, struct holdings *holdings, uint64_t taken);
+void runtime_give(const void *handle);
+
 // A launch on its way.
 struct runtime_turn {
-    struct gate *gate;
+    struct device *device;
     enum gate_pass pass;
     void *stream; // as the driver names it
     const void *function;

@@ -82,3 +82,22 @@ cudaError_t cudaGraphLaunch_ptsz(cudaGraphExec_t graphExec, cudaStream_t stream)
     struct runtime *runtime = RUNTIME_OF_CALLER();
     return LAUNCH(runtime, per_thread(stream), graphExec, RUNTIME_REAL(runtime, cudaGraphLaunch_ptsz)(graphExec, stream));
 }
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" // by CUDA 11 and 12
+cudaError_t cudaLaunchCooperativeKernelMultiDevice(struct cudaLaunchParams *launches, unsigned int count, unsigned int flags)
+{
+    struct runtime *runtime = RUNTIME_OF_CALLER();
+    enum runtime_sight sight = runtime_sight(runtime);
+    struct launch_group group = {0};
+    unsigned calls = driver_layer_calls;
+    if (sight == RUNTIME_UNSEEN && !device_attached())
+        return cudaErrorInitializationError;
+    for (unsigned int i = 0; sight == RUNTIME_UNSEEN && launches && i < count; i++)
+        launch_group_add(&group, launches[i].stream, launches[i].func);
+    launch_group_enter(&group);
+    cudaError_t result = RUNTIME_REAL(runtime, cudaLaunchCooperativeKernelMultiDevice)(launches, count, flags);
+    launch_group_leave(&group);
+    if (sight == RUNTIME_UNDECIDED)
+        runtime_decide(runtime, result, calls);
+    return result;
+}

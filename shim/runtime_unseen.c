@@ -5,10 +5,15 @@
 #include "shim/runtime_api.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
 
 #include "allocator/allocations.h"
 #include "base/log.h"
 #include "shim/contexts.h"
+
+#define HASH_NONFATAL_OOM 1 // the library never exits
+#include <uthash.h>
 
 bool runtime_decide(struct runtime *runtime, cudaError_t result, unsigned calls)
 {
@@ -111,19 +116,76 @@ cudaError_t runtime_refuse(struct runtime *runtime)
     return result == cudaSuccess ? cudaErrorMemoryAllocation : result;
 }
 
+// What was taken without an address, by its handle.
+struct handle {
+    const void *handle;
+    struct holdings *holdings;
+    uint64_t bytes;
+    UT_hash_handle hh;
+};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct handle *handles;
+
+bool runtime_take(size_t bytes, struct holdings **holdings, uint64_t *taken)
+{
+    struct device *device = current_device();
+    *taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
+    if (!device)
+        return false;
+    *holdings = &device->holdings;
+    bool fits = device_take(device, *taken) == 0;
+    if (!fits)
+        device_refuse(device, bytes, "CUDA runtime");
+    return fits;
+}
+
+bool runtime_keep(const void *pointer, struct holdings *holdings, uint64_t taken)
+{
+    int saved = errno;
+    bool kept = false;
+    struct handle *handle = calloc(1, sizeof *handle);
+    if (handle) {
+        *handle = (struct handle){.handle = pointer, .holdings = holdings, .bytes = taken};
+        pthread_mutex_lock(&mutex);
+        HASH_ADD_PTR(handles, handle, handle);
+        kept = handle->hh.tbl != NULL;
+        pthread_mutex_unlock(&mutex);
+    }
+    if (!kept) {
+        free(handle);
+        holdings_give(holdings, taken);
+    }
+    errno = saved;
+    return kept;
+}
+
+void runtime_give(const void *pointer)
+{
+    struct handle *handle;
+    pthread_mutex_lock(&mutex);
+    HASH_FIND_PTR(handles, &pointer, handle);
+    if (handle)
+        HASH_DEL(handles, handle);
+    pthread_mutex_unlock(&mutex);
+    if (handle && device_attached())
+        holdings_give(handle->holdings, handle->bytes);
+    free(handle);
+}
+
 bool runtime_turn_begin(struct runtime_turn *turn, void *stream, const void *function)
 {
     struct device *device = current_device();
     if (!device)
         return false;
-    *turn = (struct runtime_turn){.gate = &device->gate, .stream = stream, .function = function};
-    turn->pass = gate_enter(turn->gate, stream);
+    *turn = (struct runtime_turn){.device = device, .stream = stream, .function = function};
+    turn->pass = launch_enter(device, stream);
     return true;
 }
 
 void runtime_turn_end(const struct runtime_turn *turn)
 {
-    gate_leave(turn->gate, turn->pass, turn->stream, turn->function);
+    launch_leave(turn->device, turn->pass, turn->stream, turn->function);
 }
 
 void runtime_tell_current(size_t *free_bytes, size_t *total_bytes)
@@ -149,4 +211,11 @@ void runtime_end_context(void)
     struct device *device = current_device();
     if (device && context_primary(device))
         cuDevicePrimaryCtxReset_v2(device->ordinal);
+}
+
+void runtime_unseen_reset(void)
+{
+    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    pthread_mutex_init(&mutex, NULL);
+    handles = NULL;
 }

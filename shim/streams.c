@@ -5,8 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "shim/gpu_ops.h"
-
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
@@ -19,7 +17,7 @@ struct stream {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct stream *streams;
-static uint32_t captures;
+struct streams_count streams_count;
 
 static struct stream *find(CUstream handle)
 {
@@ -46,10 +44,16 @@ void stream_add(CUstream handle)
     errno = saved;
 }
 
+static void lower_captures(void)
+{
+    uint32_t captures = atomic_load_explicit(&streams_count.captures, memory_order_relaxed);
+    atomic_store_explicit(&streams_count.captures, captures - (captures > 0), memory_order_relaxed);
+}
+
 static void drop(struct stream *stream)
 {
-    if (stream->captures && captures)
-        captures--;
+    if (stream->captures)
+        lower_captures();
     HASH_DEL(streams, stream);
     free(stream);
 }
@@ -75,35 +79,24 @@ void streams_drop_context(CUcontext context)
     pthread_mutex_unlock(&mutex);
 }
 
-void capture_begin(CUstream handle)
+void streams_capture_begins(void)
 {
-    int saved = errno;
-    pthread_mutex_lock(&mutex);
-    gpu_ops_before_capture(handle, captures > 0);
-    captures++;
-    pthread_mutex_unlock(&mutex);
-    errno = saved;
+    atomic_fetch_add(&streams_count.captures, 1);
 }
 
-void capture_begun(CUstream handle, CUresult result)
+void streams_capture_began(CUstream handle)
 {
-    pthread_mutex_lock(&mutex);
     struct stream *stream = find(handle);
-    if (result != CUDA_SUCCESS)
-        captures -= captures > 0;
-    else if (stream)
+    if (stream)
         stream->captures = true;
-    pthread_mutex_unlock(&mutex);
 }
 
-void capture_ended(CUstream handle)
+void streams_capture_over(CUstream handle)
 {
-    pthread_mutex_lock(&mutex);
     struct stream *stream = find(handle);
     if (stream)
         stream->captures = false;
-    captures -= captures > 0;
-    pthread_mutex_unlock(&mutex);
+    lower_captures();
 }
 
 bool capture_under_way(CUstream handle)
@@ -122,11 +115,6 @@ void streams_unlock(void)
     pthread_mutex_unlock(&mutex);
 }
 
-bool streams_capturing(void)
-{
-    return captures > 0;
-}
-
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument)
 {
     // While a stream that synchronises with the legacy stream is being captured, nothing can be given to the legacy stream at all.
@@ -142,5 +130,5 @@ void streams_reset(void)
     // Not freed: another thread of the parent may have been halfway through a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     streams = NULL;
-    captures = 0;
+    atomic_store(&streams_count.captures, 0);
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The streams that the program has, and its captures.
+// The streams that the program has, and how many of them are being captured.
 //
 // While any stream of a context is being captured, the driver refuses to record an event behind the whole context, and the attempt
 // invalidates the capture (H100, driver 580: also in the relaxed thread mode). Events on other streams do no harm. So whoever wants to
 // mark the whole context first makes sure, under the mutex here, that nothing is being captured, and else marks stream by stream.
 //
 // Invariants
-//  - `captures` is never less than the number of captures under way: it is raised before the driver begins one.
+//  - `streams_count` is never less than the number of captures under way: it is raised before the driver begins one. It changes under
+//    the mutex; without it, it may be read to find out that nothing is being captured.
 //  - A stream is in the table from its creation until just before its destruction. Not in it: the default streams, and streams made
 //    by functions that have no hook.
 // Lock order: streams, then contexts. The mutex may be held while an event is recorded, which can wait for room in a stream's queue.
@@ -15,24 +16,34 @@
 
 #include "shim/hooks.h"
 
+#include <stdatomic.h>
+
 void stream_add(CUstream stream);
 void stream_remove(CUstream stream);
 void streams_drop_context(CUcontext context);
 
-// Around the driver's call that begins a capture. begin also marks what was given to the GPU until now, since during the capture the
-// stream can't be marked.
-void capture_begin(CUstream stream);
-void capture_begun(CUstream stream, CUresult result);
-// After the driver's call that ended one.
-void capture_ended(CUstream stream);
+// Every launch reads it, so nothing else is on its cache line.
+extern struct streams_count {
+    _Alignas(64) _Atomic uint32_t captures;
+} streams_count;
+
+// Whether anything may be being captured. One load of a line that is written twice in a capture.
+static inline bool streams_capturing(void)
+{
+    return __builtin_expect(atomic_load_explicit(&streams_count.captures, memory_order_relaxed) != 0, 0);
+}
+
+// Under the lock, from shim/captures.c: a capture begins; it has begun on `stream`, which ends with it; one has ended, or did not begin.
+void streams_capture_begins(void);
+void streams_capture_began(CUstream stream);
+void streams_capture_over(CUstream stream);
+
 // Whether the stream is being captured; an error counts as yes, since it means a capture that forbids the question.
 bool capture_under_way(CUstream stream);
 
-// Holds off captures and changes of the table.
+// Holds off the beginning of captures and changes of the table.
 void streams_lock(void);
 void streams_unlock(void);
-// Under the lock.
-bool streams_capturing(void);
 // Under the lock, with the context current: calls `visit` for the legacy stream and for every known stream of the context that is not
 // being captured, until it returns false. Returns the last answer.
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument);

@@ -32,6 +32,13 @@ tenants() {
     "$VGPU" list --json --interval 0 | jq -r '.vgpus | length'
 }
 
+# childless HOW [VARIABLE=VALUE]: a child that no fork handler has seen gets the driver's error from every call, and disturbs nobody
+childless() {
+    VGPU_LOG=warn run -0 --separate-stderr shim env "${@:2}" "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx" "$1"
+    assert_equal "$output" ""
+    assert_equal "$stderr" ""
+}
+
 # tenant [VARIABLE=VALUE]...: a program that attaches and stays
 tenant() {
     spawn env LD_PRELOAD="$SHIM" "$@" "$PROGRAMS/attach_try" keep
@@ -203,10 +210,17 @@ tenant() {
     assert_equal "$output" ""
 }
 
-@test "a child that no fork handler has seen ends undisturbed, and so does its parent" {
-    VGPU_LOG=warn run -0 --separate-stderr shim "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx"
-    assert_equal "$output" ""
-    assert_equal "$stderr" ""
+@test "a child made by a bare clone finds CUDA not initialised, and its parent goes on" {
+    childless clone
+}
+
+@test "a child made by vfork leaves its parent's GPU alone" {
+    childless vfork
+}
+
+@test "with several GPUs a child that no fork handler has seen finds CUDA not initialised" {
+    sim_only "needs two GPUs"
+    childless clone SIMGPU_DEVICES=2
 }
 
 @test "the helper thread starts whatever thread-local data the program has" {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
-# Stream capture is never disturbed: not by the gate, not by the window's marks, not by the agent at work, in any capture mode.
+# Stream capture is never disturbed: not by the gate, not by the window's marks, not by the agent at work, in any capture mode. And
+# what else streams do is as it was.
 # bats file_tags=serial
 bats_require_minimum_version 1.5.0
 load helper
@@ -13,15 +14,35 @@ setup() {
 
 teardown() { common_teardown; }
 
-# survives MODE: captures go on while another tenant wants the GPU, and the token changed hands meanwhile
+# survives MODE [THREADS]: captures go on while another tenant wants the GPU, and the token changed hands meanwhile
 survives() {
     spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
     wait_until file_has "$out" busy
-    run -0 --separate-stderr shim env VGPU_NAME=capturer "$PROGRAMS/capture_loop" "$module" 3 "$1"
+    run -0 --separate-stderr shim env VGPU_NAME=capturer "$PROGRAMS/capture_loop" "$module" 3 "$@"
     assert_equal "$stderr" ""
     assert_contains "$output" "captures "
     [[ ${output#captures } -gt 3 ]]
     [[ $("$VGPU" list --json --interval 0 | jq '.vgpus | map(select(.name == "rival")) | .[0].revokes') -gt 3 ]]
+}
+
+# as_without CASE: the same output as without the library, alone and while another tenant wants the GPU
+as_without() {
+    run -0 "$PROGRAMS/stream_cases" "$module" "$1"
+    local plain=$output
+    run -0 shim "$PROGRAMS/stream_cases" "$module" "$1"
+    assert_equal "$output" "$plain"
+    spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
+    wait_until file_has "$out" busy
+    run -0 shim "$PROGRAMS/stream_cases" "$module" "$1"
+    assert_equal "$output" "$plain"
+}
+
+figure() { # NAME KEY
+    "$VGPU" list --json --interval 0 | jq --arg name "$1" ".vgpus | map(select(.name == \$name)) | .[0].$2 // 0"
+}
+
+overran() { # NAME
+    [[ $(figure "$1" overruns) -ge 1 ]]
 }
 
 @test "a capture in global mode survives contention" {
@@ -36,8 +57,49 @@ survives() {
     survives relaxed
 }
 
+@test "captures in several threads at once survive contention" {
+    survives thread 3
+}
+
+@test "captures in the relaxed mode in several threads at once survive contention" {
+    survives relaxed 3
+}
+
 @test "captures work alone" {
     run -0 --separate-stderr shim "$PROGRAMS/capture_loop" "$module" 1 global
     assert_contains "$output" "captures "
     assert_equal "$stderr" ""
+}
+
+@test "a capture that is broken off fails as without the library, and the next one succeeds" {
+    as_without invalidated
+    assert_contains "$output" "synchronize 900 launch 901 end 901 again 401"
+}
+
+@test "a capture into an existing graph goes into that graph" {
+    as_without to_graph
+}
+
+@test "streams get the priorities that they get without the library" {
+    as_without priorities
+}
+
+@test "a host function that waits for a later launch gets it, whoever has the turn" {
+    as_without host_waits
+}
+
+@test "a callback that waits for a later launch gets it, whoever has the turn" {
+    as_without callback_waits
+}
+
+@test "work in another thread's own default stream is waited for while a stream is being captured" {
+    spawn_shim env VGPU_NAME=capturer "$PROGRAMS/stream_cases" "$module" own_streams "$BATS_TEST_TMPDIR/go"
+    local capturer_out=$out
+    wait_until file_has "$out" waiting
+    spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
+    wait_until file_has "$out" busy
+    # It cannot end, so the drain gives up at its deadline; work that nobody knows of would not be waited for at all.
+    overran capturer
+    touch "$BATS_TEST_TMPDIR/go"
+    wait_until file_has "$capturer_out" "done"
 }

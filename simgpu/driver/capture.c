@@ -71,6 +71,14 @@ CUresult capture_forbid_context(struct CUctx_st *ctx)
     return rc;
 }
 
+bool capture_holds_legacy(const struct CUctx_st *ctx)
+{
+    for (struct CUstream_st *stream = captures ? ctx->streams : NULL; stream; stream = stream->next)
+        if (stream->capture && !(stream->flags & CU_STREAM_NON_BLOCKING))
+            return true;
+    return false;
+}
+
 CUresult capture_forbid_legacy(struct CUctx_st *ctx)
 {
     CUresult rc = CUDA_SUCCESS;

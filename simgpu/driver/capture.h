@@ -37,6 +37,9 @@ CUresult capture_forbid_stream(struct CUstream_st *stream);
 CUresult capture_forbid_context(struct CUctx_st *ctx);
 CUresult capture_forbid_legacy(struct CUctx_st *ctx);
 
+// Whether a stream that synchronises with the context's legacy stream captures. Asking is allowed.
+bool capture_holds_legacy(const struct CUctx_st *ctx);
+
 // A running capture by id, NULL if it is over.
 struct capture *capture_find(uint64_t id);
 

@@ -13,12 +13,12 @@ static CUstreamCaptureStatus status_of(const struct CUstream_st *stream)
 }
 
 // Asking about the legacy stream while a stream that synchronises with it captures is an error, since the answer would be
-// neither.
+// neither; it does the capture no harm.
 static CUresult resolve_for_query(bool per_thread, CUstream handle, struct CUstream_st **stream)
 {
     CUresult rc = stream_resolve(per_thread, handle, stream);
-    if (!rc && (*stream)->legacy)
-        rc = capture_forbid_legacy((*stream)->ctx);
+    if (!rc && (*stream)->legacy && capture_holds_legacy((*stream)->ctx))
+        rc = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
     return rc;
 }
 

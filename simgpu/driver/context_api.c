@@ -147,7 +147,7 @@ CUresult cuCtxGetDevice_v2(CUdevice *out, CUcontext handle)
         return rc;
     rc = out ? context_from_handle(handle, &ctx) : CUDA_ERROR_INVALID_VALUE;
     if (!rc)
-        *out = (CUdevice)ctx->device->index;
+        *out = ctx->device->ordinal;
     return api_leave(rc);
 }
 

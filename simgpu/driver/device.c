@@ -3,7 +3,9 @@
 #include "simgpu/driver/device.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/pool.h"
@@ -14,11 +16,48 @@
 static struct device devices[STATE_MAX_DEVICES];
 static uint32_t device_count;
 
+// The device that an entry of CUDA_VISIBLE_DEVICES names, by number or by as much of its UUID as is given; -1: none.
+static int device_named(const char *name, size_t length)
+{
+    char *end, text[48];
+    long number = strtol(name, &end, 10);
+
+    if (length && end == name + length)
+        return number >= 0 && number < (long)state_file()->device_count ? (int)number : -1;
+    for (uint32_t i = 0; length > 4 && i < state_file()->device_count; i++) {
+        state_uuid_text(i, text, sizeof text);
+        if (!strncasecmp(name, text, length))
+            return (int)i;
+    }
+    return -1;
+}
+
+// The index of the device that the program shall see as `ordinal`; -1: it shall see no more.
+static int visible_index(uint32_t ordinal)
+{
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+
+    if (!list)
+        return ordinal < state_file()->device_count ? (int)ordinal : -1;
+    for (uint32_t i = 0; *list; i++) {
+        size_t length = strcspn(list, ",");
+        int index = device_named(list, length);
+        if (index < 0 || i == ordinal) // an entry that means nothing ends the list
+            return index;
+        list += length + (list[length] == ',');
+    }
+    return -1;
+}
+
 void device_init(void)
 {
-    for (uint32_t i = 0; i < state_file()->device_count; i++) {
+    for (uint32_t i = 0; i < STATE_MAX_DEVICES; i++) {
         struct device *device = &devices[i];
-        device->index = i;
+        int index = visible_index(i);
+        if (index < 0)
+            return;
+        device->index = (uint32_t)index;
+        device->ordinal = (CUdevice)i;
         device->primary = context_new(device, true);
         device->default_pool = device->current_pool = pool_new(device);
         if (!device->primary || !device->default_pool)
@@ -78,7 +117,7 @@ CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev)
 
     if (rc)
         return rc;
-    state_uuid((uint32_t)dev, bytes);
+    state_uuid(devices[dev].index, bytes);
     memcpy(uuid->bytes, bytes, sizeof uuid->bytes);
     return CUDA_SUCCESS;
 }
@@ -110,7 +149,7 @@ CUresult cuDeviceGetPCIBusId(char *text, int length, CUdevice dev)
 
     if (rc)
         return rc;
-    if (length <= 0 || snprintf(text, (size_t)length, "0000:%02X:00.0", (unsigned)dev + 1) >= length)
+    if (length <= 0 || snprintf(text, (size_t)length, "0000:%02X:00.0", devices[dev].index + 1) >= length)
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
@@ -125,10 +164,13 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *out, const char *text)
         (sscanf(text, "%x:%x:%x.%x", &domain, &bus, &slot, &function) < 3 &&
          sscanf(text, "%x:%x.%x", &bus, &slot, &function) != 3))
         return CUDA_ERROR_INVALID_VALUE;
-    if (domain || slot || function || bus == 0 || !device_get((CUdevice)bus - 1))
-        return CUDA_ERROR_INVALID_DEVICE;
-    *out = (CUdevice)bus - 1;
-    return CUDA_SUCCESS;
+    for (uint32_t i = 0; !(domain || slot || function) && i < device_count; i++) {
+        if (devices[i].index + 1 == bus) {
+            *out = (CUdevice)i;
+            return CUDA_SUCCESS;
+        }
+    }
+    return CUDA_ERROR_INVALID_DEVICE;
 }
 
 CUresult cuDeviceCanAccessPeer(int *can, CUdevice dev, CUdevice other)

@@ -19,7 +19,8 @@ struct CUmemPoolHandle_st;
 struct executor;
 
 struct device {
-    uint32_t index;
+    uint32_t index;            // on the node
+    CUdevice ordinal;          // as this process counts
     struct CUctx_st *primary;  // made with the device, inactive until retained
     struct CUctx_st *contexts; // live contexts, the primary one included
     struct executor *executor; // NULL until the first context

@@ -150,7 +150,7 @@ static CUresult initialise(void)
     stay_loaded();
     api_lock();
     device_init();
-    return api_leave(CUDA_SUCCESS);
+    return api_leave(device_get(0) ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE);
 }
 
 CUresult cuInit(unsigned int flags)

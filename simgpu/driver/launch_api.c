@@ -75,3 +75,38 @@ TWIN_API(cuLaunchCooperativeKernel, _ptsz,
          function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params)
 TWIN_API(cuLaunchKernelEx, _ptsz, (const CUlaunchConfig *config, CUfunction function, void **params, void **extra), config,
          function, params, extra)
+
+// The grids run one after the other, since there is nothing by which they could wait for each other.
+CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsigned count, unsigned flags)
+{
+    CUcontext contexts[16], popped;
+
+    if (!api_ready())
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!launches || !count || count > sizeof contexts / sizeof contexts[0] ||
+        flags & ~(unsigned)(CUDA_COOPERATIVE_LAUNCH_MULTI_DEVICE_NO_PRE_LAUNCH_SYNC |
+                            CUDA_COOPERATIVE_LAUNCH_MULTI_DEVICE_NO_POST_LAUNCH_SYNC))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (unsigned i = 0; i < count; i++) {
+        if (!launches[i].hStream)
+            return CUDA_ERROR_INVALID_VALUE;
+        CUresult rc = cuStreamGetCtx(launches[i].hStream, &contexts[i]);
+        if (rc)
+            return rc;
+        for (unsigned j = 0; j < i; j++)
+            if (contexts[j]->device == contexts[i]->device)
+                return CUDA_ERROR_INVALID_DEVICE;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        const CUDA_LAUNCH_PARAMS *p = &launches[i];
+        CUresult rc = cuCtxPushCurrent_v2(contexts[i]);
+        if (rc)
+            return rc;
+        rc = cuLaunchCooperativeKernel_any(false, p->function, p->gridDimX, p->gridDimY, p->gridDimZ, p->blockDimX,
+                                           p->blockDimY, p->blockDimZ, p->sharedMemBytes, p->hStream, p->kernelParams);
+        cuCtxPopCurrent_v2(&popped);
+        if (rc)
+            return rc;
+    }
+    return CUDA_SUCCESS;
+}

@@ -18,11 +18,19 @@ struct function_limits {
     int shared_carveout;
 };
 
+// What the launches of CUDA before 4.0 find set in the function itself.
+struct function_shape {
+    struct simgpu_dim3 block;
+    unsigned shared_bytes, param_bytes;
+    char params[1024];
+};
+
 struct CUfunc_st {
     struct CUfunc_st *next; // in the module
     struct CUmod_st *module;
     const struct simgpu_kernel *kernel;
     struct function_limits limits;
+    struct function_shape shape;
 };
 
 struct CUmod_st {

@@ -63,7 +63,7 @@ CUresult physical_import(struct device *device, int fd, struct physical **physic
         .device = device,
         .properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
                        .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-                       .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = (int)device->index}},
+                       .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device->ordinal}},
     };
     return finish(made, physical);
 }

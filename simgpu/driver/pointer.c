@@ -34,7 +34,7 @@ static CUresult get(const struct allocation *a, CUpointer_attribute attribute, C
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
         return PUT(unsigned, a->kind == ALLOCATION_MANAGED);
     case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-        return PUT(int, (int)a->device->index);
+        return PUT(int, a->device->ordinal);
     // Handles for other processes exist for memory made with cuMemCreate only.
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
         return PUT(unsigned, 0);

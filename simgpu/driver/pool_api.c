@@ -214,7 +214,7 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_
     // Every device reaches every pool here; only taking the owner's own access away is refused.
     for (size_t i = 0; i < count && !rc; i++)
         if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE || !device_get(map[i].location.id) ||
-            (map[i].location.id == (int)pool->device->index && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE))
+            (map[i].location.id == pool->device->ordinal && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE))
             rc = CUDA_ERROR_INVALID_VALUE;
     return api_leave(rc);
 }

@@ -107,7 +107,7 @@ GETTER(cuStreamGetPriority, int, stream->priority)
 GETTER(cuStreamGetFlags, unsigned, stream->flags)
 GETTER(cuStreamGetId, unsigned long long, stream->id)
 GETTER(cuStreamGetCtx, CUcontext, stream->ctx)
-GETTER(cuStreamGetDevice, CUdevice, (CUdevice)stream->ctx->device->index)
+GETTER(cuStreamGetDevice, CUdevice, stream->ctx->device->ordinal)
 
 static CUresult cuStreamGetCtx_v2_any(bool per_thread, CUstream stream, CUcontext *ctx, CUgreenCtx *green)
 {

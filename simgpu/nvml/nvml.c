@@ -171,15 +171,12 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned index, nvmlDevice_t *device)
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned length)
 {
     char text[48];
-    uint8_t b[16];
     unsigned index;
     nvmlReturn_t rc = nvml_check(device, uuid, &index);
 
     if (rc)
         return rc;
-    state_uuid(index, b);
-    snprintf(text, sizeof text, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
-             b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    state_uuid_text(index, text, sizeof text);
     return put_text(uuid, length, text);
 }
 

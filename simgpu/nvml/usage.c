@@ -84,27 +84,36 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_v2_t *infos)
+// The processes with a context on a device, as far as `room` goes. Returns how many there are.
+static unsigned list_processes(unsigned index, nvmlProcessInfo_v2_t *infos, unsigned room)
 {
-    unsigned index, found = 0;
-    nvmlReturn_t rc = nvml_check(device, count, &index);
+    unsigned found = 0;
 
-    if (rc)
-        return rc;
-    if (*count && !infos)
-        return NVML_ERROR_INVALID_ARGUMENT;
     state_sweep();
     for (unsigned i = 0; i < STATE_MAX_SLOTS; i++) {
         struct state_slot *slot = &state_file()->slot[i];
         if (!atomic_load(&slot->live) || !atomic_load(&slot->device[index].contexts))
             continue;
-        if (found < *count)
+        if (found < room)
             infos[found] = (nvmlProcessInfo_v2_t){.pid = atomic_load(&slot->pid),
                                                   .gpuInstanceId = UINT_MAX,
                                                   .usedGpuMemory = atomic_load(&slot->device[index].committed_bytes),
                                                   .computeInstanceId = UINT_MAX};
         found++;
     }
+    return found;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_v2_t *infos)
+{
+    unsigned index;
+    nvmlReturn_t rc = nvml_check(device, count, &index);
+
+    if (rc)
+        return rc;
+    if (*count && !infos)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    unsigned found = list_processes(index, infos, *count);
     rc = found > *count ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
     *count = found;
     return rc;
@@ -130,4 +139,89 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned 
     rc = found > *count ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
     *count = found;
     return rc;
+}
+
+// No graphics, no MPS.
+#define EMPTY_LIST(name, pointer)                                                                                              \
+    nvmlReturn_t name(nvmlDevice_t device, unsigned *count, pointer infos)                                                     \
+    {                                                                                                                          \
+        unsigned index;                                                                                                        \
+        nvmlReturn_t rc = nvml_check(device, count, &index);                                                                   \
+        if (!rc && *count && !infos)                                                                                           \
+            rc = NVML_ERROR_INVALID_ARGUMENT;                                                                                  \
+        if (!rc)                                                                                                               \
+            *count = 0;                                                                                                        \
+        return rc;                                                                                                             \
+    }
+
+EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses, nvmlProcessInfo_v1_t *)
+EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, nvmlProcessInfo_v2_t *)
+EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlProcessInfo_v2_t *)
+EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses, nvmlProcessInfo_v1_t *)
+EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t *)
+EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_v2_t *)
+
+nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *list)
+{
+    nvmlProcessInfo_v2_t infos[STATE_MAX_SLOTS];
+    unsigned index;
+    nvmlReturn_t rc = nvml_check(device, list, &index);
+
+    if (rc)
+        return rc;
+    if (list->version != NVML_PROCESS_DETAIL_LIST_V1)
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    unsigned found = list->mode ? 0 : list_processes(index, infos, STATE_MAX_SLOTS), room = list->numProcArrayEntries;
+    list->numProcArrayEntries = found;
+    if (found > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < found; i++)
+        list->procArray[i] = (nvmlProcessDetail_v1_t){.pid = infos[i].pid,
+                                                      .usedGpuMemory = infos[i].usedGpuMemory,
+                                                      .gpuInstanceId = UINT_MAX,
+                                                      .computeInstanceId = UINT_MAX};
+    return NVML_SUCCESS;
+}
+
+// One sample of each process. Who computed how much is not known.
+nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t device, nvmlProcessesUtilizationInfo_v1_t *info)
+{
+    nvmlProcessInfo_v2_t infos[STATE_MAX_SLOTS];
+    unsigned index;
+    nvmlReturn_t rc = nvml_check(device, info, &index);
+
+    if (rc)
+        return rc;
+    if (info->version != NVML_PROCESSES_UTILIZATION_INFO_V1)
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    unsigned found = list_processes(index, infos, STATE_MAX_SLOTS), room = info->processSamplesCount;
+    info->processSamplesCount = found;
+    if (!found)
+        return NVML_ERROR_NOT_FOUND;
+    if (found > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < found; i++)
+        info->procUtilArray[i] = (nvmlProcessUtilizationInfo_v1_t){.timeStamp = now_ns() / 1000, .pid = infos[i].pid};
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *samples, unsigned *count,
+                                             unsigned long long since)
+{
+    nvmlProcessInfo_v2_t infos[STATE_MAX_SLOTS];
+    unsigned index;
+    nvmlReturn_t rc = nvml_check(device, count, &index);
+
+    (void)since;
+    if (rc)
+        return rc;
+    unsigned found = list_processes(index, infos, STATE_MAX_SLOTS), room = *count;
+    *count = found;
+    if (!found)
+        return NVML_ERROR_NOT_FOUND;
+    if (!samples || found > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < found; i++)
+        samples[i] = (nvmlProcessUtilizationSample_t){.timeStamp = now_ns() / 1000, .pid = infos[i].pid};
+    return NVML_SUCCESS;
 }

@@ -163,3 +163,14 @@ void state_uuid(uint32_t device, uint8_t uuid[16])
     uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40); // a random UUID: version 4, variant 1
     uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
 }
+
+void state_uuid_text(uint32_t device, char *text, size_t text_bytes)
+{
+    const char *mig = getenv("SIMGPU_MIG");
+    uint8_t b[16];
+
+    state_uuid(device, b);
+    snprintf(text, text_bytes, "%s-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+             mig && !strcmp(mig, "1") ? "MIG" : "GPU", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11],
+             b[12], b[13], b[14], b[15]);
+}

@@ -17,6 +17,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define STATE_MAGIC 0x54535550474d4953ull // "SIMGPUST", little-endian
@@ -96,5 +97,8 @@ bool state_slot_alive(uint32_t slot);
 
 // Writes the 16 bytes that identify a device. They depend on the file and the index alone.
 void state_uuid(uint32_t device, uint8_t uuid[16]);
+
+// The same as text, which begins with "GPU-", or with "MIG-" where SIMGPU_MIG is 1 in this process.
+void state_uuid_text(uint32_t device, char *text, size_t text_bytes);
 
 #endif

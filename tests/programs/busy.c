@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// busy MODULE MICROSECONDS: keeps the GPU busy with kernels of that length until killed. Prints "busy" after the first.
+// busy MODULE MICROSECONDS [DEVICE]: keeps a GPU busy with kernels of that length until killed. Prints "busy" after the first.
 #include <stdint.h>
 
 #include "driver.h"
@@ -12,7 +12,12 @@ int main(int argc, char **argv)
         fail("usage: busy MODULE MICROSECONDS");
     uint64_t ns = strtoull(argv[2], NULL, 10) * 1000;
     void *params[] = {&ns};
+    CUcontext context;
     start();
+    if (argc > 3) {
+        OK(cuDevicePrimaryCtxRetain(&context, atoi(argv[3])));
+        OK(cuCtxSetCurrent(context));
+    }
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&spin, module, "spin_ns"));
     for (unsigned long round = 0;; round++) {

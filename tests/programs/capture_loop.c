@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// capture_loop MODULE SECONDS [global|thread|relaxed]: captures graphs, launches them and checks what they computed, while a second
-// thread launches work of its own into another stream. No capture may be disturbed. Prints "captures COUNT".
+// capture_loop MODULE SECONDS [global|thread|relaxed [THREADS]]: captures graphs, in so many threads, launches them and checks what they
+// computed, while another thread launches work of its own into another stream. No capture may be disturbed. Prints "captures COUNT".
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -43,7 +43,7 @@ static void *other_work(void *argument)
 
 static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
 {
-    static uint32_t result[WORDS];
+    uint32_t result[WORDS];
     CUstream stream;
     CUgraph graph;
     CUgraphExec executable;
@@ -66,15 +66,30 @@ static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
     OK(cuStreamDestroy(stream));
 }
 
+static CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+static double end;
+static _Atomic unsigned captures;
+
+static void *captures_in_thread(void *words)
+{
+    OK(cuCtxSetCurrent(context));
+    while (now() < end) {
+        capture_once(mode, *(CUdeviceptr *)words);
+        atomic_fetch_add(&captures, 1);
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     CUmodule module;
-    CUdeviceptr words, others;
-    pthread_t thread;
-    unsigned captures = 0;
+    CUdeviceptr words[8], others;
+    pthread_t thread, capturing[8];
+    int threads = argc > 4 ? atoi(argv[4]) : 1;
     if (argc < 3)
         fail("usage: capture_loop MODULE SECONDS [MODE]");
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    if (threads < 1 || threads > 8)
+        fail("1 to 8 threads");
     if (argc > 3 && strcmp(argv[3], "thread") == 0)
         mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
     if (argc > 3 && strcmp(argv[3], "relaxed") == 0)
@@ -83,14 +98,19 @@ int main(int argc, char **argv)
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&add, module, "add_u32"));
     OK(cuModuleGetFunction(&fill, module, "fill_u32"));
-    OK(cuMemAlloc(&words, WORDS * 4));
+    for (int i = 0; i < threads; i++)
+        OK(cuMemAlloc(&words[i], WORDS * 4));
     OK(cuMemAlloc(&others, WORDS * 4));
     if (pthread_create(&thread, NULL, other_work, &others))
         fail("no thread");
-    for (double end = now() + atof(argv[2]); now() < end; captures++)
-        capture_once(mode, words);
+    end = now() + atof(argv[2]);
+    for (int i = 0; i < threads; i++)
+        if (pthread_create(&capturing[i], NULL, captures_in_thread, &words[i]))
+            fail("no thread");
+    for (int i = 0; i < threads; i++)
+        pthread_join(capturing[i], NULL);
     atomic_store(&over, true);
     pthread_join(thread, NULL);
-    printf("captures %u\n", captures);
+    printf("captures %u\n", atomic_load(&captures));
     return 0;
 }

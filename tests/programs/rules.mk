@@ -24,3 +24,6 @@ $(BUILD)/tests/programs/libcuda_newer.so: program_libs = -Wl,-soname,libcuda.so.
 # As a developer would build a program to look for faults in it.
 $(BUILD)/obj/plain/tests/programs/door_sanitized.o: extra_cflags += -fsanitize=address
 $(BUILD)/tests/programs/door_sanitized: program_libs = -fsanitize=address -L$(BUILD)/stubs -lcuda
+
+# Launches in every form there ever was.
+$(BUILD)/obj/plain/tests/programs/launch_family.o: extra_cflags += -Wno-deprecated-declarations

@@ -5,9 +5,9 @@
 // date.
 #include <stddef.h>
 
+#include "shim/captures.h"
 #include "shim/device.h"
 #include "shim/pools.h"
-#include "shim/streams.h"
 
 static CUresult created(CUresult result, const CUstream *stream)
 {

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Captures, and how the GPU's work can be drained while one is under way: by marks that are put in time.
+//
+// During a capture the agent cannot mark a whole context, and nobody can mark another thread's default stream. So
+//  - whoever begins a capture marks everything that was given to the GPU until then;
+//  - during it the agent marks the known streams, one by one (shim/gpu_ops.c);
+//  - during it a thread marks its own default stream after each of its launches into it. (The legacy stream, which waits for all of
+//    these, cannot be marked while a stream that synchronises with it is captured.)
+// Lock order: streams, then contexts.
+#ifndef VGPU_SHIM_CAPTURES_H
+#define VGPU_SHIM_CAPTURES_H
+
+#include "shim/streams.h"
+
+// Around the driver's call that begins a capture.
+void capture_begin(CUstream stream);
+void capture_begun(CUstream stream, CUresult result);
+// After the driver's call that ended one.
+void capture_ended(CUstream stream);
+
+// After a launch into `stream`, which was not captured, while something else may be.
+void capture_launched(CUstream stream);
+
+#endif

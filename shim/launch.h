@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What surrounds a launch: the gate of its device, and of several devices the gates of all.
+#ifndef VGPU_SHIM_LAUNCH_H
+#define VGPU_SHIM_LAUNCH_H
+
+#include "shim/captures.h"
+#include "shim/device.h"
+
+// While nothing is being captured, launching means passing the gate.
+static inline enum gate_pass launch_enter(struct device *device, CUstream stream)
+{
+    if (streams_capturing() && capture_under_way(stream))
+        return GATE_CAPTURED;
+    return gate_enter(&device->gate, stream);
+}
+
+static inline void launch_leave(struct device *device, enum gate_pass pass, CUstream stream, const void *function)
+{
+    if (streams_capturing() && pass != GATE_CAPTURED)
+        capture_launched(stream);
+    gate_leave(&device->gate, pass, stream, function);
+}
+
+// One launch on several GPUs that all wait for each other: it runs once every GPU's token is here. The gates are passed in the order of
+// the pool's GPUs, the same in every process, so that no two such launches wait for each other's. A gate passed first stays occupied
+// while the next one is waited for; the drain of that GPU ends by its deadline.
+struct launch_group {
+    unsigned int count;
+    struct launch_partner {
+        struct device *device;
+        CUcontext context;
+        CUstream stream;
+        const void *function;
+        enum gate_pass pass;
+    } partners[DEVICE_MAX];
+};
+
+// Adds what is launched into one stream. A stream that the driver does not know is left out, as is what is more than there are GPUs:
+// the driver will refuse such a launch.
+void launch_group_add(struct launch_group *group, CUstream stream, const void *function);
+void launch_group_enter(struct launch_group *group);
+void launch_group_leave(const struct launch_group *group);
+
+#endif

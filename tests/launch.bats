@@ -1,0 +1,100 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# Launches of every family wait for their turn, run once and are counted once.
+# bats file_tags=serial
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    export VGPU_LOG=warn
+    module=$KERNELS/testkernels.ptx
+}
+
+teardown() { common_teardown; }
+
+# figures NAME KEY: one figure of the virtual GPUs of that name, in the order of the GPUs
+figures() {
+    "$VGPU" list --json --interval 0 | jq -c --arg name "$1" "[.vgpus | sort_by(.gpu)[] | select(.name == \$name) | .$2]"
+}
+
+two_gpus() {
+    sim_only "needs two GPUs"
+    export SIMGPU_DEVICES=2
+}
+
+rival() { # a tenant that always wants every GPU
+    local gpu
+    for ((gpu = 0; gpu < ${1:-1}; gpu++)); do
+        spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300 "$gpu"
+        wait_until file_has "$out" busy
+    done
+}
+
+# waits_its_turn FAMILY: while another tenant wants the GPU, one launch and ten of the family wait for a turn, give the right
+# result and count eleven
+waits_its_turn() {
+    if real_gpu; then
+        spawn "$PROGRAMS/launch_family" "$module" "$1"
+        wait_until grep -q . "$out"
+        [[ $(<"$out") == launched ]] || skip "not on this driver: $(<"$out")"
+        kill -KILL "$pid"
+    fi
+    rival
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" "$1"
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[11]"
+    [[ $(figures tenant waits) != "[0]" ]]
+}
+
+@test "cuLaunchKernel waits for its turn" { waits_its_turn kernel; }
+@test "cuLaunchKernel_ptsz waits for its turn" { waits_its_turn kernel_ptsz; }
+@test "cuLaunchKernelEx waits for its turn" { waits_its_turn ex; }
+@test "cuLaunchKernelEx_ptsz waits for its turn" { waits_its_turn ex_ptsz; }
+@test "cuLaunchKernelEx with clusters waits for its turn" { waits_its_turn ex_cluster; }
+@test "cuLaunchKernelEx with programmatic stream serialization waits for its turn" { waits_its_turn ex_programmatic; }
+@test "cuLaunchCooperativeKernel waits for its turn" { waits_its_turn cooperative; }
+@test "cuLaunchCooperativeKernel_ptsz waits for its turn" { waits_its_turn cooperative_ptsz; }
+@test "cuLaunchCooperativeKernelMultiDevice waits for its turn" { waits_its_turn multi_device; }
+@test "cuLaunch waits for its turn" { waits_its_turn launch; }
+@test "cuLaunchGrid waits for its turn" { waits_its_turn grid; }
+@test "cuLaunchGridAsync waits for its turn" { waits_its_turn grid_async; }
+@test "cuGraphLaunch waits for its turn, once for all nodes, and their capture does not count" { waits_its_turn graph; }
+@test "cuGraphLaunch_ptsz waits for its turn" { waits_its_turn graph_ptsz; }
+@test "cuGraphLaunch of an updated executable waits for its turn" { waits_its_turn graph_updated; }
+
+@test "captured launches are not counted where nobody else wants the GPU, either" {
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph
+    wait_until file_has "$out" launched
+    assert_equal "$(figures tenant launches)" "[11]"
+}
+
+@test "with several GPUs each launch waits for the token of its own" {
+    two_gpus
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" kernel
+    wait_until file_has "$out" launched
+    assert_equal "$(figures tenant launches)" "[11,11]"
+    [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
+}
+
+@test "a cooperative launch over several GPUs waits for the token of each" {
+    two_gpus
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" multi_device
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[11,11]"
+}
+
+@test "tenants with cooperative launches over the same GPUs do not lock each other out" {
+    two_gpus
+    local i
+    for i in 1 2 3; do
+        spawn_shim env VGPU_NAME="tenant$i" "$PROGRAMS/launch_family" "$module" multi_device
+    done
+    for i in 0 1 2; do
+        wait_until file_has "$BATS_TEST_TMPDIR/spawn.$i.out" launched
+    done
+}
