@@ -16,6 +16,7 @@
 #include "scheduler/policy.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
+#include "shim/heap_memory.h"
 #include "shim/nvml.h"
 #include "shim/arrays.h"
 #include "shim/graph_memory.h"
@@ -81,6 +82,7 @@ static void forget_parent(void)
     green_reset();
     graph_memory_reset();
     measure_reset();
+    heap_memory_reset();
     runtime_unseen_reset();
     nvml_reset();
 }
@@ -327,6 +329,7 @@ static CUresult attach(unsigned int flags)
         const struct holdings *holdings = &device->holdings;
         gate_init(&device->gate, &pool, holdings->process, holdings->gpu, holdings->vgpu, &gpu_ops_cuda, device);
     }
+    heap_memory_enable(attempt.options.chunk_allocator);
     attached_pid = getpid();
     device_table_publish(count);
     for (int i = 0; i < count; i++)

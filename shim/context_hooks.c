@@ -8,6 +8,7 @@
 #include "shim/contexts.h"
 #include "shim/green.h"
 #include "shim/modules.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 
@@ -97,6 +98,7 @@ static void context_gone(CUcontext context)
     streams_drop_context(context);
     arrays_drop_context(context);
     modules_drop_context(context);
+    heap_memory_drop_context(context);
     context_remove(context);
     pools_settle();
 }

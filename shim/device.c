@@ -8,6 +8,7 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 // The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
@@ -61,11 +62,17 @@ CUresult device_absent(void)
     return rc == CUDA_SUCCESS ? CUDA_ERROR_INVALID_CONTEXT : rc;
 }
 
+bool device_reclaim(struct device *device)
+{
+    bool heap = heap_memory_reclaim(device);
+    return pools_reclaim(device) || heap;
+}
+
 int device_take(struct device *device, uint64_t bytes)
 {
     int saved = errno;
     int rc = holdings_take(&device->holdings, bytes);
-    if (rc == -ENOMEM && pools_reclaim(device))
+    if (rc == -ENOMEM && device_reclaim(device))
         rc = holdings_take(&device->holdings, bytes);
     errno = saved;
     return rc;

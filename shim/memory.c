@@ -8,6 +8,7 @@
 
 #include "allocator/allocations.h"
 #include "shim/device.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 // The driver's pitches are multiples of this (H100, driver 580).
@@ -25,7 +26,7 @@ static int take(struct request *request)
 {
     int saved = errno;
     int rc = allocation_begin(&request->device->holdings, request->bytes, &request->taken);
-    if (rc == -ENOMEM && pools_reclaim(request->device))
+    if (rc == -ENOMEM && device_reclaim(request->device))
         rc = allocation_begin(&request->device->holdings, request->bytes, &request->taken);
     errno = saved;
     return rc;
@@ -67,7 +68,10 @@ static CUresult end(struct request *request, CUresult result, CUdeviceptr addres
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
 {
     struct request request;
-    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
+    CUresult rc;
+    if (pointer && bytes && heap_memory_alloc(pointer, bytes, __func__, &rc))
+        return rc;
+    rc = begin(&request, pointer && bytes, bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAlloc_v2)(pointer, bytes));
@@ -104,7 +108,15 @@ static uint64_t pitched_bytes(uint64_t width, uint64_t height)
 CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element_bytes)
 {
     struct request request;
-    CUresult rc = begin(&request, pointer && pitch && width && height, pitched_bytes(width, height), __func__);
+    CUresult rc;
+    bool valid = pointer && pitch && width && height;
+    if (valid && (element_bytes == 4 || element_bytes == 8 || element_bytes == 16) &&
+        heap_memory_alloc(pointer, pitched_bytes(width, height), __func__, &rc)) {
+        if (rc == CUDA_SUCCESS)
+            *pitch = holdings_round_up(width, PITCH_BYTES);
+        return rc;
+    }
+    rc = begin(&request, valid, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes));
@@ -146,8 +158,11 @@ static CUresult release_end(const struct release *release, CUresult result)
 
 CUresult cuMemFree_v2(CUdeviceptr address)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
-    CUresult rc = release_end(&release, REAL(cuMemFree_v2)(address));
+    rc = release_end(&release, REAL(cuMemFree_v2)(address));
     if (!release.booked)
         pools_settle(); // the address may have been a pool's, and this call waits for the GPU
     return rc;
@@ -161,12 +176,18 @@ CUresult cuMemFree(CUdeviceptr_v1 address)
 
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
     return release_end(&release, REAL(cuMemFreeAsync)(address, stream));
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
     return release_end(&release, REAL(cuMemFreeAsync_ptsz)(address, stream));
 }

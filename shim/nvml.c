@@ -45,9 +45,11 @@ void *nvml_entry(enum nvml_id id)
 static void tell(const struct nvml_tenant *tenant, unsigned long long *total, unsigned long long *free,
                  unsigned long long *used)
 {
-    struct holdings_view view = nvml_tenant_memory(tenant);
+    uint64_t spare;
+    struct holdings_view view = nvml_tenant_memory(tenant, &spare);
     *total = view.total_bytes;
     *used = view.used_bytes;
+    *free += spare;
     if (*free > view.free_bytes)
         *free = view.free_bytes;
 }

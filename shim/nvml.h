@@ -43,8 +43,8 @@ struct nvml_tenant {
 bool nvml_tenant_open(struct nvml_tenant *tenant, void *nvml_device);
 void nvml_tenant_close(struct nvml_tenant *tenant);
 
-// The memory of the tenant's virtual GPU.
-struct holdings_view nvml_tenant_memory(const struct nvml_tenant *tenant);
+// The memory of the tenant's virtual GPU; *spare_bytes of what the driver has in use is free to the tenant (shim/heap_memory.h).
+struct holdings_view nvml_tenant_memory(const struct nvml_tenant *tenant, uint64_t *spare_bytes);
 
 // A process of the tenant, alive.
 struct nvml_member {

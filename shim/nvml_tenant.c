@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 // What a process reads of a pool that it is not in.
@@ -155,11 +156,12 @@ void nvml_tenant_close(struct nvml_tenant *tenant)
     errno = saved;
 }
 
-struct holdings_view nvml_tenant_memory(const struct nvml_tenant *tenant)
+struct holdings_view nvml_tenant_memory(const struct nvml_tenant *tenant, uint64_t *spare_bytes)
 {
+    *spare_bytes = 0;
     if (tenant->device) {
         pools_settle(); // as cuMemGetInfo does: both must say the same
-        return device_view(tenant->device);
+        return heap_memory_view(tenant->device, spare_bytes);
     }
     if (!tenant->pool)
         return (struct holdings_view){.total_bytes = tenant->quota_bytes, .free_bytes = tenant->quota_bytes};

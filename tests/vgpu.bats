@@ -142,11 +142,11 @@ json_has() {
 
 @test "run sets the variable of each flag, in both spellings" {
     run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --require-quota 1 \
-        --compute-limit=30 --priority high --log=debug --log-file /tmp/l env
+        --allocator chunk --compute-limit=30 --priority high --log=debug --log-file /tmp/l env
     assert_equal "$stderr" ""
     local wanted
     for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l \
-        COMPUTE_LIMIT=30 PRIORITY=high; do
+        COMPUTE_LIMIT=30 PRIORITY=high ALLOCATOR=chunk; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
 }
