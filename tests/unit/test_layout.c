@@ -35,6 +35,7 @@ static void test_table(void)
         {"a gpu", sizeof(struct pool_gpu), 384},
         {"processes", offsetof(struct pool_layout, processes), 6272},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
+        {"process.bell", offsetof(struct pool_process, bell), 12},
         {"process.started_ns", offsetof(struct pool_process, started_ns), 16},
         {"process.command", offsetof(struct pool_process, command), 24},
         {"a process", sizeof(struct pool_process), 64},
@@ -62,7 +63,7 @@ static void test_table(void)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         is_int(table[i].actual, table[i].expected, "offset or size of %s", table[i].what);
     ok(memcmp(&(uint64_t){POOL_MAGIC}, "vgpupool", 8) == 0, "the magic reads vgpupool in the file");
-    is_int(POOL_VERSION, 1, "the version");
+    is_int(POOL_VERSION, 2, "the version");
     ok(POOL_MAX_GPUS >= 16 && POOL_MAX_VGPUS >= 256 && POOL_MAX_PROCESSES >= 1024, "there is the room that was promised");
 }
 
@@ -114,7 +115,7 @@ static void test_refusals(void)
     struct pool_header header = good;
     header.version = POOL_VERSION + 1;
     write_pool(&header, size, 0600);
-    refused(-EPROTO, "layout version 2 and this library needs 1", "a pool of a newer version");
+    refused(-EPROTO, "layout version 3 and this library needs 2", "a pool of a newer version");
     header = good;
     header.magic ^= 1;
     write_pool(&header, size, 0600);
