@@ -119,7 +119,8 @@ struct pool_process {
     _Atomic uint32_t state;
     int32_t pid;               // in its own PID namespace: for people, never for decisions
     _Atomic uint32_t doorbell; // futex: its agent sleeps here
-    _Atomic uint32_t bell;     // the slot whose doorbell to ring: this one, or where a process has several, the one its agent sleeps at
+    _Atomic uint32_t
+        bell; // the slot whose doorbell to ring: this one, or where a process has several, the one its agent sleeps at
     uint64_t started_ns;
     char command[32];
     uint8_t pad1[8];
