@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// A heap in GPU memory: physical memory in whole blocks of 2 MiB, mapped into address ranges of the heap's own and handed out
+// in pieces from 256 bytes up. Knows no CUDA: it sees a GPU through struct heap_gpu.
+//
+// Addresses and physical memory are two things. Addresses are plenty (many times the GPU's memory is reserved once), physical
+// memory is scarce: it comes in extents, each one handle of the driver, mapped where the heap wants to grow, and goes back when
+// no piece of it is in use. So a hole between two pieces is not lost: its whole extents serve elsewhere. There is one range, a
+// zone, for small sizes, one for medium and one for large ones, so that long-lived small pieces don't keep the extents of large
+// ones from going back. Inside a zone: good fit, to within a sixteenth, by size classes, with immediate coalescing; what does
+// not fit is made to fit by growing at the hole that needs the fewest new blocks.
+//
+// Order of GPU work. An allocation is for one stream or, HEAP_ANY_STREAM, for all. A free names the stream behind whose work
+// the piece is free: from then on allocations for this same stream get it at once, since their work comes later in the stream;
+// all others, and extents that go back, only once a mark put behind that work is done. Marks are put when somebody needs the
+// memory, not at every free: one that is put later stands behind more. A free for HEAP_ANY_STREAM waits for a mark behind all
+// work of the GPU's context.
+//
+// Invariants (heap_check verifies what concerns the books)
+//  - Every address of a zone is in exactly one piece: used, free (mapped) or a hole (not mapped). Extents cover the used and
+//    free ones, and nothing else. Neighbours of one kind and stream are one piece, but for used ones.
+//  - Nothing is kept in GPU memory: what a kernel overwrites can't harm the books.
+//  - Physical memory is charged by memory_create before it exists and given back by memory_release after it is gone.
+//  - Free whole extents, and what waits for marks of HEAP_ANY_STREAM, are at most the reserve after each call: the floor of the
+//    configuration or 1/32 of what is in use, whichever is more (plus one extent). heap_trim gives them back before.
+//  - A refused or wrong call changes nothing.
+// Thread safe, but for heap_destroy. Lock order: grow, then books; both are the heap's own. The operations for physical memory
+// and mark_put are called under `grow`, mark_done and mark_drop under both: none of them may call the heap. Nobody waits for
+// the GPU under a lock. Host memory: about 100 bytes for each piece.
+#ifndef VGPU_ALLOCATOR_HEAP_H
+#define VGPU_ALLOCATOR_HEAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// The unit of physical memory, and of what the driver maps.
+#define HEAP_BLOCK_BYTES (2ull << 20)
+// The unit of sizes, and the least alignment.
+#define HEAP_UNIT_BYTES 256ull
+// The floor of the reserve where the configuration says 0: one allocation of the largest size that is to be quick.
+#define HEAP_RESERVE_BYTES (64ull << 20)
+
+// As a stream: any of them, or all.
+#define HEAP_ANY_STREAM ((void *)-1)
+
+// What the heap asks of a GPU. Functions that can fail return 0 or -errno. Sizes and addresses are whole blocks.
+struct heap_gpu {
+    // Address space. Asked for once, when the heap is made.
+    int (*range_reserve)(void *gpu, uint64_t bytes, uint64_t *address);
+    void (*range_release)(void *gpu, uint64_t address, uint64_t bytes);
+
+    // Physical memory: charges it and makes it. -ENOMEM: the quota or the GPU has no room.
+    int (*memory_create)(void *gpu, uint64_t bytes, uint64_t *handle);
+    void (*memory_release)(void *gpu, uint64_t handle, uint64_t bytes);
+
+    // Maps a handle, whole. map_open, called once for several mappings side by side, lets the GPU read and write them.
+    // Unmapping is asked for mapping by mapping.
+    int (*map)(void *gpu, uint64_t address, uint64_t bytes, uint64_t handle);
+    int (*map_open)(void *gpu, uint64_t address, uint64_t bytes);
+    int (*unmap)(void *gpu, uint64_t address, uint64_t bytes);
+
+    // A mark behind all work given to `stream` so far, or with HEAP_ANY_STREAM to the whole context. Called on any thread.
+    // NULL: cannot now (a capture is under way, out of memory).
+    void *(*mark_put)(void *gpu, void *stream);
+    // Whether everything before the mark is complete. An error counts as complete: work that failed is over.
+    bool (*mark_done)(void *gpu, void *mark);
+    void (*mark_drop)(void *gpu, void *mark);
+};
+
+struct heap_config {
+    const struct heap_gpu *ops;
+    void *gpu;               // what the operations are called with
+    uint64_t capacity_bytes; // the most physical memory that the heap can ever have: the GPU's, not the quota
+    uint64_t reserve_bytes;  // the floor of the reserve; 0: HEAP_RESERVE_BYTES
+};
+
+struct heap_stats {
+    uint64_t live_bytes;        // in use, as asked for
+    uint64_t live_count;        // allocations
+    uint64_t physical_bytes;    // mapped, all of it charged
+    uint64_t idle_bytes;        // of these in whole extents that are free
+    uint64_t waiting_bytes;     // freed, and not yet known to be complete for everybody
+    uint64_t created, released; // extents, since the heap was made
+};
+
+struct heap_piece {
+    uint64_t address;
+    uint64_t bytes; // as asked for
+    uint64_t id;    // of the allocation, never used again in this process
+};
+
+struct heap;
+
+// Makes an empty heap; reserves address space and takes no memory of the GPU. Returns 0, -EINVAL or -ENOMEM, or what
+// range_reserve says.
+int heap_create(const struct heap_config *config, struct heap **heap);
+
+// Gives everything back at once: physical memory, address space, books. No work that uses the memory may be under way, and no
+// other call.
+void heap_destroy(struct heap *heap);
+
+// Allocates `bytes` for work on `stream`. `alignment` is a power of two up to HEAP_BLOCK_BYTES; 0 means HEAP_UNIT_BYTES.
+// Returns 0, -EINVAL (no bytes, wrong alignment), or -ENOMEM. Before it refuses, it gives back what is free, and waits for work
+// behind which memory was freed; an allocation for HEAP_ANY_STREAM also waits, rather than to grow, where more than the reserve
+// was freed for HEAP_ANY_STREAM and waits, as a synchronous free would have. Don't call it with a lock that this work needs.
+int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address);
+
+// Frees an allocation behind what was given to `stream` until now (a stream that the caller has ordered behind every use).
+// Returns 0, or
+//     -ENOENT    the address is none of this heap's
+//     -EFAULT    it is inside an allocation, not its beginning
+//     -EALREADY  nothing is allocated there (now)
+int heap_free(struct heap *heap, uint64_t address, void *stream);
+
+// The allocation that contains an address: same results as heap_free; -EFAULT does not occur.
+int heap_find(struct heap *heap, uint64_t address, struct heap_piece *piece);
+
+// Whether an address is one of the heap's. No lock, a few instructions.
+bool heap_owns(const struct heap *heap, uint64_t address);
+
+// Before a stream is destroyed (its handle may then mean another stream): what was freed on it waits for a mark put now.
+// `idle`: all work of the stream is known to be complete; then no mark is needed. Returns 0, or -EAGAIN where no mark can be
+// put now: synchronise the stream, then call with `idle`.
+int heap_stream_end(struct heap *heap, void *stream, bool idle);
+
+// Gives free extents back, all but `keep_bytes`. Does not wait for work. Returns the bytes given back.
+uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes);
+
+struct heap_stats heap_look(struct heap *heap);
+
+// For tests: verifies every invariant of the books. NULL, or what is wrong, in words. No other call may be under way.
+const char *heap_check(struct heap *heap);
+
+#endif
