@@ -86,6 +86,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(2))
 core_srcs := $(wildcard base/*.c options/*.c pool/*.c allocator/*.c scheduler/*.c)
 shim_srcs := $(wildcard shim/*.c)
 tool_srcs := $(wildcard tools/*.c)
+# The API library has some of the shim's and the command's objects: what asks the driver about a GPU, and what reads the pool.
+lib_srcs := $(wildcard lib/*.c) shim/calibrate.c tools/snapshot.c
 state_srcs := $(wildcard simgpu/state/*.c)
 # The simulated GPU has the ABI of a CUDA 13 driver and needs headers that know it; the rest builds with older ones as well.
 ifeq ($(shell printf '%s\n' 12.8 '$(CUDA_VERSION)' | sort -V | head -n1),12.8)
@@ -96,8 +98,8 @@ else
 $(info simgpu/ is left out: it needs the headers of CUDA 12.8 or newer, and $(CUDA_HOME) has $(CUDA_VERSION))
 endif
 # The sources are named too: what was linked from one that is gone must be linked again.
-$(call stamp,link,$(strip $(LDFLAGS) $(shim_ldflags) $(core_srcs) $(shim_srcs) $(tool_srcs) $(state_srcs) $(driver_srcs) \
-    $(nvml_srcs) $(runtime_srcs)))
+$(call stamp,link,$(strip $(LDFLAGS) $(shim_ldflags) $(core_srcs) $(shim_srcs) $(tool_srcs) $(lib_srcs) $(state_srcs) \
+    $(driver_srcs) $(nvml_srcs) $(runtime_srcs)))
 unit_names := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 
 # --- the library and the command --------------------------------------------------------------------------------------------------
@@ -128,6 +130,8 @@ $(BUILD)/vgpu: $(call objects,plain,$(tool_srcs)) $(BUILD)/libvgpu_core.a $(BUIL
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) -lcjson $(libc_libs)
 
 all: $(if $(shim_srcs),$(BUILD)/libvgpu_shim.so) $(if $(tool_srcs),$(BUILD)/vgpu)
+
+-include lib/rules.mk
 
 # --- CUDA programs ----------------------------------------------------------------------------------------------------------------
 

@@ -36,8 +36,8 @@
 #define HEAP_BLOCK_BYTES (2ull << 20)
 // The unit of sizes, and the least alignment.
 #define HEAP_UNIT_BYTES 256ull
-// The floor of the reserve where the configuration says 0: one allocation of the largest size that is to be quick.
-#define HEAP_RESERVE_BYTES (64ull << 20)
+// The floor of the reserve where the configuration says 0: two allocations of the largest size that is to be quick, 64 MiB.
+#define HEAP_RESERVE_BYTES (128ull << 20)
 
 // As a stream: any of them, or all.
 #define HEAP_ANY_STREAM ((void *)-1)

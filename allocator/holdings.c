@@ -8,6 +8,10 @@
 
 // An allocation that is about to be refused waits no longer than this for whoever has the pool lock.
 #define REAP_PATIENCE_NS (100 * NS_PER_MS)
+// The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
+#define RETURN_PATIENCE_NS (250 * NS_PER_MS)
+#define RETURN_MEMORY_NS (2 * NS_PER_S) // a death longer ago explains no shortage
+#define RETURN_LOOK_NS (5 * NS_PER_MS)
 
 static uint64_t chunk_bytes(const struct holdings *holdings)
 {
@@ -114,6 +118,24 @@ int holdings_take(struct holdings *holdings, uint64_t bytes)
     if (rc == -ENOMEM && holdings_reap(holdings))
         rc = holdings_take_now(holdings, bytes);
     return rc;
+}
+
+bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_ns)
+{
+    uint64_t now = clock_now_ns();
+    uint64_t reaped = atomic_load(&holdings->pool->layout->header.reaped_ns);
+    if (reaped == 0 || now - reaped > RETURN_MEMORY_NS)
+        return false;
+    if (*deadline_ns == 0)
+        *deadline_ns = now + RETURN_PATIENCE_NS;
+    if (now >= *deadline_ns)
+        return false;
+    int saved = errno, cancel = cancel_disable();
+    struct timespec pause = clock_timespec(RETURN_LOOK_NS);
+    nanosleep(&pause, NULL);
+    cancel_restore(cancel);
+    errno = saved;
+    return true;
 }
 
 void holdings_give(struct holdings *holdings, uint64_t bytes)

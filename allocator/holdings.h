@@ -56,6 +56,10 @@ int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 // Returns whether another try is worth it. Call it without a lock. Leaves errno alone.
 bool holdings_reap(const struct holdings *holdings);
 
+// The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
+// and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0. Leaves errno alone.
+bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_ns);
+
 // Gives `bytes` back. More than is held gives back what is held.
 void holdings_give(struct holdings *holdings, uint64_t bytes);
 

@@ -106,12 +106,6 @@ void capture_ended(CUstream handle)
     pthread_mutex_unlock(&mutex);
 }
 
-bool capture_under_way(CUstream handle)
-{
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return REAL(cuStreamIsCapturing)(handle, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
 void streams_lock(void)
 {
     pthread_mutex_lock(&mutex);

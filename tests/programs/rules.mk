@@ -24,3 +24,8 @@ $(BUILD)/tests/programs/libcuda_newer.so: program_libs = -Wl,-soname,libcuda.so.
 # As a developer would build a program to look for faults in it.
 $(BUILD)/obj/plain/tests/programs/door_sanitized.o: extra_cflags += -fsanitize=address
 $(BUILD)/tests/programs/door_sanitized: program_libs = -fsanitize=address -L$(BUILD)/stubs -lcuda
+
+# Those of the C API.
+api_programs := $(addprefix $(BUILD)/tests/programs/,$(filter api_%,$(patsubst tests/programs/%.c,%,$(wildcard tests/programs/*.c))))
+$(api_programs): program_libs = -L$(BUILD) -lvgpu -L$(BUILD)/stubs -lcuda
+$(api_programs): $(BUILD)/libvgpu.so

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "allocator/heap_books.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "base/cancel.h"
+#include "base/clock.h"
+
+// How often a thread that waits for freed memory looks: a mark is seen late by this much at most.
+#define WAIT_LOOK_NS 20000
+// An idle GPU has reached a mark in that time.
+#define WAIT_SPIN_NS 10000
+
+// A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
+// piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the next.
+static const struct {
+    uint64_t max_bytes;
+    unsigned granule_shift;
+    unsigned times;
+} zone_kinds[ZONE_COUNT] = {
+    [ZONE_SMALL] = {64ull << 10, 12, 1},
+    [ZONE_MEDIUM] = {16ull << 20, 16, 4},
+    [ZONE_LARGE] = {UINT64_MAX, 21, 16},
+};
+
+static _Atomic uint64_t last_id;
+
+static size_t starts_bytes(const struct heap *heap, unsigned zone)
+{
+    return (heap->zones[zone].bytes >> heap->zones[zone].granule_shift) * sizeof(struct piece *);
+}
+
+static size_t extents_bytes(const struct heap *heap, unsigned zone)
+{
+    return heap->zones[zone].bytes / HEAP_BLOCK_BYTES * sizeof(struct extent *);
+}
+
+// The tables are as large as the address space demands, and take memory only where they are used.
+static int make_tables(struct heap *heap)
+{
+    for (unsigned i = 0; i < ZONE_COUNT; i++)
+        heap->tables_bytes += starts_bytes(heap, i) + extents_bytes(heap, i);
+    char *at = mmap(NULL, heap->tables_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return -ENOMEM;
+    heap->tables = at;
+    for (unsigned i = 0; i < ZONE_COUNT; i++) {
+        heap->zones[i].starts = (struct piece **)(void *)at;
+        at += starts_bytes(heap, i);
+        heap->zones[i].extents = (struct extent **)(void *)at;
+        at += extents_bytes(heap, i);
+    }
+    return 0;
+}
+
+static void free_books(struct heap *heap)
+{
+    if (heap->tables)
+        munmap(heap->tables, heap->tables_bytes);
+    pieces_free(heap);
+    pthread_mutex_destroy(&heap->grow);
+    pthread_mutex_destroy(&heap->books);
+    free(heap);
+}
+
+int heap_create(const struct heap_config *config, struct heap **out)
+{
+    int saved = errno;
+    uint64_t capacity = config->capacity_bytes / HEAP_BLOCK_BYTES * HEAP_BLOCK_BYTES;
+    if (!capacity || capacity > HEAP_MAX_CAPACITY)
+        return -EINVAL;
+    struct heap *heap = calloc(1, sizeof *heap);
+    int rc = heap ? 0 : -ENOMEM;
+    if (rc)
+        goto out;
+    heap->ops = config->ops;
+    heap->gpu = config->gpu;
+    heap->capacity_bytes = capacity;
+    heap->floor_bytes = config->reserve_bytes ? config->reserve_bytes : HEAP_RESERVE_BYTES;
+    heap->any.stream = HEAP_ANY_STREAM;
+    pthread_mutex_init(&heap->grow, NULL);
+    pthread_mutex_init(&heap->books, NULL);
+    for (unsigned i = 0; i < ZONE_COUNT; i++) {
+        heap->zones[i].granule_shift = zone_kinds[i].granule_shift;
+        heap->zones[i].bytes = capacity * zone_kinds[i].times;
+        heap->bytes += heap->zones[i].bytes;
+    }
+    rc = pieces_reserve(heap, ZONE_COUNT) ? make_tables(heap) : -ENOMEM;
+    if (rc == 0)
+        rc = heap->ops->range_reserve(heap->gpu, heap->bytes, &heap->base);
+    if (rc) {
+        free_books(heap);
+        goto out;
+    }
+    for (uint64_t i = 0, at = heap->base; i < ZONE_COUNT; at += heap->zones[i++].bytes) {
+        heap->zones[i].base = at;
+        pieces_begin(heap, (unsigned)i);
+    }
+    *out = heap;
+out:
+    errno = saved;
+    return rc;
+}
+
+void heap_destroy(struct heap *heap)
+{
+    lanes_free(heap);
+    physical_free(heap);
+    heap->ops->range_release(heap->gpu, heap->base, heap->bytes);
+    free_books(heap);
+}
+
+bool heap_owns(const struct heap *heap, uint64_t address)
+{
+    return address - heap->base < heap->bytes;
+}
+
+// What an allocation wants.
+struct want {
+    uint64_t asked, bytes, alignment;
+    unsigned zone;
+    void *stream;
+};
+
+// The best piece for it in the lane of its stream and among those that are free for all.
+static struct piece *find(struct heap *heap, const struct want *want, struct lane *lane)
+{
+    struct piece *piece = free_fit(&heap->ready, want->zone, want->bytes, want->alignment);
+    struct piece *own = lane ? free_fit(lane, want->zone, want->bytes, want->alignment) : NULL;
+    return own && (!piece || own->bytes <= piece->bytes) ? own : piece;
+}
+
+static struct lane *lane_of(struct heap *heap, void *stream)
+{
+    return stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, false);
+}
+
+// Makes a free piece that is large enough the allocation. Two records are in reserve.
+static void take(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
+{
+    uint64_t waste = -piece->address & (want->alignment - 1);
+    if (waste)
+        piece = free_split(heap, piece, piece->address + waste);
+    if (piece->bytes > want->bytes)
+        free_split(heap, piece, piece->address + want->bytes);
+    free_leave(heap, piece);
+    piece->asked = want->asked;
+    piece->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
+    heap->live_bytes += want->asked;
+    heap->live_count++;
+    *address = piece->address;
+}
+
+// With `books`: 0, or -EAGAIN where nothing free is large enough.
+static int take_free(struct heap *heap, const struct want *want, uint64_t *address)
+{
+    if (!pieces_reserve(heap, 2))
+        return -ENOMEM;
+    struct piece *piece = find(heap, want, lane_of(heap, want->stream));
+    if (!piece)
+        return -EAGAIN;
+    take(heap, want, piece, address);
+    return 0;
+}
+
+static void nap(void)
+{
+    int cancel = cancel_disable();
+    nanosleep(&(struct timespec){.tv_nsec = WAIT_LOOK_NS}, NULL);
+    cancel_restore(cancel);
+}
+
+// With both mutexes: waits for a mark, letting others have them. Returns whether anything became ready.
+static bool wait_a_little(struct heap *heap)
+{
+    uint64_t deadline = clock_now_ns() + WAIT_SPIN_NS;
+    bool any;
+    while (!(any = lanes_look(heap)) && clock_now_ns() < deadline) {
+        pthread_mutex_unlock(&heap->books);
+        pthread_mutex_lock(&heap->books);
+    }
+    return any;
+}
+
+static void wait_longer(struct heap *heap)
+{
+    pthread_mutex_unlock(&heap->books);
+    pthread_mutex_unlock(&heap->grow);
+    nap();
+    pthread_mutex_lock(&heap->grow);
+    pthread_mutex_lock(&heap->books);
+}
+
+// With both mutexes: looks for memory whose work is done by now, then grows, then waits for work.
+static int take_somehow(struct heap *heap, const struct want *want, uint64_t *address)
+{
+    for (;;) {
+        lanes_look(heap);
+        int rc = take_free(heap, want, address);
+        if (rc != -EAGAIN)
+            return rc;
+        pthread_mutex_unlock(&heap->books);
+        lanes_mark(heap);
+        pthread_mutex_lock(&heap->books);
+        // A synchronous free would have waited. Here its allocation does, rather than to let the heap grow without end: briefly where
+        // what waits is half of what may, and as long as it takes where it is more.
+        bool waits = want->stream == HEAP_ANY_STREAM && heap->any.mark;
+        uint64_t bound = heap_bound(heap);
+        if (waits && heap->any.bytes >= bound / 2 && wait_a_little(heap))
+            continue;
+        if (!waits || heap->any.bytes <= bound) {
+            struct lane *lane = lane_of(heap, want->stream);
+            struct piece *piece = physical_grow(heap, want->zone, want->bytes, want->alignment, lane ? lane : &heap->ready);
+            if (piece && pieces_reserve(heap, 2)) {
+                take(heap, want, piece, address);
+                return 0;
+            }
+            if (piece || !lanes_marked(heap))
+                return -ENOMEM;
+        }
+        wait_longer(heap);
+    }
+}
+
+int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address)
+{
+    if (!alignment)
+        alignment = HEAP_UNIT_BYTES;
+    if (!bytes || alignment & (alignment - 1) || alignment > HEAP_BLOCK_BYTES)
+        return -EINVAL;
+    if (bytes > heap->capacity_bytes)
+        return -ENOMEM;
+    struct want want = {
+        .asked = bytes,
+        .bytes = (bytes + HEAP_UNIT_BYTES - 1) / HEAP_UNIT_BYTES * HEAP_UNIT_BYTES,
+        .alignment = alignment < HEAP_UNIT_BYTES ? HEAP_UNIT_BYTES : alignment,
+        .stream = stream,
+    };
+    while (bytes > zone_kinds[want.zone].max_bytes)
+        want.zone++;
+    int saved = errno;
+    pthread_mutex_lock(&heap->books);
+    int rc = take_free(heap, &want, address);
+    pthread_mutex_unlock(&heap->books);
+    if (rc == -EAGAIN) {
+        pthread_mutex_lock(&heap->grow);
+        pthread_mutex_lock(&heap->books);
+        rc = take_somehow(heap, &want, address);
+        pthread_mutex_unlock(&heap->books);
+        pthread_mutex_unlock(&heap->grow);
+    }
+    errno = saved;
+    return rc;
+}
+
+// The allocation that contains an address. Returns 0, -ENOENT or -EALREADY.
+static int find_used(struct heap *heap, uint64_t address, struct piece **piece)
+{
+    if (!heap_owns(heap, address))
+        return -ENOENT;
+    *piece = piece_at(heap, address);
+    return (*piece)->kind == PIECE_USED && (*piece)->asked ? 0 : -EALREADY;
+}
+
+// More lies idle or waits than should. Whoever grows at this moment will see to it.
+static void relieve(struct heap *heap)
+{
+    if (pthread_mutex_trylock(&heap->grow))
+        return;
+    lanes_mark(heap);
+    pthread_mutex_lock(&heap->books);
+    bool any = lanes_look(heap);
+    uint64_t bound = heap_bound(heap), waiting = heap->waiting_bytes;
+    heap->look_bytes = any ? 0 : waiting + bound / 8;
+    pthread_mutex_unlock(&heap->books);
+    physical_trim(heap, waiting < bound ? bound - waiting : 0);
+    pthread_mutex_unlock(&heap->grow);
+}
+
+int heap_free(struct heap *heap, uint64_t address, void *stream)
+{
+    struct piece *piece;
+    int saved = errno;
+    bool much = false;
+    pthread_mutex_lock(&heap->books);
+    int rc = find_used(heap, address, &piece);
+    if (rc == 0 && piece->address != address)
+        rc = -EFAULT;
+    if (rc == 0) {
+        // Where there is no memory for a lane of the stream's own, the mark behind all work will do.
+        struct lane *lane = stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, true);
+        heap->live_bytes -= piece->asked;
+        heap->live_count--;
+        free_enter(heap, piece, lane ? lane : &heap->any);
+        uint64_t spare = heap->idle_bytes + heap->waiting_bytes;
+        much = spare > heap->look_bytes && spare > heap_bound(heap);
+    }
+    pthread_mutex_unlock(&heap->books);
+    if (much)
+        relieve(heap);
+    errno = saved;
+    return rc;
+}
+
+int heap_find(struct heap *heap, uint64_t address, struct heap_piece *found)
+{
+    struct piece *piece;
+    pthread_mutex_lock(&heap->books);
+    int rc = find_used(heap, address, &piece);
+    // The last unit may be larger than what was asked for.
+    if (rc == 0 && address - piece->address >= piece->asked)
+        rc = -EALREADY;
+    if (rc == 0)
+        *found = (struct heap_piece){piece->address, piece->asked, piece->id};
+    pthread_mutex_unlock(&heap->books);
+    return rc;
+}
+
+int heap_stream_end(struct heap *heap, void *stream, bool idle)
+{
+    int rc = 0, saved = errno;
+    pthread_mutex_lock(&heap->grow);
+    pthread_mutex_lock(&heap->books);
+    struct lane *lane = lane_of(heap, stream);
+    bool mark = lane && lane->bytes && !idle;
+    pthread_mutex_unlock(&heap->books);
+    if (mark && !lane_mark(heap, lane))
+        rc = -EAGAIN;
+    if (lane && rc == 0) {
+        pthread_mutex_lock(&heap->books);
+        lane->ended = true;
+        if (!mark)
+            lane_complete(heap, lane);
+        lanes_look(heap);
+        pthread_mutex_unlock(&heap->books);
+    }
+    pthread_mutex_unlock(&heap->grow);
+    errno = saved;
+    return rc;
+}
+
+uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
+{
+    int saved = errno;
+    pthread_mutex_lock(&heap->grow);
+    lanes_mark(heap);
+    pthread_mutex_lock(&heap->books);
+    lanes_look(heap);
+    pthread_mutex_unlock(&heap->books);
+    uint64_t given = physical_trim(heap, keep_bytes);
+    pthread_mutex_unlock(&heap->grow);
+    errno = saved;
+    return given;
+}
+
+struct heap_stats heap_look(struct heap *heap)
+{
+    pthread_mutex_lock(&heap->books);
+    struct heap_stats stats = {
+        .live_bytes = heap->live_bytes,
+        .live_count = heap->live_count,
+        .physical_bytes = heap->physical_bytes,
+        .idle_bytes = heap->idle_bytes,
+        .waiting_bytes = heap->waiting_bytes,
+        .created = heap->created,
+        .released = heap->released,
+    };
+    pthread_mutex_unlock(&heap->books);
+    return stats;
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What every file that defines a public function includes. The map lib/libvgpu.map gives the symbols their version.
+#ifndef VGPU_LIB_API_H
+#define VGPU_LIB_API_H
+
+#include "include/vgpu.h"
+
+#define VGPU_API __attribute__((visibility("default")))
+
+#endif
