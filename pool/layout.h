@@ -11,7 +11,7 @@
 //      header, gpu identity, vgpu identity and configuration, member bitmaps, process identity   under the pool lock only
 //      account words (vgpu.used, gpu.open_used)                                                  lock-free, see pool/account.h
 //      token, wanting                                                                            lock-free, see scheduler/token.h
-//      vgpu grant and sums (deficit_ns to grants)                                                whoever moves the token, waits for it or
+//      vgpu grant and sums (pass to grants)                                                whoever moves the token, waits for it or
 //                                                                                                holds it, see scheduler/turn.h
 //      vgpu counters (peak_chunks, refusals, waits, ...)                                         its members, only ever upwards
 //      process doorbell                                                                          whoever rings
@@ -73,6 +73,21 @@ struct pool_gpu {
 
     _Atomic uint64_t wanting[POOL_MAX_VGPUS / 64]; // virtual GPUs that wait for the token
     _Atomic uint64_t vgpus[POOL_MAX_VGPUS / 64];   // virtual GPUs of this GPU
+
+    // The ring; see scheduler/policy.h and scheduler/turn.h. POOL_NO_INDEX stands for none.
+    _Atomic uint64_t level;
+    _Atomic uint32_t ring;    // whose place in the ring it is
+    _Atomic uint32_t first;   // who goes next whatever the ring says: it has just taken the token from the holder
+    _Atomic uint32_t on_deck; // who is likely to get the token that is being drained
+    uint32_t pad2;
+    _Atomic uint64_t switch_ns; // what it costs the GPU to go from one process's work to another's, 0 while unknown
+    uint8_t pad3[96];
+};
+
+// Counts of time spans by length: four buckets to an octave from 1 us on, see base/histogram.h.
+#define POOL_HISTOGRAM_BUCKETS 96u
+struct pool_histogram {
+    _Atomic uint32_t counts[POOL_HISTOGRAM_BUCKETS];
 };
 
 // One virtual GPU: a named share of one physical GPU.
@@ -80,11 +95,12 @@ struct pool_vgpu {
     _Atomic uint32_t state;
     uint32_t gpu;
     _Atomic uint32_t weight;
-    uint32_t pad0;
+    _Atomic uint32_t priority;     // enum policy_class
     _Atomic uint64_t quantum_ns;   // 0: chosen by the scheduler
     _Atomic uint64_t quota_chunks; // 0: no quota, lives on what is not reserved
     uint64_t created_ns;
-    uint8_t pad1[24];
+    _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
+    uint8_t pad1[20];
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota
@@ -94,7 +110,7 @@ struct pool_vgpu {
     uint8_t pad2[32];
 
     // The current or last grant, and the sums over all grants. Nanoseconds.
-    _Atomic int64_t deficit_ns;
+    _Atomic uint64_t pass;           // GPU time by weight, see scheduler/policy.h
     _Atomic uint64_t turn_ns;        // length of the current turn, 0 while nobody else waits
     _Atomic uint64_t grant_ns;       // when the token came
     _Atomic uint64_t charge_from_ns; // since when others wait for it, 0 while nobody does
@@ -105,13 +121,18 @@ struct pool_vgpu {
 
     _Atomic uint64_t waits; // launches that found the gate closed
     _Atomic uint64_t revokes;
-    _Atomic uint64_t overruns;   // drains that passed their deadline
-    _Atomic uint64_t overrun_ns; // GPU time past the end of a turn, charged to the next
-    uint8_t pad3[8];
+    _Atomic uint64_t overruns;          // drains that passed their deadline
+    _Atomic uint64_t overrun_ns;        // GPU time past the end of a turn, charged to the next
+    _Atomic uint64_t idle_ns;           // of the charged time, that without work on the GPU
     _Atomic uint64_t departed_launches; // by members that have gone
-    uint8_t pad4[16];
+    _Atomic uint64_t paid_until_ns;     // of the limit, see policy_cap_pay
+    _Atomic uint64_t revoked_ns;        // when the gate was last closed
 
     _Atomic uint64_t members[POOL_MAX_PROCESSES / 64];
+
+    struct pool_histogram wait;     // of launches that found the gate closed
+    struct pool_histogram handover; // from the end of the other's drain to the first launch
+    struct pool_histogram drain;    // from the end of a turn to the end of the holder's work
 };
 
 // One process. Its liveness lock, not this record, says whether it lives.
@@ -157,18 +178,20 @@ struct pool_layout {
 _Static_assert(sizeof(struct pool_header) == 64, "pool_header");
 _Static_assert(offsetof(struct pool_gpu, token) == 128, "the token has its own pair of cache lines");
 _Static_assert(offsetof(struct pool_gpu, wanting) == 256, "the token has its own pair of cache lines");
-_Static_assert(sizeof(struct pool_gpu) == 384, "pool_gpu");
+_Static_assert(sizeof(struct pool_gpu) == 512, "pool_gpu");
 _Static_assert(offsetof(struct pool_vgpu, used) == 128, "account line");
-_Static_assert(offsetof(struct pool_vgpu, deficit_ns) == 192, "grant line");
+_Static_assert(offsetof(struct pool_vgpu, pass) == 192, "grant line");
 _Static_assert(offsetof(struct pool_vgpu, members) == 320, "member bitmap");
-_Static_assert(sizeof(struct pool_vgpu) == 448, "pool_vgpu");
+_Static_assert(offsetof(struct pool_gpu, level) == 384, "ring line");
+_Static_assert(offsetof(struct pool_vgpu, wait) == 448, "histograms");
+_Static_assert(sizeof(struct pool_vgpu) == 1600, "pool_vgpu");
 _Static_assert(sizeof(struct pool_process) == 64, "pool_process");
 _Static_assert(offsetof(struct pool_member, entered) == 64, "gate line");
 _Static_assert(sizeof(struct pool_member) == 128, "pool_member");
 _Static_assert(offsetof(struct pool_layout, gpus) == 128, "gpus");
-_Static_assert(offsetof(struct pool_layout, processes) == 6272, "processes");
-_Static_assert(offsetof(struct pool_layout, vgpus) == 71808, "vgpus");
-_Static_assert(offsetof(struct pool_layout, members) == 301184, "members");
-_Static_assert(sizeof(struct pool_layout) == 2398336, "pool_layout");
+_Static_assert(offsetof(struct pool_layout, processes) == 8320, "processes");
+_Static_assert(offsetof(struct pool_layout, vgpus) == 73856, "vgpus");
+_Static_assert(offsetof(struct pool_layout, members) == 893056, "members");
+_Static_assert(sizeof(struct pool_layout) == 2990208, "pool_layout");
 
 #endif

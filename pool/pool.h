@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/histogram.h"
 #include "pool/layout.h"
 
 #define POOL_DEFAULT_CHUNK_BYTES (2ull << 20) // the driver's physical block
@@ -100,5 +101,11 @@ static inline uint32_t pool_bit_next(const _Atomic uint64_t *bits, uint32_t coun
 
 #define POOL_EACH_BIT(index, bits, count)                                                                                      \
     for (uint32_t index = pool_bit_next(bits, count, 0); index < (count); index = pool_bit_next(bits, count, index + 1))
+
+static inline void pool_histogram_add(struct pool_histogram *histogram, uint64_t ns)
+{
+    uint32_t bucket = histogram_bucket(ns, POOL_HISTOGRAM_BUCKETS);
+    atomic_fetch_add_explicit(&histogram->counts[bucket], 1, memory_order_relaxed);
+}
 
 #endif

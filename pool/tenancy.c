@@ -59,6 +59,8 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
     atomic_store(&gpu->state, POOL_FREE);
     atomic_store(&gpu->context_bytes, 0);
     atomic_store(&gpu->reserved_chunks, 0);
+    atomic_store(&gpu->first, POOL_NO_INDEX);
+    atomic_store(&gpu->on_deck, POOL_NO_INDEX);
     account_clear(&gpu->open_used, free_index, free_index);
     memcpy(gpu->uuid, uuid, POOL_UUID_BYTES);
     snprintf(gpu->name, sizeof gpu->name, "%s", name);
@@ -211,8 +213,11 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     vgpu->gpu = gpu;
     vgpu->created_ns = clock_now_ns();
     atomic_store(&vgpu->weight, request->weight ? request->weight : TENANCY_DEFAULT_WEIGHT);
+    atomic_store(&vgpu->priority, request->priority);
+    atomic_store(&vgpu->limit_percent, request->limit_percent);
     atomic_store(&vgpu->quantum_ns, request->quantum_ns);
     atomic_store(&vgpu->quota_chunks, request->quota_chunks);
+    atomic_store(&vgpu->pass, atomic_load(&layout->gpus[gpu].level)); // as if it had been there and used its share
     if (request->name)
         snprintf(vgpu->name, sizeof vgpu->name, "%s", request->name);
     else

@@ -21,6 +21,8 @@ struct tenancy_request {
     const char *name; // NULL: a virtual GPU of its own, named after the process
     uint64_t quota_chunks;
     uint32_t weight;
+    uint32_t priority;      // enum policy_class
+    uint32_t limit_percent; // of the GPU's time
     uint64_t quantum_ns;
 };
 

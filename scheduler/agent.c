@@ -20,6 +20,9 @@
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
 #define IDLE_PART 6 // of the work that came before
+// A drain is watched without sleeping in its last moments: a timer's own lateness would cost as much as the GPU's switch.
+#define DRAIN_EARLY_NS (150 * NS_PER_US)
+#define DRAIN_SPIN_NS (1500 * NS_PER_US)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
@@ -78,7 +81,7 @@ static void ring_other_members(const struct gate *gate)
 // Charges work that ran on after its token had moved, once it is done, or until the token is back.
 static void settle_late(struct gate *gate, uint64_t now_ns)
 {
-    turn_charge_late(gate, now_ns - gate->notes.late_from_ns);
+    turn_charge_late(gate, now_ns, now_ns - gate->notes.late_from_ns);
     gate->notes.late_from_ns = 0;
 }
 
@@ -135,6 +138,15 @@ static bool work_is_done(struct gate *gate)
     return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
 }
 
+// When to look next at a drain that began at notes.since_ns.
+static uint64_t drain_look(struct gate *gate, uint64_t now_ns)
+{
+    uint64_t ahead = window_ahead(&gate->window, now_ns);
+    if (ahead > 2 * DRAIN_EARLY_NS && now_ns == gate->notes.since_ns)
+        return now_ns + ahead - DRAIN_EARLY_NS;
+    return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS ? now_ns : now_ns + DRAIN_LOOK_NS;
+}
+
 static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     uint32_t generation = token_generation(word);
@@ -143,7 +155,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
     if (!drained && !expired)
-        return now_ns + DRAIN_LOOK_NS;
+        return drain_look(gate, now_ns);
     if (!drained) {
         atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
         gate->notes.late_from_ns = now_ns;
@@ -157,10 +169,17 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
 
 static uint64_t end_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    if (atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_REVOKED)) {
-        atomic_fetch_add_explicit(&gate->vgpu->revokes, 1, memory_order_relaxed);
+    if (!turn_renew(gate, word, now_ns))
         ring_other_members(gate);
-    }
+    return now_ns;
+}
+
+// There is no work left before the turn's end.
+static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
+    if (turn_revoke(gate, &word))
+        ring_other_members(gate);
     return now_ns;
 }
 
@@ -175,7 +194,7 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns)
     return all_active_members(gate, token_generation(word), member_is_idle);
 }
 
-// The holder while others wait: ends the turn when it is over, or when there is no work left.
+// The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     uint64_t start = 0;
@@ -183,7 +202,7 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         start = now_ns;
     uint64_t turn = atomic_load(&gate->vgpu->turn_ns);
     if (!turn)
-        turn = turn_start(gate);
+        turn = turn_start(gate, now_ns);
     if (now_ns >= start + turn)
         return end_turn(gate, word, now_ns);
 
@@ -193,13 +212,14 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         gate->notes.quiet_at = atomic_load(&gate->member->entered);
         gate->notes.fence_set = false;
         if (gate->notes.done_ns) {
+            atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
             learn_pause(gate, now_ns);
             gate->notes.busy_from_ns = now_ns;
         }
     } else {
         look = QUIET_LOOK_NS;
         if (work_is_done(gate) && is_idle(gate, word, now_ns))
-            return end_turn(gate, word, now_ns);
+            return give_away(gate, word, now_ns);
     }
     return now_ns + look < start + turn ? now_ns + look : start + turn;
 }
@@ -221,7 +241,7 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         begin_notes(gate, word, now_ns);
     if (word & TOKEN_REVOKED)
         return drain(gate, word, now_ns);
-    if (turn_others_wait(gate)) {
+    if (turn_others_wait(gate) || turn_is_capped(gate)) {
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }

@@ -2,6 +2,7 @@
 #include "scheduler/gate.h"
 
 #include <errno.h>
+#include <sched.h>
 
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -9,6 +10,9 @@
 #include "scheduler/agent.h"
 #include "scheduler/turn.h"
 
+// Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
+#define SPIN_NS (2 * NS_PER_MS)
+#define SPINS_PER_LOOK 32
 // A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
 #define LOOK_UP_NS (50 * NS_PER_MS)
 
@@ -103,6 +107,48 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         take_back_from_the_dead(gate);
 }
 
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec pause = clock_timespec(ns);
+    nanosleep(&pause, NULL);
+}
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// The holder drains and this virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
+static bool watch_token(struct gate *gate, uint64_t word)
+{
+    if (!(word & TOKEN_REVOKED) || atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
+        atomic_exchange(&gate->watched, 1))
+        return false;
+    uint64_t until = clock_now_ns() + SPIN_NS;
+    bool moved = false;
+    while (!moved && clock_now_ns() < until) {
+        for (int i = 0; i < SPINS_PER_LOOK; i++)
+            relax();
+        sched_yield(); // where processors are few, the holder's agent needs this one
+        moved = atomic_load(gate->token) != word;
+    }
+    atomic_store(&gate->watched, 0);
+    return moved;
+}
+
+// A cap is used up: nothing is wanted until it has been paid for. It may be raised meanwhile.
+static bool wait_for_cap(struct gate *gate, uint64_t now_ns)
+{
+    uint64_t wait = turn_cap_wait(gate, now_ns);
+    if (wait)
+        sleep_ns(wait < LOOK_UP_NS ? wait : LOOK_UP_NS);
+    return wait > 0;
+}
+
 static void wait_for_token(struct gate *gate, struct watch *watch)
 {
     uint64_t now = clock_now_ns();
@@ -117,13 +163,8 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
     bool open = token_holder(word) == gate->vgpu_index && !(word & TOKEN_REVOKED);
     if (open || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
         return;
-    futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
-}
-
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec pause = clock_timespec(ns);
-    nanosleep(&pause, NULL);
+    if (!watch_token(gate, word))
+        futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
 // Whether the launch may go ahead under `word`; sleeps a little where the window is full.
@@ -140,20 +181,38 @@ static bool window_admits(struct gate *gate, uint64_t word)
     return false;
 }
 
+// A launch that had to wait since blocked_ns goes ahead now.
+static void count_wait(struct gate *gate, uint64_t blocked_ns)
+{
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t now = clock_now_ns(), granted = atomic_load_explicit(&vgpu->grant_ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->waits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->waited_ns, now - blocked_ns, memory_order_relaxed);
+    pool_histogram_add(&vgpu->wait, now - blocked_ns);
+    if (granted > blocked_ns && granted < now)
+        pool_histogram_add(&vgpu->handover, now - granted);
+}
+
 static enum gate_pass pass_gate(struct gate *gate)
 {
     struct watch watch = {0};
     uint64_t blocked_ns = 0;
     for (;;) {
         uint64_t word = atomic_load(gate->token);
-        if (token_holder(word) == POOL_NO_INDEX) {
-            turn_claim(gate, word);
-            continue;
-        }
-        if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+        bool unheld = token_holder(word) == POOL_NO_INDEX;
+        if (unheld || token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+            uint64_t now = clock_now_ns();
+            if (wait_for_cap(gate, now)) {
+                blocked_ns = blocked_ns ? blocked_ns : now;
+                continue;
+            }
+            if (unheld) {
+                turn_claim(gate, word);
+                continue;
+            }
             if (!blocked_ns) {
-                blocked_ns = clock_now_ns();
-                atomic_store_explicit(&gate->arrived_ns, blocked_ns, memory_order_relaxed);
+                blocked_ns = now;
+                atomic_store_explicit(&gate->arrived_ns, now, memory_order_relaxed);
             }
             wait_for_token(gate, &watch);
             continue;
@@ -164,10 +223,8 @@ static enum gate_pass pass_gate(struct gate *gate)
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
         if (atomic_load(gate->token) == word) {
-            if (blocked_ns) {
-                atomic_fetch_add_explicit(&gate->vgpu->waits, 1, memory_order_relaxed);
-                atomic_fetch_add_explicit(&gate->vgpu->waited_ns, clock_now_ns() - blocked_ns, memory_order_relaxed);
-            }
+            if (blocked_ns)
+                count_wait(gate, blocked_ns);
             return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;
         }
         count_out(gate);

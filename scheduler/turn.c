@@ -21,6 +21,11 @@ static void ring_members(struct gate *gate, const struct pool_vgpu *vgpu)
     agent_ring(layout_of(gate), process);
 }
 
+static uint64_t since(uint64_t start_ns, uint64_t now_ns)
+{
+    return start_ns && start_ns < now_ns ? now_ns - start_ns : 0;
+}
+
 bool turn_others_wait(const struct gate *gate)
 {
     POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
@@ -29,56 +34,42 @@ bool turn_others_wait(const struct gate *gate)
     return false;
 }
 
-// Writes what the new holder needs to know about its grant. Comes before the token names it.
-static void prepare_grant(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t turn_ns)
+// --- what the policy is asked ---
+
+static struct policy_entry entry_of(const struct gate *gate, uint32_t index)
 {
-    atomic_store(&vgpu->turn_ns, turn_ns);
-    atomic_store(&vgpu->grant_ns, now_ns);
-    atomic_store(&vgpu->charge_from_ns, turn_ns ? now_ns : 0);
+    const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
+    uint32_t priority = atomic_load_explicit(&vgpu->priority, memory_order_relaxed);
+    return (struct policy_entry){
+        .vgpu = index,
+        .weight = atomic_load_explicit(&vgpu->weight, memory_order_relaxed),
+        .class = priority <= POLICY_LOW ? (enum policy_class)priority : POLICY_NORMAL,
+        .pass = atomic_load_explicit(&vgpu->pass, memory_order_relaxed),
+    };
 }
 
-bool turn_claim(struct gate *gate, uint64_t word)
+// The holder's entry as of now: its pass is raised only when its grant ends.
+static struct policy_entry holder_entry(const struct gate *gate, uint32_t holder, uint64_t now_ns)
 {
-    prepare_grant(gate->vgpu, clock_now_ns(), 0);
-    if (!atomic_compare_exchange_strong(gate->token, &word, token_next(word, gate->vgpu_index, 0)))
-        return false;
-    atomic_fetch_add_explicit(&gate->vgpu->grants, 1, memory_order_relaxed);
-    return true;
+    struct policy_entry entry = entry_of(gate, holder);
+    entry.pass += policy_pass(&entry, since(atomic_load(&layout_of(gate)->vgpus[holder].grant_ns), now_ns));
+    return entry;
 }
 
-void turn_request(struct gate *gate, uint64_t now_ns)
-{
-    bool news = !pool_bit_get(gate->gpu->wanting, gate->vgpu_index);
-    pool_bit_set(gate->gpu->wanting, gate->vgpu_index);
-    // The token is read after the bit is set: whoever gets it later than this sees the bit, and whoever has it now is rung.
-    uint64_t word = atomic_load(gate->token);
-    uint32_t holder;
-    do {
-        holder = token_holder(word);
-        if (holder == POOL_NO_INDEX)
-            return;
-        if (holder == gate->vgpu_index) {
-            if (news)
-                agent_ring(layout_of(gate), gate->process);
-            return;
-        }
-    } while (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_weak(gate->token, &word, word | TOKEN_CONTENDED));
-    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
-    uint64_t none = 0;
-    if (atomic_compare_exchange_strong(&vgpu->charge_from_ns, &none, now_ns) || news)
-        ring_members(gate, vgpu);
-}
-
-// The quantum of a round: all must be credited by the same one, so the most impatient tenant chooses it.
-static uint64_t shared_quantum(const struct gate *gate, const struct policy_entry *entries, size_t count)
+// The quantum of a round: all must be measured by the same one, so the most impatient tenant chooses it.
+static struct policy_rules rules_for(const struct gate *gate, const struct policy_entry *entries, size_t count)
 {
     uint64_t shortest = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
         uint64_t quantum = atomic_load_explicit(&layout_of(gate)->vgpus[entries[i].vgpu].quantum_ns, memory_order_relaxed);
-        if (quantum >= TURN_SHORTEST_NS && quantum <= TURN_LONGEST_NS && quantum < shortest)
+        if (quantum >= TURN_SHORTEST_NS && quantum < shortest)
             shortest = quantum;
     }
-    return shortest == UINT64_MAX ? TURN_QUANTUM_NS : shortest;
+    if (shortest == UINT64_MAX) {
+        uint64_t cost = atomic_load_explicit(&gate->gpu->switch_ns, memory_order_relaxed);
+        shortest = policy_auto_quantum(cost ? cost : TURN_SWITCH_NS, count);
+    }
+    return (struct policy_rules){.quantum_ns = shortest, .shortest_ns = TURN_SHORTEST_NS};
 }
 
 // Room for those that want the token now and one more. A turn can end on any thread of the program, and such a stack may be as small
@@ -91,65 +82,219 @@ static size_t count_room(const struct gate *gate)
     return room;
 }
 
-// Whoever has come to wait since the room was counted may be passed over this once.
-static void add_entry(const struct gate *gate, struct policy_entry *entries, size_t *count, size_t room, uint32_t index)
+// Those that want the token and `holder` if that is asked for, in ring order, the first whose place in the ring it is. Whoever has come
+// to wait since the room was counted may be passed over this once.
+struct ring {
+    struct policy_entry *entries;
+    size_t count, room;
+};
+
+static void ring_add(struct ring *ring, struct policy_entry entry)
 {
-    if (*count == room)
-        return;
-    const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
-    entries[(*count)++] = (struct policy_entry){
-        .vgpu = index,
-        .weight = atomic_load_explicit(&vgpu->weight, memory_order_relaxed),
-        .deficit_ns = atomic_load_explicit(&vgpu->deficit_ns, memory_order_relaxed),
-    };
+    if (ring->count < ring->room)
+        ring->entries[ring->count++] = entry;
 }
 
-// Those that want the token, in ring order, the holder last.
-static size_t gather(const struct gate *gate, uint32_t holder, struct policy_entry *entries, size_t room)
+static void ring_gather(const struct gate *gate, struct ring *ring, const struct policy_entry *holder, bool with_holder)
 {
-    size_t count = 0;
-    uint32_t start = holder == POOL_NO_INDEX ? 0 : holder + 1;
-    for (uint32_t i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, start); i < POOL_MAX_VGPUS;
-         i = pool_bit_next(gate->gpu->wanting, POOL_MAX_VGPUS, i + 1))
-        add_entry(gate, entries, &count, room, i);
-    for (uint32_t i = pool_bit_next(gate->gpu->wanting, start, 0); i < start;
-         i = pool_bit_next(gate->gpu->wanting, start, i + 1))
-        add_entry(gate, entries, &count, room, i);
-    return count;
+    uint32_t start = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
+        uint32_t index = (start + i) % POOL_MAX_VGPUS;
+        if (holder && index == holder->vgpu) {
+            if (with_holder)
+                ring_add(ring, *holder);
+        } else if (pool_bit_get(gate->gpu->wanting, index)) {
+            ring_add(ring, entry_of(gate, index));
+        }
+    }
 }
 
-uint64_t turn_start(struct gate *gate)
+// Waiting entries of the ring with their passes as they were read: what the policy raises is booked as a difference.
+#define RING_ON_STACK(ring, gate)                                                                                              \
+    size_t ring##_room = count_room(gate);                                                                                     \
+    struct policy_entry ring##_entries[ring##_room];                                                                           \
+    struct ring ring = {ring##_entries, 0, ring##_room}
+
+// --- caps ---
+
+static uint32_t limit_of(const struct pool_vgpu *vgpu)
 {
-    size_t room = count_room(gate);
-    struct policy_entry entries[room + 1];
-    size_t count = gather(gate, gate->vgpu_index, entries, room);
-    if (count == 0 || entries[count - 1].vgpu != gate->vgpu_index)
-        add_entry(gate, entries, &count, room + 1, gate->vgpu_index);
-    uint64_t weights = 0;
-    for (size_t i = 0; i < count; i++)
-        weights += entries[i].weight ? entries[i].weight : 1;
-    int64_t credit = policy_credit(entries[count - 1].weight, weights, count, shared_quantum(gate, entries, count));
-    uint64_t turn = (uint64_t)credit > TURN_SHORTEST_NS ? (uint64_t)credit : TURN_SHORTEST_NS, none = 0;
-    if (!atomic_compare_exchange_strong(&gate->vgpu->turn_ns, &none, turn))
-        return none; // the agent of another member was faster
-    atomic_fetch_add(&gate->vgpu->deficit_ns, (int64_t)turn);
-    return turn;
+    uint32_t percent = atomic_load_explicit(&vgpu->limit_percent, memory_order_relaxed);
+    return percent < 100 ? percent : 0;
+}
+
+bool turn_is_capped(const struct gate *gate)
+{
+    return limit_of(gate->vgpu) != 0;
+}
+
+uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns)
+{
+    return limit_of(gate->vgpu) ? policy_cap_wait(atomic_load(&gate->vgpu->paid_until_ns), now_ns) : 0;
+}
+
+static void pay(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t used_ns)
+{
+    uint32_t percent = limit_of(vgpu);
+    uint64_t paid = atomic_load(&vgpu->paid_until_ns);
+    while (percent &&
+           !atomic_compare_exchange_weak(&vgpu->paid_until_ns, &paid, policy_cap_pay(paid, now_ns, used_ns, percent)))
+        ;
+}
+
+// The length of a turn as it is granted: with nobody else waiting no turn runs, but a cap's.
+static uint64_t granted_turn(const struct pool_vgpu *vgpu, uint64_t turn_ns, uint64_t quantum_ns, uint64_t now_ns)
+{
+    uint32_t percent = limit_of(vgpu);
+    if (percent) {
+        uint64_t most = policy_cap_turn(atomic_load(&vgpu->paid_until_ns), now_ns, quantum_ns, percent);
+        turn_ns = turn_ns && turn_ns < most ? turn_ns : most;
+    }
+    // A waiter's lease counts on it.
+    return turn_ns < TURN_LONGEST_NS ? turn_ns : TURN_LONGEST_NS;
+}
+
+// --- moves ---
+
+// Writes what the new holder needs to know about its grant. Comes before the token names it.
+static void prepare_grant(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t turn_ns)
+{
+    atomic_store(&vgpu->turn_ns, turn_ns);
+    atomic_store(&vgpu->grant_ns, now_ns);
+    atomic_store(&vgpu->charge_from_ns, turn_ns ? now_ns : 0);
+}
+
+static void raise_level(struct gate *gate, uint64_t level)
+{
+    uint64_t old = atomic_load(&gate->gpu->level);
+    while (old < level && !atomic_compare_exchange_weak(&gate->gpu->level, &old, level))
+        ;
+}
+
+bool turn_claim(struct gate *gate, uint64_t word)
+{
+    uint64_t now = clock_now_ns();
+    struct policy_entry own = entry_of(gate, gate->vgpu_index);
+    uint64_t quantum = rules_for(gate, &own, 1).quantum_ns;
+    uint64_t turn = turn_is_capped(gate) ? granted_turn(gate->vgpu, 0, quantum, now) : 0;
+    prepare_grant(gate->vgpu, now, turn);
+    // Under a cap the holder's use is measured, and its queue kept short, from its first launch on.
+    if (!atomic_compare_exchange_strong(gate->token, &word, token_next(word, gate->vgpu_index, turn ? TOKEN_CONTENDED : 0)))
+        return false;
+    atomic_fetch_add_explicit(&gate->vgpu->grants, 1, memory_order_relaxed);
+    return true;
+}
+
+static bool may_interrupt(const struct gate *gate, uint32_t holder, uint64_t now_ns)
+{
+    struct policy_entry pair[] = {entry_of(gate, gate->vgpu_index), holder_entry(gate, holder, now_ns)};
+    struct policy_rules rules = rules_for(gate, pair, 2);
+    return policy_preempts(&pair[0], &pair[1], atomic_load(&gate->gpu->level), &rules);
+}
+
+void turn_request(struct gate *gate, uint64_t now_ns)
+{
+    bool news = !pool_bit_get(gate->gpu->wanting, gate->vgpu_index);
+    pool_bit_set(gate->gpu->wanting, gate->vgpu_index);
+    // The token is read after the bit is set: whoever gets it later than this sees the bit, and whoever has it now is rung.
+    uint64_t word = atomic_load(gate->token);
+    for (;;) {
+        uint32_t holder = token_holder(word);
+        if (holder == POOL_NO_INDEX)
+            return;
+        if (holder == gate->vgpu_index) {
+            if (news)
+                agent_ring(layout_of(gate), gate->process);
+            return;
+        }
+        if (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_CONTENDED))
+            continue;
+        word |= TOKEN_CONTENDED;
+        struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
+        uint64_t none = 0;
+        news |= atomic_compare_exchange_strong(&vgpu->charge_from_ns, &none, now_ns);
+        if (!news)
+            return;
+        bool interrupt = !(word & TOKEN_REVOKED) && may_interrupt(gate, holder, now_ns);
+        if (interrupt) {
+            atomic_store(&gate->gpu->first, gate->vgpu_index);
+            atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
+        }
+        if (!interrupt || turn_revoke(gate, &word)) {
+            ring_members(gate, vgpu);
+            return;
+        }
+    }
+}
+
+bool turn_revoke(struct gate *gate, uint64_t *word)
+{
+    uint32_t holder = token_holder(*word);
+    if (*word & TOKEN_REVOKED || !atomic_compare_exchange_strong(gate->token, word, *word | TOKEN_REVOKED))
+        return false;
+    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
+    atomic_store_explicit(&vgpu->revoked_ns, clock_now_ns(), memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->revokes, 1, memory_order_relaxed);
+    return true;
+}
+
+uint64_t turn_start(struct gate *gate, uint64_t now_ns)
+{
+    RING_ON_STACK(ring, gate);
+    struct policy_entry own = holder_entry(gate, gate->vgpu_index, now_ns);
+    ring_gather(gate, &ring, &own, true);
+    struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
+    size_t holder = 0;
+    while (holder < ring.count - 1 && ring.entries[holder].vgpu != own.vgpu)
+        holder++;
+    struct policy_choice choice = policy_start(ring.entries, ring.count, holder, atomic_load(&gate->gpu->level), &rules);
+    raise_level(gate, choice.level);
+    uint64_t turn = granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns), none = 0;
+    // Otherwise the agent of another member was faster.
+    return atomic_compare_exchange_strong(&gate->vgpu->turn_ns, &none, turn) ? turn : none;
+}
+
+bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    RING_ON_STACK(ring, gate);
+    struct policy_entry own = holder_entry(gate, gate->vgpu_index, now_ns);
+    ring_gather(gate, &ring, &own, !turn_is_capped(gate));
+    uint32_t next = POOL_NO_INDEX;
+    struct policy_rules rules = {0};
+    struct policy_choice choice = {0};
+    if (ring.count) {
+        rules = rules_for(gate, ring.entries, ring.count);
+        choice = policy_choose(ring.entries, ring.count, atomic_load(&gate->gpu->level), POOL_NO_INDEX, &rules);
+        next = ring.entries[choice.index].vgpu;
+    }
+    if (next != gate->vgpu_index) {
+        atomic_store(&gate->gpu->on_deck, next);
+        if (turn_revoke(gate, &word) && next != POOL_NO_INDEX)
+            wake_waiters(gate, next);
+        return false;
+    }
+    uint64_t from = atomic_load(&gate->vgpu->charge_from_ns);
+    if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &from, now_ns)) {
+        atomic_store(&gate->vgpu->turn_ns, granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns));
+        atomic_fetch_add_explicit(&gate->vgpu->charged_ns, since(from, now_ns), memory_order_relaxed);
+        raise_level(gate, choice.level);
+    }
+    return true;
 }
 
 // Books the grant that ended: how long the token was held, and how much of that while others waited.
-static void account_grant(struct pool_vgpu *vgpu, uint64_t held_ns, uint64_t charged_ns, uint64_t turn_ns,
-                          int64_t deficit_change)
+static void account_grant(struct gate *gate, uint32_t holder, uint64_t grant_ns, uint64_t from_ns, uint64_t turn_ns,
+                          uint64_t now_ns)
 {
-    atomic_fetch_add_explicit(&vgpu->held_ns, held_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&vgpu->charged_ns, charged_ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&vgpu->deficit_ns, deficit_change, memory_order_relaxed);
-    if (turn_ns && charged_ns > turn_ns)
-        atomic_fetch_add_explicit(&vgpu->overrun_ns, charged_ns - turn_ns, memory_order_relaxed);
-}
-
-static uint64_t since(uint64_t start_ns, uint64_t now_ns)
-{
-    return start_ns && start_ns < now_ns ? now_ns - start_ns : 0;
+    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
+    struct policy_entry entry = entry_of(gate, holder);
+    uint64_t held = since(grant_ns, now_ns), charged = since(from_ns, now_ns);
+    atomic_fetch_add_explicit(&vgpu->held_ns, held, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, held), memory_order_relaxed);
+    if (turn_ns && charged > turn_ns)
+        atomic_fetch_add_explicit(&vgpu->overrun_ns, charged - turn_ns, memory_order_relaxed);
+    pay(vgpu, now_ns, held);
 }
 
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
@@ -159,32 +304,30 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     if (holder == POOL_NO_INDEX)
         return false;
     struct pool_vgpu *old = &layout->vgpus[holder];
-    if (leaving || holder != gate->vgpu_index)
-        pool_bit_clear(gate->gpu->wanting, holder); // whoever waited there is gone, or will say so again
+    // Whoever waited there is gone, or will say so again; and who is capped has to pay first.
+    bool capped = limit_of(old) != 0;
+    if (leaving || capped || holder != gate->vgpu_index)
+        pool_bit_clear(gate->gpu->wanting, holder);
 
-    uint64_t held = since(atomic_load(&old->grant_ns), now_ns), charged = since(atomic_load(&old->charge_from_ns), now_ns);
-    uint64_t turn = atomic_load(&old->turn_ns), next_turn = 0;
-    int64_t old_deficit = atomic_load(&old->deficit_ns);
-    int64_t deficit = policy_charge(old_deficit, charged);
+    uint64_t grant = atomic_load(&old->grant_ns), from = atomic_load(&old->charge_from_ns), turn = atomic_load(&old->turn_ns);
+    struct policy_entry ended = holder_entry(gate, holder, now_ns);
+    RING_ON_STACK(ring, gate);
+    ring_gather(gate, &ring, &ended, pool_bit_get(gate->gpu->wanting, holder));
 
-    size_t room = count_room(gate);
-    struct policy_entry entries[room], before[room];
-    size_t count = gather(gate, holder, entries, room);
-    uint32_t next = leaving ? POOL_NO_INDEX : holder;
-    if (count) {
-        if (entries[count - 1].vgpu == holder)
-            entries[count - 1].deficit_ns = deficit;
-        for (size_t i = 0; i < count; i++)
-            before[i] = entries[i];
-        size_t chosen = policy_next(entries, count, shared_quantum(gate, entries, count), TURN_SHORTEST_NS, &next_turn);
-        next = entries[chosen].vgpu;
-        if (next_turn > TURN_LONGEST_NS)
-            next_turn = TURN_LONGEST_NS; // a waiter's lease counts on it
-        // Alone again: no turn runs, nothing is charged or credited.
-        if (count == 1) {
-            next_turn = 0;
-            entries[0].deficit_ns = before[0].deficit_ns;
-        }
+    uint64_t level = atomic_load(&gate->gpu->level), next_turn = 0;
+    uint32_t next = leaving || capped ? POOL_NO_INDEX : holder;
+    struct policy_choice choice = {.level = level};
+    uint64_t before = 0; // the pass of who is chosen
+    // Nobody is held against what he used while nobody else wanted it.
+    if ((turn == 0 || ring.count == 0) && level < ended.pass)
+        choice.level = level = ended.pass;
+    if (ring.count) {
+        struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
+        choice = policy_choose(ring.entries, ring.count, level, atomic_load(&gate->gpu->first), &rules);
+        const struct policy_entry *chosen = &ring.entries[choice.index];
+        next = chosen->vgpu;
+        before = next == holder ? ended.pass : atomic_load(&layout->vgpus[next].pass);
+        next_turn = granted_turn(&layout->vgpus[next], choice.turn_ns, rules.quantum_ns, now_ns);
     }
     if (next != POOL_NO_INDEX)
         prepare_grant(&layout->vgpus[next], now_ns, next_turn);
@@ -192,10 +335,19 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
                                         token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED)))
         return false;
 
-    account_grant(old, held, charged, turn, deficit - old_deficit);
-    for (size_t i = 0; i < count; i++)
-        atomic_fetch_add_explicit(&layout->vgpus[entries[i].vgpu].deficit_ns, entries[i].deficit_ns - before[i].deficit_ns,
-                                  memory_order_relaxed);
+    account_grant(gate, holder, grant, from, turn, now_ns);
+    if (word & TOKEN_REVOKED)
+        pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
+    raise_level(gate, choice.level);
+    atomic_store_explicit(&gate->gpu->first, POOL_NO_INDEX, memory_order_relaxed);
+    if (ring.count) {
+        if (choice.in_ring)
+            atomic_store_explicit(&gate->gpu->ring, next, memory_order_relaxed);
+        // Down as well, where a debt was too deep to remember: the sum is right modulo 2^64.
+        atomic_fetch_add_explicit(&layout->vgpus[next].pass, ring.entries[choice.index].pass - before, memory_order_relaxed);
+    }
+    if (capped)
+        wake_waiters(gate, holder); // to sleep until they have paid
     if (next == POOL_NO_INDEX) {
         // Whoever came to wait while this was under way has been passed over, and takes the free token himself.
         futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
@@ -206,12 +358,13 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     return true;
 }
 
-void turn_charge_late(struct gate *gate, uint64_t ns)
+void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns)
 {
+    struct policy_entry entry = entry_of(gate, gate->vgpu_index);
     atomic_fetch_add_explicit(&gate->vgpu->charged_ns, ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&gate->vgpu->overrun_ns, ns, memory_order_relaxed);
-    int64_t deficit = atomic_load(&gate->vgpu->deficit_ns);
-    atomic_fetch_add_explicit(&gate->vgpu->deficit_ns, policy_charge(deficit, ns) - deficit, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gate->vgpu->pass, policy_pass(&entry, ns), memory_order_relaxed);
+    pay(gate->vgpu, now_ns, ns);
 }
 
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns)
@@ -219,7 +372,7 @@ uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_n
     uint32_t holder = token_holder(word);
     uint64_t turn = holder == POOL_NO_INDEX ? 0 : atomic_load(&layout_of(gate)->vgpus[holder].turn_ns);
     if (turn == 0)
-        turn = TURN_QUANTUM_NS;
+        turn = TURN_UNTOLD_NS;
     if (turn > TURN_LONGEST_NS)
         turn = TURN_LONGEST_NS;
     return since_ns + turn + TURN_DRAIN_NS + TURN_GRACE_NS;

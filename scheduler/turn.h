@@ -4,8 +4,8 @@
 // Invariants
 //  - A move is one compare-and-swap on the token word; whoever wins it, and nobody else, does the accounting of the grant that ended.
 //  - Accounting adds, never stores, so that no update is lost and a process that is killed in between loses at most its own.
-//  - What a move reads of other virtual GPUs (weights, deficits, times) is bounded before use: nonsense costs fairness only.
-//  - Only time in which somebody else waited is charged; all time is counted as held.
+//  - What a move reads of other virtual GPUs (weights, passes, times) is bounded before use: nonsense costs fairness only.
+//  - All time in which the token is held counts towards the holder's share. `charged` is that part in which somebody else waited.
 // Lock-free.
 #ifndef VGPU_SCHEDULER_TURN_H
 #define VGPU_SCHEDULER_TURN_H
@@ -15,26 +15,39 @@
 
 #include "scheduler/gate.h"
 
-// Length of a turn at equal weights. A hand-over costs the H100 about 0.1 ms, so 20 ms keep 99.5 % of the GPU at work; and three
-// tenants wait 40 ms at most for their turn.
-#define TURN_QUANTUM_NS 20000000ull
+// What going from one process's work to another's costs the GPU, where that was not measured: as on an H100.
+#define TURN_SWITCH_NS 110000ull
 // No turn is shorter: below, the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull
 // A drain that takes longer hands the token over with work still running.
 #define TURN_DRAIN_NS 200000000ull
 // What a waiter grants a holder beyond its turn and its drain before it takes the token away.
 #define TURN_GRACE_NS 100000000ull
+// What a waiter takes a turn for that has no length yet.
+#define TURN_UNTOLD_NS 50000000ull
 // No turn is longer, whatever the pool says: a waiter's lease counts on it.
 #define TURN_LONGEST_NS 10000000000ull
 
 // Takes a token that nobody holds. false: somebody was faster.
 bool turn_claim(struct gate *gate, uint64_t word);
 
-// Says that this virtual GPU waits, and wakes who must know: the holder's agents, or its own where it holds the token and drains.
+// Says that this virtual GPU waits, and wakes who must know: the holder's agents, or its own where it holds the token and drains. Takes
+// the token from a holder whose turn it may interrupt.
 void turn_request(struct gate *gate, uint64_t now_ns);
 
+// How long this virtual GPU's cap keeps it from wanting the token.
+uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns);
+bool turn_is_capped(const struct gate *gate);
+
 // The length of the turn of a holder that had the token to itself until now.
-uint64_t turn_start(struct gate *gate);
+uint64_t turn_start(struct gate *gate, uint64_t now_ns);
+
+// The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
+// a drain and returns true. Otherwise names who is likely to be next, who then watches for the token.
+bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);
+
+// Closes the gate of the grant that *word describes. false: it was closed, or the token has moved; *word is then what it is now.
+bool turn_revoke(struct gate *gate, uint64_t *word);
 
 // Ends the grant that `word` describes and gives the token to the next that wants it; where nobody does, to the same holder afresh, or,
 // with `leaving`, to nobody. For the holder's agent, and for a waiter that takes over. false: the token had moved already.
@@ -47,7 +60,7 @@ uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_n
 bool turn_holder_lives(const struct gate *gate, uint64_t word);
 
 // Charges a virtual GPU for work that ran on after its token had moved.
-void turn_charge_late(struct gate *gate, uint64_t ns);
+void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns);
 
 // Whether any other virtual GPU waits for the token.
 bool turn_others_wait(const struct gate *gate);

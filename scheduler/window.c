@@ -159,6 +159,13 @@ static void drop_all(struct window *window)
     start_span(window, 0);
 }
 
+// What is estimated to be left of all work, where the oldest batch has run for elapsed_ns.
+static uint64_t ahead_of(struct window *window, uint64_t elapsed_ns)
+{
+    uint64_t first = window->count ? oldest(window)->estimate_ns : 0;
+    return window->closed_ns - (elapsed_ns < first ? elapsed_ns : first) + window->open.estimate_ns;
+}
+
 static uint64_t pause_for(struct window *window, uint64_t now_ns)
 {
     if (window->count == 0)
@@ -171,8 +178,7 @@ static uint64_t pause_for(struct window *window, uint64_t now_ns)
     }
     if (elapsed > 2 * batch->estimate_ns + OVERDUE_NS)
         return SHORTEST_PAUSE_NS;
-    uint64_t done = elapsed < batch->estimate_ns ? elapsed : batch->estimate_ns;
-    uint64_t ahead = window->closed_ns - done + window->open.estimate_ns;
+    uint64_t ahead = ahead_of(window, elapsed);
     if (ahead < WINDOW_NS)
         return 0;
     uint64_t pause = (ahead - WINDOW_NS) / 2;
@@ -186,6 +192,15 @@ uint64_t window_ask(struct window *window, uint64_t now_ns)
     uint64_t pause = pause_for(window, now_ns);
     pthread_mutex_unlock(&window->mutex);
     return pause;
+}
+
+uint64_t window_ahead(struct window *window, uint64_t now_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    uint64_t start = window->count ? start_of(window, oldest(window)) : now_ns;
+    uint64_t ahead = ahead_of(window, now_ns > start ? now_ns - start : 0);
+    pthread_mutex_unlock(&window->mutex);
+    return ahead;
 }
 
 // Adds a launch to the open batch. Returns true and moves the batch to *closed when it is time for a mark: the batch is long enough, or

@@ -318,7 +318,7 @@ install_copy() { # FOLDER LIBRARY-FOLDER
 @test "list --json has every figure of a virtual GPU, in the units its names say" {
     tenant name=train quota=4096 charge=1000 peak=2000 weight=500 quantum_ms=20 launches=77 refusals=3 refused_bytes=7516192768 \
         held_ns=18014398509481985 charged_ns=5000 waited_ns=123456789
-    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 1, chunk_bytes: 2097152}'
+    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 2, chunk_bytes: 2097152}'
     json_has '.vgpus | length == 1'
     json_has '.vgpus[0] | .name == "train" and .gpu == 0 and .weight == 500 and .quantum_ns == 20000000'
     json_has '.vgpus[0] | .quota_bytes == 4096 * 2097152 and .used_bytes == 1000 * 2097152 and .peak_bytes == 2000 * 2097152'
@@ -405,8 +405,8 @@ install_copy() { # FOLDER LIBRARY-FOLDER
 
 @test "a process's command cannot steer the terminal" {
     tenant
-    # The command of the first process record: 6272 + 24.
-    printf '\033]0;evil\007\xc3\xa9%024d' 7 | dd of="$VGPU_POOL" bs=1 seek=6296 conv=notrunc status=none
+    # The command of the first process record: 8320 + 24.
+    printf '\033]0;evil\007\xc3\xa9%024d' 7 | dd of="$VGPU_POOL" bs=1 seek=8344 conv=notrunc status=none
     run -0 --separate-stderr "$VGPU" list --interval 0
     assert_contains "$output" "?]0;evil???000"
     json_has '.vgpus[0].processes[0].command | startswith("?]0;evil???000")'

@@ -6,12 +6,15 @@
 #include "tests/unit/tenant.h"
 
 #define MAX_ENTRIES 1000
-#define QUANTUM TURN_QUANTUM_NS
+#define QUANTUM (20 * NS_PER_MS)
 #define SHORTEST TURN_SHORTEST_NS
+
+static const struct policy_rules rules = {.quantum_ns = QUANTUM, .shortest_ns = SHORTEST};
 
 static struct simulated {
     uint32_t weight;
-    int64_t deficit;
+    uint64_t pass;
+    enum policy_class class;
     bool wants;
     uint64_t used;      // GPU time
     uint64_t last_turn; // when its last turn ended
@@ -19,46 +22,62 @@ static struct simulated {
     uint64_t overrun; // how far each of its turns runs over
 } tenants[MAX_ENTRIES];
 
-static size_t tenant_count, holder;
-static uint64_t clock_ns, state;
-static uint64_t longest_turn;
+static size_t tenant_count, place; // whose place in the ring it is
+static uint64_t level, clock_ns, state;
+static uint32_t first; // who is to go before its turn
+static size_t holder;
 
 static void begin(size_t count)
 {
     memset(tenants, 0, sizeof tenants);
     tenant_count = count;
-    holder = 0;
-    clock_ns = 0;
-    longest_turn = 0;
+    place = holder = 0;
+    level = clock_ns = 0;
+    first = POLICY_NOBODY;
     for (size_t i = 0; i < count; i++)
         tenants[i] = (struct simulated){.weight = 100, .wants = true};
 }
 
-// One turn, as turn_pass does it. `portion`: how many permille of its turn the holder uses.
-static void one_turn(uint64_t portion)
+static struct policy_entry entry_of(size_t index)
+{
+    return (struct policy_entry){(uint32_t)index, tenants[index].weight, tenants[index].class, tenants[index].pass};
+}
+
+static void use(struct simulated *tenant, uint64_t ns)
+{
+    struct policy_entry entry = entry_of((size_t)(tenant - tenants));
+    clock_ns += ns;
+    tenant->used += ns;
+    tenant->pass += policy_pass(&entry, ns);
+}
+
+// Chooses the next holder, as turn_pass does it. Returns the length of its turn.
+static uint64_t choose(void)
 {
     static struct policy_entry entries[MAX_ENTRIES];
     size_t count = 0;
-    uint64_t turn;
-    for (size_t i = 1; i <= tenant_count; i++) {
-        size_t index = (holder + i) % tenant_count;
-        if (tenants[index].wants)
-            entries[count++] = (struct policy_entry){(uint32_t)index, tenants[index].weight, tenants[index].deficit};
-    }
-    size_t chosen = policy_next(entries, count, QUANTUM, SHORTEST, &turn);
-    for (size_t i = 0; i < count; i++)
-        tenants[entries[i].vgpu].deficit = entries[i].deficit_ns;
-    struct simulated *next = &tenants[entries[chosen].vgpu];
-    holder = entries[chosen].vgpu;
-    uint64_t used = turn * portion / 1000 + next->overrun;
+    for (size_t i = 0; i < tenant_count; i++)
+        if (tenants[(place + i) % tenant_count].wants)
+            entries[count++] = entry_of((place + i) % tenant_count);
+    struct policy_choice choice = policy_choose(entries, count, level, first, &rules);
+    level = choice.level;
+    first = POLICY_NOBODY;
+    holder = entries[choice.index].vgpu;
+    tenants[holder].pass = entries[choice.index].pass;
+    if (choice.in_ring)
+        place = holder;
+    return choice.turn_ns;
+}
+
+// One turn. `portion`: how many permille of it the holder uses.
+static void one_turn(uint64_t portion)
+{
+    uint64_t turn = choose();
+    struct simulated *next = &tenants[holder];
     if (clock_ns - next->last_turn > next->longest_gap)
         next->longest_gap = clock_ns - next->last_turn;
-    clock_ns += used;
-    next->used += used;
+    use(next, turn * portion / 1000 + next->overrun);
     next->last_turn = clock_ns;
-    next->deficit = policy_charge(next->deficit, used);
-    if (turn > longest_turn)
-        longest_turn = turn;
 }
 
 // The invariant of policy.h for all pairs, since the start: GPU time by weight differs by some rounds' credit and an overrun each.
@@ -70,9 +89,9 @@ static bool shares_hold(void)
         sum += tenants[i].weight;
     for (size_t i = 0; i < tenant_count; i++) {
         const struct simulated *t = &tenants[i];
-        double credit = (double)policy_credit(t->weight, sum, tenant_count, QUANTUM);
-        // A turn is never shorter than the shortest: who is owed less overdraws by up to that much, as by an overrun.
-        double own = ((POLICY_SAVED_ROUNDS + 2) * credit + (double)t->overrun + (double)SHORTEST) / t->weight,
+        double credit = (double)QUANTUM * t->weight * (double)tenant_count / (double)sum;
+        // A turn is never shorter than the shortest: who is owed less waits, or overdraws by up to that much, as by an overrun.
+        double own = ((POLICY_SAVED_ROUNDS + 2) * credit + (double)t->overrun + 2 * (double)SHORTEST) / t->weight,
                share = (double)t->used / t->weight;
         slack = own > slack ? own : slack;
         low = share < low ? share : low;
@@ -153,13 +172,6 @@ static void test_starvation(void)
 
 static void test_give_away(void)
 {
-    begin(2);
-    for (int i = 0; i < 1000; i++) {
-        // The first comes back each time with only a tenth of its turn to do, and gives the rest away.
-        one_turn(holder == 1 ? 100 : 1000);
-    }
-    const int64_t most = (POLICY_SAVED_ROUNDS + 1) * (int64_t)QUANTUM;
-    ok(tenants[0].deficit <= most && tenants[1].deficit <= most, "turns given away cannot be saved up");
     begin(3);
     for (int i = 0; i < 30; i++)
         one_turn(1000);
@@ -175,19 +187,121 @@ static void test_give_away(void)
        (unsigned long long)(got / NS_PER_MS), (unsigned long long)(all / NS_PER_MS));
 }
 
+// A program that waits for the GPU after every step: it works, pauses for a moment in which the other runs, and comes back. Returns its
+// share in permille.
+static uint64_t share_of_stepper(uint32_t weight, uint64_t work_ns, uint64_t pause_ns, int steps)
+{
+    begin(2);
+    tenants[0].weight = weight;
+    uint64_t left = work_ns;
+    for (int i = 0; i < steps;) {
+        uint64_t turn = choose();
+        if (holder == 0) {
+            uint64_t ran = turn < left ? turn : left;
+            use(&tenants[0], ran);
+            left -= ran;
+            tenants[0].wants = left > 0;
+            continue;
+        }
+        if (tenants[0].wants) {
+            use(&tenants[1], turn);
+            continue;
+        }
+        // The other alone, until the stepper is back; then until it is interrupted, or its own turn is over.
+        use(&tenants[1], pause_ns);
+        tenants[0].wants = true;
+        left = work_ns;
+        i++;
+        const struct policy_entry pair[] = {entry_of(0), entry_of(1)};
+        struct policy_choice start = policy_start(pair, 2, 1, level, &rules);
+        level = start.level;
+        if (policy_preempts(&pair[0], &pair[1], level, &rules))
+            first = 0;
+        else
+            use(&tenants[1], start.turn_ns);
+    }
+    return tenants[0].used * 1000 / clock_ns;
+}
+
+static void test_interruptions(void)
+{
+    uint64_t share = share_of_stepper(300, 5500000, 400000, 2000);
+    ok(share > 720 && share < 760, "who pauses after each step and weighs three times as much gets 3 of 4 (%llu permille)",
+       (unsigned long long)share);
+    share = share_of_stepper(100, 5500000, 400000, 2000);
+    ok(share > 480 && share < 510, "at equal weights half (%llu permille)", (unsigned long long)share);
+    share = share_of_stepper(10000, 1000000, 4000000, 2000);
+    ok(share > 180 && share < 210, "who wants a fifth gets no more (%llu permille)", (unsigned long long)share);
+    struct policy_entry high = {0, 100, POLICY_HIGH, 1000000}, normal = {1, 100, POLICY_NORMAL, 1000000},
+                        low = {2, 100, POLICY_LOW, 1000000};
+    ok(policy_preempts(&high, &normal, 1300000, &rules), "the high class interrupts the normal one while it has time left");
+    ok(!policy_preempts(&high, &normal, 1000000, &rules), "and no longer");
+    ok(policy_preempts(&normal, &low, 1300000, &rules), "the normal class interrupts the low one");
+    ok(!policy_preempts(&low, &normal, 99000000, &rules) && !policy_preempts(&normal, &high, 99000000, &rules),
+       "never the other way round");
+    ok(!policy_preempts(&normal, &normal, 1300000, &rules), "equals that are level do not interrupt each other");
+}
+
+static void test_classes(void)
+{
+    begin(3);
+    tenants[2].class = POLICY_HIGH;
+    for (int i = 0; i < 3000; i++)
+        one_turn(1000);
+    uint64_t third = clock_ns / 3;
+    ok(tenants[2].used > third * 98 / 100 && tenants[2].used < third * 102 / 100, "the high class gets its share, not more");
+    begin(3);
+    tenants[1].class = POLICY_LOW;
+    for (int i = 0; i < 30000; i++)
+        one_turn(1000);
+    uint64_t part = tenants[1].used * 10000 / clock_ns;
+    ok(part > 40 && part < 60, "the low class beside two saturated tenants counts with a hundredth (%llu of 10000)",
+       (unsigned long long)part);
+}
+
+static void test_caps(void)
+{
+    uint64_t paid = 0, used = 0, now = 1000 * NS_PER_S;
+    const uint64_t start = now;
+    while (now < start + 100 * NS_PER_S) {
+        if (paid > now) {
+            now = paid;
+            continue;
+        }
+        uint64_t turn = policy_cap_turn(paid, now, QUANTUM, 30) + 3 * NS_PER_MS; // and an overrun
+        now += turn;
+        used += turn;
+        paid = policy_cap_pay(paid, now, turn, 30);
+    }
+    uint64_t permille = used * 1000 / (now - start);
+    ok(permille >= 299 && permille <= 301, "a cap of 30 %% holds whatever turns run over (%llu permille)",
+       (unsigned long long)permille);
+    paid = policy_cap_pay(0, now, 0, 30);
+    is_int(policy_cap_turn(paid, now, QUANTUM, 30), QUANTUM + POLICY_CAP_SAVED_NS * 3 / 10, "little is saved up while idle");
+    ok(policy_cap_pay(UINT64_MAX, now, UINT64_MAX, 0) != 0 && policy_cap_turn(UINT64_MAX, 0, UINT64_MAX / 2, 1000) >= 1,
+       "nonsense does no harm");
+}
+
+static void test_auto_quantum(void)
+{
+    is_int(policy_auto_quantum(100000, 2), 20 * NS_PER_MS, "two hundred switches of 0.1 ms");
+    is_int(policy_auto_quantum(100000, 40), 10 * NS_PER_MS, "shorter where many wait");
+    is_int(policy_auto_quantum(10000, 2), 2 * NS_PER_MS, "short where a switch is cheap");
+    is_int(policy_auto_quantum(UINT64_MAX, 0), 50 * NS_PER_MS, "nonsense is bounded");
+    is_int(policy_auto_quantum(0, 100000), 2 * NS_PER_MS, "at either end");
+}
+
 static void test_debts(void)
 {
-    is_int(policy_charge(0, 5), -5, "what is used is owed");
-    ok(policy_charge(0, UINT64_MAX) >= -10 * (int64_t)NS_PER_S, "an endless kernel is not owed for ever");
-    is_int(policy_charge(INT64_MIN, UINT64_MAX), policy_charge(0, UINT64_MAX), "nonsense is bounded");
     begin(2);
-    tenants[0].deficit = policy_charge(0, UINT64_MAX);
+    use(&tenants[0], 5000 * NS_PER_S); // an endless kernel
+    tenants[0].used = 0;
     int turns = 0;
     while (tenants[0].used == 0 && turns < 100000) {
         one_turn(1000);
         turns++;
     }
-    ok(turns <= 502, "the deepest debt is worked off in %d turns of the other", turns);
+    ok(turns > 100 && turns <= 502, "the deepest debt is worked off in %d turns of the other", turns);
 }
 
 static void test_nonsense(void)
@@ -196,24 +310,21 @@ static void test_nonsense(void)
     bool sane = true;
     state = 99;
     for (int round = 0; round < 2000; round++) {
-        size_t count = 1 + random_next(&state) % POOL_MAX_VGPUS;
+        size_t count = 2 + random_next(&state) % (POOL_MAX_VGPUS - 1);
         for (size_t i = 0; i < count; i++)
-            entries[i] = (struct policy_entry){(uint32_t)i, (uint32_t)random_next(&state), (int64_t)random_next(&state)};
+            entries[i] = (struct policy_entry){(uint32_t)i, (uint32_t)random_next(&state),
+                                               (enum policy_class)(random_next(&state) % 3), random_next(&state)};
         if (round % 3 == 0)
-            entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, round % 2 ? INT64_MIN : INT64_MAX};
-        uint64_t turn = 0, quantum = round % 2 ? random_next(&state) : 1;
-        size_t chosen = policy_next(entries, count, quantum, SHORTEST, &turn);
-        sane = sane && chosen < count && turn >= SHORTEST && turn < 1000 * NS_PER_S;
-        for (size_t i = 0; i < count; i++)
-            sane =
-                sane && entries[i].deficit_ns >= -10 * (int64_t)NS_PER_S && entries[i].deficit_ns <= 1000 * (int64_t)NS_PER_S;
+            entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, POLICY_NORMAL, round % 2 ? 0 : UINT64_MAX};
+        struct policy_rules odd = {round % 2 ? random_next(&state) : 1, SHORTEST};
+        struct policy_choice choice = policy_choose(entries, count, random_next(&state), (uint32_t)random_next(&state), &odd);
+        sane = sane && choice.index < count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
+        sane = sane && entries[choice.index].pass <= choice.level;
     }
-    ok(sane, "random weights, deficits and quanta overflow nothing and choose somebody for a turn of sensible length");
-    is_int(policy_credit(100, 200, 2, QUANTUM), QUANTUM, "a round's credit at equal weights is a quantum");
-    is_int(policy_credit(0, UINT64_MAX, 1, 1), 1, "and at least 1");
+    ok(sane, "random weights, passes, levels and quanta overflow nothing and choose somebody for a turn of sensible length");
     begin(1);
-    one_turn(1000);
-    ok(tenants[0].used > 0, "one alone gets its turn");
+    is_int(choose(), 0, "for one alone no turn runs");
+    is_int(level, 0, "and no round begins");
 }
 
 int main(void)
@@ -223,6 +334,10 @@ int main(void)
     test_extremes();
     test_starvation();
     test_give_away();
+    test_interruptions();
+    test_classes();
+    test_caps();
+    test_auto_quantum();
     test_debts();
     test_nonsense();
     return done_testing();

@@ -68,10 +68,10 @@ static bool survivor_gets_token(const struct step_image *image)
     tenant_reap(&survivor);
     for (uint32_t i = 0; i < STEP_VGPUS; i++) {
         const struct pool_vgpu *vgpu = &layout->vgpus[i];
-        int64_t deficit = atomic_load(&vgpu->deficit_ns);
         uint64_t held = atomic_load(&vgpu->held_ns), charged = atomic_load(&vgpu->charged_ns);
-        // Nobody has run for a minute, nor is owed or owes one.
-        fine = fine && deficit < 60 * (int64_t)NS_PER_S && deficit > -60 * (int64_t)NS_PER_S;
+        // Nobody has run for a minute. A pass of weight 100 is in units of 100 ns.
+        fine = fine && atomic_load(&vgpu->pass) < 60 * NS_PER_S / 100 &&
+               atomic_load(&layout->gpus[0].level) < 120 * NS_PER_S / 100;
         fine = fine && held < 60 * NS_PER_S && charged <= held + NS_PER_S;
         fine = fine && (i == survivor.vgpu || atomic_load(&vgpu->state) == POOL_FREE);
     }
