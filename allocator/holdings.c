@@ -40,9 +40,9 @@ static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
     struct pool_layout *layout = holdings->pool->layout;
     struct account_ref account = account_of(holdings);
     int rc = account_add(&account, (int64_t)chunks, pool_vgpu_limit(layout, holdings->vgpu));
-    // The other half of the handshake with reserve_quota in pool/tenancy.c: charged first, now look whether a quota was reserved
-    // meanwhile.
-    if (rc == 0 && is_open(layout, holdings->vgpu) && account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
+    // The other half of the handshakes with reserve_quota and change_quota in pool/tenancy.c: charged first, now look whether a quota was
+    // reserved, or this one made smaller, meanwhile.
+    if (rc == 0 && account_count(account.word) > pool_vgpu_limit(layout, holdings->vgpu)) {
         account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
         rc = -ENOMEM;
     }

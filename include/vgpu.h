@@ -28,6 +28,9 @@ struct vgpu; // a virtual GPU, as one part of a program sees it
 struct CUstream_st;
 typedef struct CUstream_st *vgpu_stream;
 
+// Classes: a higher one goes before all lower ones; weights count within a class.
+enum vgpu_priority { VGPU_PRIORITY_LOW = 1, VGPU_PRIORITY_NORMAL = 2, VGPU_PRIORITY_HIGH = 3 };
+
 // What a virtual GPU is to be. Begin with VGPU_CONFIG_INIT: a program and a library that know different versions of this structure
 // understand each other by its size.
 struct vgpu_config {
@@ -38,8 +41,8 @@ struct vgpu_config {
     uint32_t weight;         // share of GPU time, 1 to 10000; 0: 100
     uint64_t memory_bytes;   // quota, rounded down to whole chunks; 0: none, it lives on what nobody has reserved
     uint64_t quantum_us;     // length of a turn at equal weights, 1000 to 1000000; 0: chosen by the scheduler
-    uint32_t limit_percent;  // most of the GPU's time; 0: no limit. Not supported yet: any other value is refused (-ENOTSUP)
-    int32_t priority;        // class; 0: the ordinary one. Not supported yet: any other value is refused (-ENOTSUP)
+    uint32_t limit_percent;  // most of the GPU's time, 1 to 100, also while nobody else wants it; 0: no limit
+    uint32_t priority;       // one of enum vgpu_priority; 0: VGPU_PRIORITY_NORMAL
     uint32_t queue_tasks;    // tasks that may wait at once, vgpu_submit(3); 0: 1024
     uint32_t reserved;       // 0
 };
@@ -53,6 +56,9 @@ struct vgpu_config {
 int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu);
 // Joins an existing one, made by whatever program: what `config` gives beside name and device must agree with it. -ENOENT: no such name.
 int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu);
+// Changes a living virtual GPU for all its members: what `config` gives besides name, device and queue_tasks; 0 leaves a value as it is.
+// -EBUSY: less memory than is in use.
+int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *config);
 // Runs the queued tasks to their end, waits for the work on all its streams, and gives everything back. Fails only with -EDEADLK
 // (called from a task or a turn of this virtual GPU) and -ECHILD.
 int vgpu_destroy(struct vgpu *vgpu);
@@ -126,6 +132,61 @@ int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result);
 // Takes a task back that has not begun. -EBUSY: it has; -EALREADY: it is done.
 int vgpu_task_cancel(struct vgpu_task *task);
 void vgpu_task_release(struct vgpu_task *task);
+
+// Figures of a virtual GPU. Begin with VGPU_STATS_INIT. Bytes and nanoseconds; sums are since it was made.
+struct vgpu_stats {
+    size_t size;
+    char name[64];
+    char device_uuid[48];
+    uint32_t weight;
+    uint32_t limit_percent;
+    uint32_t priority;
+    uint32_t processes;  // slots of its members: one for each program under the preload library, one for each handle of the API
+    uint64_t quantum_us; // 0: chosen by the scheduler
+    uint64_t quota_bytes; // 0: none
+    uint64_t used_bytes;  // of the quota, in chunks
+    uint64_t peak_bytes;
+    uint64_t refusals; // allocations refused for the quota
+    uint64_t refused_bytes;
+    uint64_t launches;
+    uint64_t grants;     // turns
+    uint64_t held_ns;    // of the GPU's time
+    uint64_t charged_ns; // of that, while others waited: what shares are made of
+    uint64_t waits;      // launches that had to wait
+    uint64_t waited_ns;
+    uint64_t overruns; // turns that ended with work still under way
+    // Of this handle alone; 0 where vgpu_each tells of it.
+    uint64_t heap_bytes;  // what its heap has of used_bytes
+    uint64_t live_bytes;  // what of that is allocated
+    uint64_t allocations; // alive
+    uint64_t tasks_waiting;
+    uint64_t tasks_finished;
+};
+
+#define VGPU_STATS_INIT                                                                                                        \
+    {                                                                                                                          \
+        sizeof(struct vgpu_stats), "", "", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                    \
+    }
+
+// Figures of a physical GPU of the pool.
+struct vgpu_gpu_stats {
+    size_t size;
+    char name[64];
+    char uuid[48];
+    uint64_t total_bytes;
+    uint64_t reserved_bytes; // the sum of the quotas on it
+    uint64_t open_bytes;     // held by virtual GPUs without a quota
+    uint64_t context_bytes;  // what one CUDA context takes
+    uint32_t virtual_gpus;
+    uint32_t reserved; // 0
+};
+
+// Reading never waits for anybody and holds nobody up.
+int vgpu_stats(struct vgpu *vgpu, struct vgpu_stats *stats);
+// Calls `visit` for every virtual GPU of the pool, whatever program made it, until it returns other than 0, which is then the result. The
+// figures are of one moment. Also without a virtual GPU of one's own; no pool is no error.
+int vgpu_each(int (*visit)(const struct vgpu_stats *stats, void *argument), void *argument);
+int vgpu_each_gpu(int (*visit)(const struct vgpu_gpu_stats *stats, void *argument), void *argument);
 
 // What an error means, as static text; never NULL.
 const char *vgpu_strerror(int error);

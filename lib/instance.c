@@ -9,6 +9,7 @@
 #include "lib/tasks.h"
 #include "options/options.h"
 #include "scheduler/agent.h"
+#include "scheduler/policy.h"
 
 // How often destruction looks whether the last call has returned.
 #define CALLS_LOOK_NS (100 * NS_PER_US)
@@ -78,8 +79,11 @@ static int read_config(const struct vgpu_config *from, struct vgpu_config *confi
         return fail(-EINVAL, "weight %u: allowed is 1 to %u, or 0 for 100", config->weight, OPTIONS_MAX_WEIGHT);
     if (config->quantum_us && (config->quantum_us < 1000 || config->quantum_us > 1000000))
         return fail(-EINVAL, "quantum_us %llu: allowed is 1000 to 1000000, or 0", (unsigned long long)config->quantum_us);
-    if (config->limit_percent || config->priority)
-        return fail(-ENOTSUP, "limit_percent and priority are not supported yet: they must be 0");
+    if (config->limit_percent > 100)
+        return fail(-EINVAL, "limit_percent %u: allowed is 1 to 100, or 0", config->limit_percent);
+    if (config->priority > VGPU_PRIORITY_HIGH)
+        return fail(-EINVAL, "priority %u: allowed is 1 to %d, or 0 for %d", config->priority, VGPU_PRIORITY_HIGH,
+                    VGPU_PRIORITY_NORMAL);
     if (!config->name)
         return 0;
     options = malloc(sizeof *options);
@@ -101,13 +105,30 @@ static int quota_of(const struct vgpu_config *config, const struct vgpu *vgpu, u
     return 0;
 }
 
+static enum policy_class class_of(const struct vgpu_config *config)
+{
+    return config->priority == VGPU_PRIORITY_LOW    ? POLICY_LOW
+           : config->priority == VGPU_PRIORITY_HIGH ? POLICY_HIGH
+                                                    : POLICY_NORMAL;
+}
+
+static int read_request(const struct vgpu_config *config, const struct vgpu *vgpu, struct tenancy_request *request)
+{
+    *request = (struct tenancy_request){
+        .name = config->name,
+        .weight = config->weight,
+        .quantum_ns = config->quantum_us * NS_PER_US,
+        .limit_percent = config->limit_percent,
+        .priority = class_of(config),
+    };
+    return quota_of(config, vgpu, &request->quota_chunks);
+}
+
 // The pool is locked.
 static int join(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
 {
-    struct tenancy_request request = {.name = config->name,
-                                      .weight = config->weight,
-                                      .quantum_ns = config->quantum_us * NS_PER_US};
-    int rc = quota_of(config, vgpu, &request.quota_chunks);
+    struct tenancy_request request;
+    int rc = read_request(config, vgpu, &request);
     int gpu = rc ? rc : home_gpu_enter(&vgpu->pool, vgpu->gpu);
     if (gpu < 0)
         return gpu;
@@ -225,6 +246,32 @@ VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
     int cancel = cancel_disable();
     int rc = make(config, vgpu, true);
     cancel_restore(cancel);
+    return rc;
+}
+
+VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
+{
+    KEEP_ERRNO;
+    struct vgpu_config config;
+    struct tenancy_request request;
+    int rc = read_config(given, &config);
+    if (rc == 0)
+        rc = instance_begin(vgpu);
+    if (rc)
+        return rc;
+    int cancel = cancel_disable();
+    int lock = -1;
+    rc = read_request(&config, vgpu, &request);
+    if (rc == 0)
+        rc = lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
+    if (lock >= 0) {
+        rc = pool_vgpu_change(&vgpu->pool, vgpu->vgpu_index, &request, &error_of_thread);
+        if (rc == 0 && config.priority)
+            atomic_store(&vgpu->pool.layout->vgpus[vgpu->vgpu_index].priority, class_of(&config));
+        pool_unlock(lock);
+    }
+    cancel_restore(cancel);
+    instance_end(vgpu);
     return rc;
 }
 

@@ -262,6 +262,47 @@ int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const stru
     return index;
 }
 
+// Writes the new quota first and looks at what is held second, while whoever charges does it the other way round (reserve_chunks in
+// allocator/holdings.c): one of them sees the other.
+static int change_quota(struct pool *pool, struct pool_vgpu *vgpu, uint64_t quota_chunks, struct error *error)
+{
+    struct pool_gpu *gpu = &pool->layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
+    uint64_t before = atomic_load(&vgpu->quota_chunks), mib = pool->chunk_bytes >> 20;
+    if (before == 0)
+        return error_set(error, -EINVAL, "the virtual GPU %.*s was made without a quota and keeps none", (int)POOL_NAME_BYTES,
+                         vgpu->name);
+    if (quota_chunks > before) {
+        int rc = reserve_quota(pool, vgpu->gpu % POOL_MAX_GPUS, quota_chunks - before, error);
+        if (rc)
+            return rc;
+    }
+    atomic_store(&vgpu->quota_chunks, quota_chunks);
+    uint64_t used = account_count(&vgpu->used);
+    if (used > quota_chunks) {
+        atomic_store(&vgpu->quota_chunks, before);
+        return error_set(error, -EBUSY, "a quota of %llu MiB is less than the %llu MiB that %.*s holds",
+                         (unsigned long long)(quota_chunks * mib), (unsigned long long)(used * mib), (int)POOL_NAME_BYTES,
+                         vgpu->name);
+    }
+    atomic_store(&gpu->reserved_chunks, sum_of_quotas(pool->layout, vgpu->gpu));
+    return 0;
+}
+
+int pool_vgpu_change(struct pool *pool, uint32_t index, const struct tenancy_request *request, struct error *error)
+{
+    struct pool_vgpu *vgpu = &pool->layout->vgpus[index];
+    int rc = request->quota_chunks ? change_quota(pool, vgpu, request->quota_chunks, error) : 0;
+    if (rc)
+        return rc;
+    if (request->weight)
+        atomic_store(&vgpu->weight, request->weight);
+    if (request->quantum_ns)
+        atomic_store(&vgpu->quantum_ns, request->quantum_ns);
+    if (request->limit_percent)
+        atomic_store(&vgpu->limit_percent, request->limit_percent);
+    return 0;
+}
+
 static void release_member(struct pool_layout *layout, uint32_t process, uint32_t gpu)
 {
     struct pool_member *member = &layout->members[process][gpu];

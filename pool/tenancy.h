@@ -39,6 +39,11 @@ int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name);
 int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request,
                    struct error *error);
 
+// Changes what a virtual GPU is for all its members: what the request gives, and where that is 0, as it is; the
+// class, which has no such value, stays. -ENOMEM: a larger quota does not
+// fit; -EBUSY: a smaller one is less than what is held; -EINVAL: a quota where there is none. On failure nothing has changed.
+int pool_vgpu_change(struct pool *pool, uint32_t vgpu, const struct tenancy_request *request, struct error *error);
+
 // Ends the membership of a process on all GPUs and frees its slot: it gives back everything it holds in the pool. For the
 // calling process's own detach, or by pool_reap for a dead one.
 void pool_leave(struct pool *pool, uint32_t process);

@@ -72,3 +72,9 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     [ $((one * 100 / (one + three))) -ge 18 ]
     [ $((one * 100 / (one + three))) -le 33 ]
 }
+
+@test "a virtual GPU can be changed while it lives, and figures tell what is" {
+    run -0 --separate-stderr "$PROGRAMS/api_stats" "$module"
+    assert_equal "$output" done
+    assert_equal "$stderr" ""
+}

@@ -140,6 +140,8 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
         .index = index,
         .gpu = vgpu->gpu,
         .weight = atomic_load(&vgpu->weight),
+        .priority = atomic_load(&vgpu->priority),
+        .limit_percent = atomic_load(&vgpu->limit_percent),
         .quantum_ns = atomic_load(&vgpu->quantum_ns),
         .quota_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->quota_chunks)),
         .peak_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->peak_chunks)),

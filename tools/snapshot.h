@@ -42,8 +42,10 @@ struct snapshot_vgpu {
     uint32_t index, gpu; // in the pool
     char name[POOL_NAME_BYTES + 1];
     uint32_t weight;
-    uint64_t quantum_ns;  // 0: chosen by the scheduler
-    uint64_t quota_bytes; // 0: none
+    uint32_t priority;      // enum policy_class
+    uint32_t limit_percent; // 0: none
+    uint64_t quantum_ns;    // 0: chosen by the scheduler
+    uint64_t quota_bytes;   // 0: none
     uint64_t used_bytes, peak_bytes;
     uint64_t refusals, refused_bytes;
     uint64_t created_ns;

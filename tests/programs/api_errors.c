@@ -45,8 +45,10 @@ static void configurations(void)
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "less than one chunk");
     c = config("x"), c.memory_bytes = 1ull << 50;
     REFUSED(vgpu_create(&c, &vgpu), -ENOMEM, "does not fit");
-    c = config("x"), c.limit_percent = 50;
-    REFUSED(vgpu_create(&c, &vgpu), -ENOTSUP, "limit_percent");
+    c = config("x"), c.limit_percent = 101;
+    REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "limit_percent 101: allowed is 1 to 100");
+    c = config("x"), c.priority = 4;
+    REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "priority 4: allowed is 1 to 3");
     REFUSED(vgpu_open(&(struct vgpu_config)VGPU_CONFIG_INIT, &vgpu), -EINVAL, "wants a name");
     c = config("x");
     REFUSED(vgpu_open(&c, &vgpu), -ENOENT, "no virtual GPU x");
