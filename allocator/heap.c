@@ -16,7 +16,8 @@
 #define WAIT_SPIN_NS 10000
 
 // A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
-// piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the next.
+// piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the
+// next.
 static const struct {
     uint64_t max_bytes;
     unsigned granule_shift;
@@ -206,11 +207,11 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         pthread_mutex_unlock(&heap->books);
         lanes_mark(heap);
         pthread_mutex_lock(&heap->books);
-        // A synchronous free would have waited. Here its allocation does, rather than to let the heap grow without end: briefly where
-        // what waits is half of what may, and as long as it takes where it is more.
+        // A synchronous free would have waited. Here the next allocation does, rather than to let the heap grow without end:
+        // briefly where what waits is half of what may, and as long as it takes where it is more.
         bool waits = want->stream == HEAP_ANY_STREAM && heap->any.mark;
         uint64_t bound = heap_bound(heap);
-        if (waits && heap->any.bytes >= bound / 2 && wait_a_little(heap))
+        if (waits && heap->any.bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
             continue;
         if (!waits || heap->any.bytes <= bound) {
             struct lane *lane = lane_of(heap, want->stream);

@@ -21,6 +21,7 @@ struct plan {
     struct piece *hole, *left, *right;
     uint64_t address, bytes; // of the new blocks
     struct lane *lane;       // of left and right, and so of the whole
+    uint64_t extent_bytes;   // of the new extents, but for the last ones
 };
 
 static struct piece *usable(struct piece *piece, const struct lane *lane)
@@ -46,11 +47,20 @@ static void plan_in_hole(struct plan *best, struct piece *hole, uint64_t needed,
     struct piece *left = usable(hole->before, lane), *right = usable(hole->after, lane);
     uint64_t after_left = missing(needed, left), before_right = missing(needed, right);
     if (after_left <= hole->bytes)
-        consider(best, (struct plan){hole, left, NULL, hole->address, after_left, lane});
+        consider(best, (struct plan){hole, left, NULL, hole->address, after_left, lane, 0});
     if (right && before_right <= hole->bytes)
-        consider(best, (struct plan){hole, NULL, right, piece_end(hole) - before_right, before_right, lane});
+        consider(best, (struct plan){hole, NULL, right, piece_end(hole) - before_right, before_right, lane, 0});
     if (left && right && needed <= left->bytes + hole->bytes + right->bytes)
-        consider(best, (struct plan){hole, left, right, hole->address, hole->bytes, lane});
+        consider(best, (struct plan){hole, left, right, hole->address, hole->bytes, lane, 0});
+}
+
+static uint64_t extent_bytes(const struct heap *heap, uint64_t growth_bytes)
+{
+    uint64_t extents = heap_stuck(heap) > heap->live_bytes / 64 ? GROWTH_EXTENTS_TIGHT : GROWTH_EXTENTS;
+    uint64_t bytes = HEAP_BLOCK_BYTES;
+    while (bytes * 2 * extents <= growth_bytes && bytes < EXTENT_MAX_BLOCKS * HEAP_BLOCK_BYTES)
+        bytes *= 2;
+    return bytes;
 }
 
 // Finds the best place and takes it out of the holes and free pieces, so that nobody else does. The plan's hole is then just
@@ -79,6 +89,7 @@ static struct plan plan_growth(struct heap *heap, unsigned zone, uint64_t needed
         free_leave(heap, best.left);
     if (best.right)
         free_leave(heap, best.right);
+    best.extent_bytes = extent_bytes(heap, best.bytes);
     return best;
 }
 
@@ -190,18 +201,6 @@ static struct extent *extent_make(struct heap *heap, uint64_t bytes)
     return extent;
 }
 
-static uint64_t extent_bytes(const struct heap *heap, uint64_t growth_bytes, uint64_t left_bytes)
-{
-    uint64_t parts = heap_stuck(heap) > heap->live_bytes / 64 ? GROWTH_EXTENTS_TIGHT : GROWTH_EXTENTS;
-    uint64_t blocks = growth_bytes / HEAP_BLOCK_BYTES / parts;
-    uint64_t bytes = HEAP_BLOCK_BYTES;
-    while (bytes / HEAP_BLOCK_BYTES * 2 <= blocks && bytes / HEAP_BLOCK_BYTES < EXTENT_MAX_BLOCKS)
-        bytes *= 2;
-    while (bytes > left_bytes)
-        bytes /= 2;
-    return bytes;
-}
-
 static void unmake(struct heap *heap, struct extent *list)
 {
     while (list) {
@@ -213,15 +212,18 @@ static void unmake(struct heap *heap, struct extent *list)
     }
 }
 
-// Maps new extents over [address, address + bytes). NULL where that fails; then nothing is mapped.
-static struct extent *make_and_map(struct heap *heap, uint64_t address, uint64_t bytes)
+// Maps extents over the new part. NULL where that fails; then nothing is mapped.
+static struct extent *make_and_map(struct heap *heap, const struct plan *plan)
 {
     struct extent *list = NULL;
-    for (uint64_t done = 0; done < bytes; done += list->bytes) {
-        struct extent *extent = extent_make(heap, extent_bytes(heap, bytes, bytes - done));
+    uint64_t bytes = plan->extent_bytes;
+    for (uint64_t done = 0; done < plan->bytes; done += bytes) {
+        while (bytes > plan->bytes - done)
+            bytes /= 2;
+        struct extent *extent = extent_make(heap, bytes);
         if (!extent)
             goto fail;
-        extent->address = address + done;
+        extent->address = plan->address + done;
         if (heap->ops->map(heap->gpu, extent->address, extent->bytes, extent->handle)) {
             extent_release(heap, extent);
             goto fail;
@@ -229,7 +231,7 @@ static struct extent *make_and_map(struct heap *heap, uint64_t address, uint64_t
         extent->next = list;
         list = extent;
     }
-    if (heap->ops->map_open(heap->gpu, address, bytes) == 0)
+    if (heap->ops->map_open(heap->gpu, plan->address, plan->bytes) == 0)
         return list;
 fail:
     unmake(heap, list);
@@ -242,7 +244,7 @@ struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, ui
     if (!plan.hole)
         return NULL;
     pthread_mutex_unlock(&heap->books);
-    struct extent *list = make_and_map(heap, plan.address, plan.bytes);
+    struct extent *list = make_and_map(heap, &plan);
     pthread_mutex_lock(&heap->books);
     if (!list) {
         make_hole(heap, plan.hole);
