@@ -35,10 +35,12 @@ static bool is_open(const struct pool_layout *layout, uint32_t vgpu)
     return atomic_load(&layout->vgpus[vgpu].quota_chunks) == 0;
 }
 
-static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
+static int reserve_chunks(struct holdings *holdings, uint64_t chunks, bool anyway)
 {
     struct pool_layout *layout = holdings->pool->layout;
     struct account_ref account = account_of(holdings);
+    if (anyway)
+        return account_add(&account, (int64_t)chunks, ACCOUNT_MAX_COUNT);
     int rc = account_add(&account, (int64_t)chunks, pool_vgpu_limit(layout, holdings->vgpu));
     // The other half of the handshakes with reserve_quota and change_quota in pool/tenancy.c: charged first, now look whether a quota was
     // reserved, or this one made smaller, meanwhile.
@@ -85,7 +87,7 @@ static void note_peak(struct holdings *holdings)
         ;
 }
 
-static int take_locked(struct holdings *holdings, uint64_t bytes)
+static int take_locked(struct holdings *holdings, uint64_t bytes, bool anyway)
 {
     uint64_t chunk = chunk_bytes(holdings);
     if (bytes > INT64_MAX - holdings->bytes)
@@ -94,7 +96,7 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
     if (chunks > ACCOUNT_MAX_COUNT)
         return -ENOMEM;
     if (chunks > holdings->chunks) {
-        int rc = reserve_chunks(holdings, chunks - holdings->chunks);
+        int rc = reserve_chunks(holdings, chunks - holdings->chunks, anyway);
         if (rc)
             return rc;
         holdings->chunks = chunks;
@@ -107,9 +109,16 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
 int holdings_take_now(struct holdings *holdings, uint64_t bytes)
 {
     pthread_mutex_lock(&holdings->mutex);
-    int rc = take_locked(holdings, bytes);
+    int rc = take_locked(holdings, bytes, false);
     pthread_mutex_unlock(&holdings->mutex);
     return rc;
+}
+
+void holdings_impose(struct holdings *holdings, uint64_t bytes)
+{
+    pthread_mutex_lock(&holdings->mutex);
+    take_locked(holdings, bytes, true);
+    pthread_mutex_unlock(&holdings->mutex);
 }
 
 int holdings_take(struct holdings *holdings, uint64_t bytes)

@@ -49,7 +49,10 @@ void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t proces
 // call it without a lock. Leaves errno alone.
 int holdings_take(struct holdings *holdings, uint64_t bytes);
 
-// The same without the second try: never waits.
+// Takes `bytes` more whether they fit or not: for memory that exists and that nobody else pays for any more.
+void holdings_impose(struct holdings *holdings, uint64_t bytes);
+
+// holdings_take without the second try: never waits.
 int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 
 // Where others share the account: takes back what dead processes held, waiting a tenth of a second at most for those who do the same.

@@ -59,8 +59,8 @@ int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu);
 // Changes a living virtual GPU for all its members: what `config` gives besides name, device and queue_tasks; 0 leaves a value as it is.
 // -EBUSY: less memory than is in use.
 int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *config);
-// Runs the queued tasks to their end, waits for the work on all its streams, and gives everything back. Fails only with -EDEADLK
-// (called from a task or a turn of this virtual GPU) and -ECHILD.
+// Runs the queued tasks to their end, waits for the work on all its streams, and gives everything back. Fails only with -EBUSY
+// (it has regions open), -EDEADLK (called in a turn) and -ECHILD.
 int vgpu_destroy(struct vgpu *vgpu);
 
 // Streams. Each virtual GPU has one of its own, which NULL means everywhere, and can have VGPU_MAX_STREAMS in all. They are non-blocking:
@@ -132,6 +132,29 @@ int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result);
 // Takes a task back that has not begun. -EBUSY: it has; -EALREADY: it is done.
 int vgpu_task_cancel(struct vgpu_task *task);
 void vgpu_task_release(struct vgpu_task *task);
+
+// Shared regions: named memory on the GPU that virtual GPUs of several programs map. It is charged once, to the virtual GPU that made it, and
+// where that goes, to one that still has it, whether it has room or not. The memory lives until the last has closed it. Names are those of
+// virtual GPUs, one set for each pool.
+struct vgpu_region;
+enum vgpu_region_flags { VGPU_REGION_READONLY = 1 }; // kernels and copies through this mapping cannot write
+
+// Makes a region of `bytes`, rounded up to 2 MiB, filled with nothing in particular. -EEXIST: the name is taken.
+int vgpu_region_create(struct vgpu *vgpu, const char *name, size_t bytes, struct vgpu_region **region);
+// Maps one. -ENOENT: no such region; -EPERM: it is another user's; -ENODEV: it is on another GPU.
+int vgpu_region_open(struct vgpu *vgpu, const char *name, unsigned flags, struct vgpu_region **region);
+// Unmaps it, after the work on the virtual GPU's streams. Regions are closed before their virtual GPU is destroyed (else -EBUSY there).
+int vgpu_region_close(struct vgpu_region *region);
+// Takes the name away: nobody can open the region any more, and the name is free. Who has it keeps it.
+int vgpu_region_unlink(struct vgpu *vgpu, const char *name);
+void *vgpu_region_pointer(const struct vgpu_region *region);
+size_t vgpu_region_bytes(const struct vgpu_region *region);
+
+// Synchronisation of those who share a region: it has a generation, 0 at first. vgpu_region_publish raises it, for what was given to the
+// stream until now; vgpu_region_await waits until the generation is above `seen` and makes the stream wait for the work that the
+// newest stands for. *generation is the newest. Time-outs as in vgpu_task_wait; -ETIMEDOUT.
+int vgpu_region_publish(struct vgpu_region *region, vgpu_stream stream, uint64_t *generation);
+int vgpu_region_await(struct vgpu_region *region, vgpu_stream stream, uint64_t seen, int64_t timeout_ns, uint64_t *generation);
 
 // Figures of a virtual GPU. Begin with VGPU_STATS_INIT. Bytes and nanoseconds; sums are since it was made.
 struct vgpu_stats {

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "lib/instance.h"
+#include "lib/region.h"
 #include "options/options.h"
 #include "scheduler/agent.h"
 #include "shim/attach.h"
@@ -32,6 +32,7 @@ static void forget_everything(void)
     agent_reset();
     home.attached = false;
     section_of_thread = (struct section){0};
+    service_reset();
     home_generation++;
 }
 

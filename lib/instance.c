@@ -63,11 +63,21 @@ int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
     return 0;
 }
 
+int instance_check_name(const char *name)
+{
+    struct error ignored;
+    struct options *options = malloc(sizeof *options);
+    if (!options)
+        return fail(-ENOMEM, "out of memory");
+    options_defaults(options);
+    int rc = name ? options_parse(options, OPTION_NAME, name, &ignored) : -EINVAL;
+    free(options);
+    return rc ? fail(-EINVAL, "name \"%.60s\": allowed is %s", name ? name : "", option_table[OPTION_NAME].allowed) : 0;
+}
+
 // What a program that knows an older version of a structure has not set is 0; what one that knows a newer version has set must be 0.
 static int read_config(const struct vgpu_config *from, struct vgpu_config *config)
 {
-    struct error ignored;
-    struct options *options;
     *config = (struct vgpu_config){0};
     if (!from || from->size < offsetof(struct vgpu_config, weight))
         return fail(-EINVAL, "the configuration is %s: begin with VGPU_CONFIG_INIT", from ? "without a size" : "NULL");
@@ -84,15 +94,7 @@ static int read_config(const struct vgpu_config *from, struct vgpu_config *confi
     if (config->priority > VGPU_PRIORITY_HIGH)
         return fail(-EINVAL, "priority %u: allowed is 1 to %d, or 0 for %d", config->priority, VGPU_PRIORITY_HIGH,
                     VGPU_PRIORITY_NORMAL);
-    if (!config->name)
-        return 0;
-    options = malloc(sizeof *options);
-    if (!options)
-        return fail(-ENOMEM, "out of memory");
-    options_defaults(options);
-    int rc = options_parse(options, OPTION_NAME, config->name, &ignored);
-    free(options);
-    return rc ? fail(-EINVAL, "name \"%.60s\": allowed is %s", config->name, option_table[OPTION_NAME].allowed) : 0;
+    return config->name ? instance_check_name(config->name) : 0;
 }
 
 static int quota_of(const struct vgpu_config *config, const struct vgpu *vgpu, uint64_t *chunks)
@@ -309,6 +311,8 @@ VGPU_API int vgpu_destroy(struct vgpu *vgpu)
     int rc = instance_begin(vgpu);
     if (rc)
         return rc;
+    if (atomic_load(&vgpu->regions))
+        rc = fail(-EBUSY, "the virtual GPU has %u regions open", atomic_load(&vgpu->regions));
     if (section_of_thread.vgpu)
         rc = fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
     instance_end(vgpu);

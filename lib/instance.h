@@ -29,6 +29,7 @@ struct vgpu {
     struct streams streams;
     struct heap *heap;
     struct tasks *tasks;
+    _Atomic uint32_t regions; // mapped
     struct gate gate;
 };
 
@@ -52,6 +53,9 @@ void instance_end_current(struct vgpu *vgpu, bool pushed);
 
 // A stream argument of a public function: *stream is replaced where it is NULL. 0 or -EINVAL.
 int instance_stream(struct vgpu *vgpu, vgpu_stream *stream);
+
+// A name of a virtual GPU or a region: 0 or -EINVAL.
+int instance_check_name(const char *name);
 
 // Passes the gate for more than one launch, and back. With the context current. lib/launch.c.
 void section_begin(struct vgpu *vgpu);

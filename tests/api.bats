@@ -12,13 +12,6 @@ setup() {
 
 teardown() { common_teardown; }
 
-# field NAME KEY: a figure of a virtual GPU
-field() {
-    "$VGPU" list --json --interval 0 | python3 -c '
-import json, sys
-print(next(v[sys.argv[2]] for v in json.load(sys.stdin)["virtual_gpus"] if v["name"] == sys.argv[1]))' "$1" "$2"
-}
-
 @test "two virtual GPUs in one process allocate, copy and compute, and give everything back" {
     run -0 --separate-stderr "$PROGRAMS/api_instance" "$module"
     assert_equal "$output" done

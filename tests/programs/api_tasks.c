@@ -174,7 +174,7 @@ int main(int argc, char **argv)
     if (argc < 2)
         fail("usage: api_tasks MODULE [SECONDS]");
     // The first virtual GPU initialises CUDA; the module wants a context.
-    struct vgpu *vgpu = api_create("first", 0, 0);
+    struct vgpu *vgpu = api_create(NULL, 0, 0);
     start();
     spin = api_kernel(argv[1], "spin_ns");
     if (argc > 2)
