@@ -307,10 +307,10 @@ test-gpu: ## run the behaviour suites on the real GPU
 	+$(Q)$(MAKE) $(parallel) all tests
 	$(Q)BUILD='$(BUILD)' scripts/test-gpu.sh
 
-bench: ## measure on the real GPU
+bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulated one)
 	$(Q)scripts/deps.sh build
 	+$(Q)$(MAKE) $(parallel) all tests
-	$(Q)BUILD='$(BUILD)' scripts/bench.sh
+	$(Q)BUILD='$(BUILD)' scripts/bench.py
 
 uninstall: ## remove what install put there
 	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \

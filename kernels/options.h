@@ -19,10 +19,11 @@
 enum { STATUS_WRONG = 1, STATUS_USAGE = 2, STATUS_CUDA = 3 };
 
 enum option_kind {
-    OPTION_FLAG,   // bool, no argument
-    OPTION_COUNT,  // uint64_t, a decimal number
-    OPTION_BYTES,  // uint64_t, a decimal number with an optional K, M, G or T (powers of 1024)
-    OPTION_SECONDS // double
+    OPTION_FLAG,    // bool, no argument
+    OPTION_COUNT,   // uint64_t, a decimal number
+    OPTION_BYTES,   // uint64_t, a decimal number with an optional K, M, G or T (powers of 1024)
+    OPTION_SECONDS, // double
+    OPTION_TEXT     // const char *
 };
 
 struct option_row {
@@ -126,6 +127,9 @@ static inline void set_option(const struct workload *w, const struct option_row 
         if (errno || end == text || *end || !(*(double *)row->value >= 0 && *(double *)row->value <= 1e6))
             usage_error(w, option, "expected seconds between 0 and 1000000");
         return;
+    case OPTION_TEXT:
+        *(const char **)row->value = text;
+        return;
     case OPTION_COUNT:
     case OPTION_BYTES:
         if (!parse_number(text, row->kind == OPTION_BYTES, (uint64_t *)row->value) || *(uint64_t *)row->value < row->least ||
@@ -140,7 +144,7 @@ static inline void set_option(const struct workload *w, const struct option_row 
 
 static inline void print_help(const struct workload *w, const struct option_row *rows, int count)
 {
-    static const char *const arguments[] = {"", " N", " BYTES", " S"};
+    static const char *const arguments[] = {"", " N", " BYTES", " S", " TEXT"};
 
     printf("usage: %s [OPTION...]\n%s\n\n", w->name, w->purpose);
     for (int i = 0; i < count; i++) {

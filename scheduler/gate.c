@@ -153,9 +153,10 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
 {
     uint64_t now = clock_now_ns();
     turn_request(gate, now);
-    // After the request, which may have set a flag: an overtaker must name the word as it is.
+    // After the request, which may have set a flag: an overtaker must name the word as it is. The holder may be this virtual GPU itself,
+    // closed by a process of it that has died since.
     uint64_t word = atomic_load(gate->token);
-    if (token_holder(word) != gate->vgpu_index)
+    if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED)
         overtake_if_due(gate, word, watch, now);
     // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
     // moved since.

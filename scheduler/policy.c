@@ -28,7 +28,7 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 static uint64_t effective_weight(const struct policy_entry *entry)
 {
-    uint64_t weight = entry->weight ? entry->weight : 1;
+    uint64_t weight = most(least(entry->weight, POLICY_MAX_WEIGHT), 1);
     return entry->class == POLICY_LOW ? weight : weight * LOW_PART;
 }
 

@@ -24,6 +24,7 @@
 
 #define POLICY_SAVED_ROUNDS 1
 #define POLICY_NOBODY UINT32_MAX
+#define POLICY_MAX_WEIGHT 10000u // a weight of 0 counts as 1, one beyond this as this
 
 enum policy_class { POLICY_NORMAL = 0, POLICY_HIGH = 1, POLICY_LOW = 2 };
 
@@ -39,8 +40,7 @@ struct policy_rules {
     uint64_t shortest_ns; // no turn is shorter
 };
 
-// What a virtual GPU's pass moves by for a grant of `ns` of GPU time, and the GPU time that a distance of passes is worth. Weights of 0
-// count as 1. A grant longer than ten seconds counts as ten: one endless kernel must not shut its tenant out for good.
+// What a virtual GPU's pass moves by for a grant of `ns` of GPU time, and the GPU time that a distance of passes is worth. A grant longer than ten seconds counts as ten: one endless kernel must not shut its tenant out for good.
 uint64_t policy_pass(const struct policy_entry *entry, uint64_t ns);
 uint64_t policy_time(const struct policy_entry *entry, uint64_t pass);
 

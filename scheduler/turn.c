@@ -62,7 +62,7 @@ static struct policy_rules rules_for(const struct gate *gate, const struct polic
     uint64_t shortest = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
         uint64_t quantum = atomic_load_explicit(&layout_of(gate)->vgpus[entries[i].vgpu].quantum_ns, memory_order_relaxed);
-        if (quantum >= TURN_SHORTEST_NS && quantum < shortest)
+        if (quantum >= TURN_SHORTEST_NS && quantum <= TURN_LONGEST_NS && quantum < shortest)
             shortest = quantum;
     }
     if (shortest == UINT64_MAX) {
@@ -390,7 +390,7 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word)
     bool lives = probe < 0;
     if (!lives) {
         POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
-        if (pool_alive(probe, process)) {
+        if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].vgpu) == holder && pool_alive(probe, process)) {
             lives = true;
             break;
         }

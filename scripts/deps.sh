@@ -4,7 +4,8 @@
 #
 #   scripts/deps.sh [build|test|dev]
 #
-# build: what `make` and `make demo` need. test: also what `make test` needs (the default). dev: also the tools of `make lint`.
+# build: what `make` and `make demo` need. test: also what `make test` needs (the default). dev: also the tools of `make lint` and of the
+# benchmark's plots.
 # Debian packages come through apt-get where that is allowed (root); otherwise the one command to run is printed. The CUDA
 # Toolkit, where none of 11.8 or newer is found, comes from PyPI into .cuda/ (scripts/cuda.sh), and Bats, where the
 # distribution's is older than 1.5, as Debian's package unpacked into .tools/.
@@ -15,7 +16,7 @@ scope=${1:-test}
 case $scope in
 build | test | dev) ;;
 *)
-    sed -n '3,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac
@@ -36,10 +37,13 @@ test  clang          clang                        the suite that builds with the
 test  clang-format   clang-format                 the suite that checks the layout of the source
 test  shellcheck     shellcheck                   the suite that checks the scripts
 build jq             jq                           the demo and the tests read JSON
+build python3        python3                      the benchmark
 test  procps         ps                           tests that look at processes
 test  git            git                          the list of source files that the style suite reads
 dev   clang-tidy     clang-tidy                   make lint
 dev   cppcheck       cppcheck                     make lint
+dev   valgrind       valgrind                     the benchmark counts instructions
+dev   python3-matplotlib /usr/lib/python3/dist-packages/matplotlib the benchmark draws plots
 ROWS
 }
 

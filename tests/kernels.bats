@@ -47,6 +47,22 @@ same_result() {
     same_result spin --iterations 50 --kernel-us 100
 }
 
+@test "timeline launches the same with and without the library, and leaves the times of every kernel" {
+    local trace=$BATS_TEST_TMPDIR/trace
+    same_result timeline --size 64 --iterations 50 --records 50 --trace "$trace"
+    # Two numbers of 8 bytes each, and each kernel begins when the one before has ended.
+    run -0 od -A n -v -t u8 -w16 "$trace"
+    assert_equal "${#lines[@]}" 50
+    awk '$1 < last || $2 < $1 { exit 1 } { last = $2 }' <<<"$output"
+}
+
+@test "timeline waits for each burst and says how long it took" {
+    run -0 --separate-stderr "$KERNELS/timeline" --size 64 --burst 5 --rate 1000 --iterations 8 --latencies "$BATS_TEST_TMPDIR/latencies"
+    assert_contains "$output" "bursts=8"
+    assert_contains "$output" "kernels=41 " # the first one loads the kernel
+    assert_equal "$(stat -c %s "$BATS_TEST_TMPDIR/latencies")" 64
+}
+
 @test "a driver API program computes the same with and without the library" {
     same_result driver_spin --iterations 50 --kernel-us 100
 }

@@ -45,21 +45,21 @@ sources() {
 
 @test "no source file is longer than 600 lines" {
     run -0 bash -c 'while read -r f; do n=$(wc -l <"$f"); [ "$n" -le 600 ] || echo "$f: $n lines"; done' \
-        < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.bats' Makefile '*.mk')
+        < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.py' '*.bats' Makefile '*.mk')
     assert_equal "$output" ""
 }
 
 @test "every source file names its licence near its top" {
     run -0 bash -c 'while read -r f; do head -n3 "$f" | grep -q "SPDX-License-Identifier: AGPL-3.0-or-later" || echo "$f"; done' \
-        < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.bats' Makefile '*.mk' .ci/run)
+        < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.py' '*.bats' Makefile '*.mk' .ci/run)
     assert_equal "$output" ""
 }
 
 @test "no line of source ends in white space, and none but a Makefile's has tabs" {
     local files
-    mapfile -t files < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.bats' '*.scd' '*.map' '*.list')
+    mapfile -t files < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.py' '*.bats' '*.scd' '*.map' '*.list')
     run -1 grep -nE '[[:space:]]+$' "${files[@]}" Makefile
-    mapfile -t files < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.bats')
+    mapfile -t files < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.py' '*.bats')
     run -1 grep -nP '\t' "${files[@]}"
 }
 

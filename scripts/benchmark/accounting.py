@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Pieces about what the scheduler promises beside shares: caps, the agents' own time, and the end of a turn."""
+import time
+
+from . import traces
+from .core import Case, Piece, Table
+from .machine import BenchError, NotHere
+from .sharing import LONG_US, length
+from .statistics import agent_ns, listing
+
+SHIM_ARMS = ("shim", "shim-mps")
+
+# --- caps -------------------------------------------------------------------------------------------------------------------------
+
+
+def measure_caps(limits):
+    def measure(bench, arm):
+        if not bench.machine.has_option("VGPU_COMPUTE_LIMIT"):
+            raise NotHere("this build knows no VGPU_COMPUTE_LIMIT")
+        period = bench.period_ns(LONG_US)
+        members = [bench.tenant(LONG_US, env={"VGPU_COMPUTE_LIMIT": str(limit)}) for limit in limits]
+        _, found, window = bench.side_by_side(arm, members, bench.seconds(8))
+        work = traces.work_in(found, [period] * len(limits), *window)
+        got = [100 * part / ((window[1] - window[0]) / 1e9) for part in work]
+        metrics = {f"got_{limit}_percent": part for limit, part in zip(limits, got)}
+        return metrics | {"error_points": max(abs(part - limit) for part, limit in zip(got, limits))}
+    return measure
+
+
+def caps_cases(_bench):
+    return [Case("30 % alone", SHIM_ARMS, measure_caps((30,))), Case("30 % and 70 %", SHIM_ARMS, measure_caps((30, 70)))]
+
+
+CAPS = Piece(
+    "Caps: work done, in percent of what a tenant without a cap does alone",
+    "within 1 point",
+    caps_cases,
+    [Table({"got_30_percent": "capped at 30 %", "got_70_percent": "at 70 %", "error_points": "error, points"}, 2)])
+
+
+# --- the agents' own time ---------------------------------------------------------------------------------------------------------
+
+def measure_agents(count):
+    def measure(bench, arm):
+        seconds = bench.seconds(6)
+        samples = []
+
+        def observe(pids):
+            for part in (0.2, 0.6):
+                time.sleep(seconds * part)
+                samples.append((time.monotonic(), [agent_ns(pid) for pid in pids]))
+
+        bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, observe)
+        (begun, before), (ended, after) = samples
+        used = [100 * (b[0] - a[0]) / 1e9 / (ended - begun) for a, b in zip(before, after)]
+        return {"agent_mean_percent": sum(used) / count, "agent_worst_percent": max(used), "agents": sum(number for _, number in after)}
+    return measure
+
+
+def agent_cases(bench):
+    counts = (1, 2) if bench.machine.simulated else (1, 2, 8, 32)
+    return [Case("alone" if count == 1 else f"{count} tenants", SHIM_ARMS, measure_agents(count)) for count in counts]
+
+
+CPU = Piece(
+    "CPU time of the agents, in percent of a core per tenant",
+    "at most 3 % contended, none alone",
+    agent_cases,
+    [Table({"agent_mean_percent": "mean", "agent_worst_percent": "worst", "agents": "agents"}, 2)],
+    "By the kernel's accounting of the threads named vgpu-agent, over 0.6 of the run.")
+
+
+# --- the end of a turn ------------------------------------------------------------------------------------------------------------
+
+TURN_MS = 20
+
+
+def single_overruns(samples):
+    """GPU time past the end of a turn, turn by turn: between two looks closer together than a turn, a tenant has ended one at most."""
+    found, last = [], {}
+    for sample in samples:
+        for vgpu in sample["vgpus"]:
+            at_ns, overrun_ns = last.get(vgpu["index"], (0, 0))
+            if sample["at_ns"] - at_ns < TURN_MS * 1_000_000 and vgpu["overrun_ns"] > overrun_ns:
+                found.append(vgpu["overrun_ns"] - overrun_ns)
+            last[vgpu["index"]] = (sample["at_ns"], vgpu["overrun_ns"])
+    return sorted(found)
+
+
+def measure_drain(kernel_us):
+    def measure(bench, arm):
+        seconds = bench.seconds(15)
+        samples = []
+
+        def observe(_pids):
+            time.sleep(bench.settle_ns(seconds) / 1e9)
+            until = time.monotonic() + seconds * 0.8
+            while time.monotonic() < until:
+                samples.append(listing(bench, arm))
+                time.sleep(0.002)
+
+        members = [bench.tenant(kernel_us, env={"VGPU_QUANTUM": str(TURN_MS)})] * 2
+        bench.side_by_side(arm, members, seconds, observe)
+        found = single_overruns(samples)
+        if not found:
+            raise BenchError("no turn was seen to end")
+        return {"drain_p50_us": traces.percentile(found, 50) / 1e3, "drain_p99_us": traces.percentile(found, 99) / 1e3, "turns": len(found),
+                "above_kernel_p99_us": traces.percentile(found, 99) / 1e3 - max(1000, kernel_us)}
+    return measure
+
+
+DRAIN = Piece(
+    "From the end of a turn until the holder's work has left the GPU",
+    "p99 at most the longer of window (1 ms) and kernel, + 50 µs",
+    lambda bench: [Case(f"kernels of {length(kernel_us)}", SHIM_ARMS, measure_drain(kernel_us)) for kernel_us in
+                   ((500,) if bench.machine.simulated else (100, 500, 1000, 2000))],
+    [Table({"drain_p50_us": "p50, µs", "drain_p99_us": "p99, µs", "above_kernel_p99_us": "p99 above window or kernel, µs", "turns": "turns"},
+           0)],
+    "From `overrun_ns` of `vgpu list --json`, looked at every few milliseconds, so turn by turn.")

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""This machine: its GPU, the build under test, versions, and the arms that can be measured here."""
+import contextlib
+import dataclasses
+import datetime
+import glob
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class BenchError(Exception):
+    """Says in one line why something could not be measured."""
+
+
+class NotHere(BenchError):
+    """Says what this machine or this build lacks: nothing went wrong, there is nothing to measure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A way to share the GPU. `env` goes to every tenant; `per_tenant` is filled in with the tenant's weight and percent."""
+
+    key: str
+    label: str
+    library: str = ""
+    mps: bool = False
+    env: tuple = ()
+    per_tenant: tuple = ()
+
+    @property
+    def is_shim(self):
+        return self.key.startswith("shim")
+
+
+def first_line(command, pattern="(.*)"):
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(pattern, output)
+    return found.group(1).strip() if found else ""
+
+
+class Machine:
+    def __init__(self, build, simulated):
+        self.build = os.path.join(ROOT, build)
+        self.simulated = simulated
+        self.shim = self.path("libvgpu_shim.so")
+        self.vgpu = self.path("vgpu")
+        # Shared memory, where there is any: a pool needs a file system with O_TMPFILE, which not every /tmp is.
+        self.work = tempfile.mkdtemp(prefix="vgpu-bench.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("VGPU_", "SIMGPU_", "CUDA_MPS_")) and k != "LD_PRELOAD"}
+        self.env["LC_ALL"] = "C"
+        if simulated:
+            self.prepend_library_path(self.path("simgpu"))
+            self.env["SIMGPU_STATE"] = os.path.join(self.work, "simgpu")
+        elif not glob.glob("/dev/nvidia[0-9]*"):
+            raise BenchError("this machine has no NVIDIA GPU, or its driver is not installed; BENCH_SIMULATED=1 tries it out on the simulated one")
+        else:
+            self.prepend_library_path(self.cuda_libraries())
+        self.options = first_line([self.vgpu, "help", "env"], "(?s)(.*)")
+        self.arms = self._arms()
+
+    def path(self, name):
+        path = os.path.join(self.build, name)
+        if not os.path.exists(path):
+            raise BenchError(f"{path} is missing: run make")
+        return path
+
+    def cuda_libraries(self):
+        with contextlib.suppress(OSError), open(os.path.join(self.build, "cuda.mk"), encoding="utf-8") as file:
+            found = re.search(r"^CUDA_LIB := (.*)$", file.read(), re.M)
+            if found and os.path.isdir(found.group(1)):
+                return found.group(1)
+        return os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "lib64")
+
+    def prepend_library_path(self, folder):
+        self.env["LD_LIBRARY_PATH"] = ":".join(filter(None, [folder, self.env.get("LD_LIBRARY_PATH")]))
+
+    def close(self):
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    @staticmethod
+    def own_arms(shim):
+        weight = ("VGPU_WEIGHT={weight}",)
+        return [
+            Arm("native", "time slicing"),
+            Arm("mps", "MPS", mps=True),
+            Arm("mps-priority", "MPS, client priority", mps=True),
+            Arm("shim", "vgpu-shim", shim, per_tenant=weight),
+            Arm("shim-10ms", "vgpu-shim, 10 ms", shim, env=("VGPU_QUANTUM=10",), per_tenant=weight),
+            Arm("shim-mps", "vgpu-shim, MPS", shim, mps=True, per_tenant=weight),
+            Arm("shim-mps-2ms", "vgpu-shim, MPS, 2 ms", shim, mps=True, env=("VGPU_QUANTUM=2",), per_tenant=weight),
+        ]
+
+    def _arms(self):
+        arms = self.own_arms(self.shim)
+        for variable, path in sorted(os.environ.items()):
+            if variable.startswith("BENCH_PRELOAD_") and path:
+                name = variable[len("BENCH_PRELOAD_"):]
+                own = tuple(os.environ.get("BENCH_ENV_" + name, "").split())
+                arms.append(Arm(name.lower(), name, path, per_tenant=own))
+        return {arm.key: arm for arm in arms}
+
+    def lacks(self, arm):
+        """Why an arm cannot be measured here, or an empty string."""
+        if arm.mps and self.simulated:
+            return "the simulated GPU has no MPS"
+        if arm.mps and not shutil.which("nvidia-cuda-mps-control"):
+            return "nvidia-cuda-mps-control is not installed"
+        if arm.library and not os.path.exists(arm.library):
+            return f"{arm.library} does not exist"
+        return ""
+
+    def has_option(self, name):
+        return name in self.options
+
+    @staticmethod
+    def revision():
+        # An unpacked copy may lie in the folder of another repository.
+        return first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"]) if os.path.exists(os.path.join(ROOT, ".git")) else ""
+
+    def describe(self):
+        """One line, so that figures of different machines and versions are never mixed unseen."""
+        if self.simulated:
+            gpu = "simulated GPU (these figures mean nothing)"
+        else:
+            gpu = first_line(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]) or "unknown GPU"
+        toolkit = ""
+        with contextlib.suppress(OSError), open(os.path.join(self.build, "cuda.mk"), encoding="utf-8") as file:
+            toolkit = (re.findall(r"^CUDA_VERSION := (.*)$", file.read(), re.M) or [""])[0]
+        return ", ".join(filter(None, [
+            gpu, first_line([self.vgpu, "version"]), self.revision(),
+            f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}", " ".join(platform.libc_ver()),
+            f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
+
+    @contextlib.contextmanager
+    def mps(self):
+        """An MPS daemon of our own, reached by its private folders, for as long as the block lasts. The GPU's settings stay as they are."""
+        folder = tempfile.mkdtemp(prefix="mps.", dir=self.work)
+        env = dict(self.env, CUDA_MPS_PIPE_DIRECTORY=os.path.join(folder, "pipe"), CUDA_MPS_LOG_DIRECTORY=os.path.join(folder, "log"))
+        for variable in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):
+            os.mkdir(env[variable])
+        subprocess.run(["nvidia-cuda-mps-control", "-d"], env=env, check=True, timeout=30, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)
+        try:
+            yield {k: env[k] for k in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")}
+        finally:
+            subprocess.run(["nvidia-cuda-mps-control"], env=env, input="quit\n", text=True, check=False, timeout=60,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            # The server outlives its daemon for a moment; the next arm must not meet it.
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline and glob.glob(os.path.join(env["CUDA_MPS_PIPE_DIRECTORY"], "*.pid")):
+                time.sleep(0.05)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The pieces, in the order in which they run and are reported."""
+from . import accounting, alone, requests, sharing, training
+
+PIECES = {
+    "launch": alone.LAUNCH,
+    "gate": alone.GATE,
+    "tenants": sharing.EQUAL,
+    "shares": sharing.SHARES,
+    "small": requests.SMALL,
+    "latency": requests.LATENCY,
+    "idle": requests.IDLE,
+    "caps": accounting.CAPS,
+    "many": sharing.MANY,
+    "cpu": accounting.CPU,
+    "drain": accounting.DRAIN,
+    "pytorch": training.PYTORCH,
+    "start": alone.START,
+    "memory": alone.MEMORY,
+}

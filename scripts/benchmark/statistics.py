@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What the library says of itself while tenants run, and what /proc says of its threads."""
+import contextlib
+import json
+import os
+import subprocess
+import time
+
+from .machine import BenchError
+
+
+def listing(bench, arm):
+    """What `vgpu list --json` says of an arm's pool."""
+    pool = os.path.join(bench.machine.work, "pool" + ("-mps" if bench.machine.arms[arm].mps else ""))
+    try:
+        output = subprocess.run([bench.machine.vgpu, "list", "--json", "--interval", "0", "--pool", pool], env=bench.machine.env,
+                                capture_output=True, check=True, timeout=30).stdout
+    except subprocess.SubprocessError as error:
+        raise BenchError(f"vgpu list: {error}") from None
+    return json.loads(output)
+
+
+def last_figures(bench, arm, seconds, figures):
+    """An observer that keeps the figures as they are shortly before the end."""
+    def observe(_pids):
+        time.sleep(seconds * 0.9)
+        figures.extend(listing(bench, arm)["vgpus"])
+    return observe
+
+
+def agent_ns(pid):
+    """CPU time of the agent of a process, and how many agents it has."""
+    total = count = 0
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            folder = f"/proc/{pid}/task/{task}"
+            with open(f"{folder}/comm", encoding="utf-8") as comm:
+                if comm.read().strip() != "vgpu-agent":
+                    continue
+            with open(f"{folder}/schedstat", encoding="utf-8") as schedstat: # nanoseconds, where stat has hundredths of a second
+                total += int(schedstat.read().split()[0])
+            count += 1
+    return total, count

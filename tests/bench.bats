@@ -1,0 +1,108 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# The benchmark runs, shortened, on the simulated GPU; its figures there mean nothing. What it computes is checked on given figures.
+# bats file_tags=serial,nogpu
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    unset LD_LIBRARY_PATH SIMGPU_STATE VGPU_POOL # the benchmark makes its own
+    command -v python3 >/dev/null || skip "needs Python 3"
+    bench=$root/scripts/bench.py
+    out=$BATS_TEST_TMPDIR/out
+    export BUILD BENCH_SIMULATED=1 BENCH_SECONDS=0.4
+}
+
+teardown() {
+    export -n BUILD
+    common_teardown
+}
+
+# rows PIECE: how many runs of a piece were recorded with figures
+rows() {
+    grep -c '"metrics"' "$out/$1.jsonl"
+}
+
+@test "what the benchmark computes is right on figures that can be checked by hand" {
+    run -0 python3 "$root/tests/programs/bench_unit.py"
+}
+
+@test "every piece runs on the simulated GPU and is reported, or says what is missing here" {
+    run -0 --separate-stderr "$bench" --out "$out"
+    local piece
+    for piece in launch tenants shares small latency idle many cpu drain start memory; do
+        [[ $(rows "$piece") -ge 1 ]]
+        [[ $(wc -l <"$out/$piece.csv") -ge 2 ]]
+    done
+    for piece in gate caps pytorch; do
+        [[ -s $out/$piece.jsonl ]] || assert_contains "$stderr" "$piece is left out"
+    done
+    refute_contains "$(cat "$out"/*.jsonl)" '"failed"'
+    assert_contains "$(<"$out/report.md")" "2 × 0.6 ms"
+    assert_contains "$(<"$out/report.md")" "these figures mean nothing"
+    if python3 -c 'import matplotlib' 2>/dev/null; then
+        compgen -G "$out/shares-*.svg"
+        compgen -G "$out/latency-*.svg"
+    else
+        assert_contains "$stderr" "no plots"
+    fi
+}
+
+@test "rounds of several calls are merged into one table" {
+    "$bench" --out "$out/one" start
+    "$bench" --out "$out/two" start
+    run -0 "$bench" report "$out/one" "$out/two"
+    assert_contains "$(<"$out/one/report.md")" "2 rounds: median [smallest, largest]"
+}
+
+@test "only the arms and cases that were asked for run" {
+    BENCH_ARMS=shim BENCH_CASES='^2 × 0.6' run -0 "$bench" --out "$out" tenants
+    assert_equal "$(rows tenants)" 1
+    assert_contains "$(<"$out/tenants.jsonl")" '"arm": "shim"'
+}
+
+@test "another preload library is an arm of its own, and one that fails is reported and makes the benchmark fail" {
+    # The library under another name, with a quota that it refuses.
+    export BENCH_PRELOAD_GOOD=$SHIM BENCH_PRELOAD_BAD=$SHIM BENCH_ENV_BAD="VGPU_MEMORY=nonsense VGPU_POOL=$BATS_TEST_TMPDIR/pool"
+    export BENCH_ENV_GOOD="VGPU_POOL=$BATS_TEST_TMPDIR/pool VGPU_WEIGHT={weight}"
+    BENCH_ARMS=good,bad BENCH_CASES='^2 × 0.6' run -1 --separate-stderr "$bench" --out "$out" tenants
+    assert_equal "$(rows tenants)" 1
+    assert_contains "$(<"$out/report.md")" "2 × 0.6 ms, bad: a tenant did not get ready: "
+    assert_contains "$(<"$out/report.md")" "VGPU_MEMORY=nonsense"
+}
+
+@test "a piece or an arm that does not exist is refused, and those that do are named" {
+    run -1 --separate-stderr "$bench" --out "$out" nothing
+    assert_contains "$stderr" "launch, gate, tenants"
+    BENCH_ARMS=shimm run -1 --separate-stderr "$bench" --out "$out" tenants
+    assert_contains "$stderr" "native, mps"
+    BENCH_ROUNDS=0 run -1 --separate-stderr "$bench" --out "$out" tenants
+    assert_contains "$stderr" "BENCH_ROUNDS=0"
+}
+
+@test "without a GPU there is no benchmark, unless the simulated one is asked for" {
+    if compgen -G '/dev/nvidia[0-9]*' >/dev/null; then skip "there is a GPU"; fi
+    BENCH_SIMULATED='' run -1 --separate-stderr "$bench" --out "$out" start
+    assert_contains "$stderr" "BENCH_SIMULATED=1"
+}
+
+# workers FOLDER: the processes that have a folder in their environment
+workers() {
+    grep -lzF "$1" /proc/[0-9]*/environ 2>/dev/null | grep -c . || true
+}
+
+@test "a benchmark that is told to stop leaves neither programs nor folders behind" {
+    export BENCH_SECONDS=60 TMPDIR=$BATS_TEST_TMPDIR BENCH_CASES='^2 × 0.6' BENCH_ARMS=shim
+    spawn "$bench" --out "$out" tenants
+    local leader=$pid
+    child_has_started() { pgrep -P "$leader" -f kernels/timeline >/dev/null; }
+    wait_until -t 20 child_has_started
+    local folder
+    folder=$(tr '\0' '\n' <"/proc/$(pgrep -P "$leader" -f kernels/timeline | head -n1)/environ" | sed -n 's/^SIMGPU_STATE=//p')
+    [[ -e ${folder%/*} ]]
+    kill -TERM "$leader"
+    wait_until process_gone "$leader"
+    assert_equal "$(workers "$folder")" 0
+    [[ ! -e ${folder%/*} ]]
+}

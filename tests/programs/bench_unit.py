@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What the benchmark computes, on figures that can be checked by hand."""
+import os
+import sys
+import tempfile
+import types
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts"))
+from benchmark import accounting, alone, report, traces, training  # noqa: E402
+from benchmark.core import Table  # noqa: E402
+from benchmark.machine import Machine  # noqa: E402
+
+Trace = traces.Trace
+
+
+class Traces(unittest.TestCase):
+    def test_a_kernel_counts_by_its_part_in_the_window(self):
+        trace = Trace([0, 100, 200], [100, 200, 300])
+        self.assertEqual(trace.kernels(0, 300), 3)
+        self.assertEqual(trace.kernels(50, 250), 2)
+        self.assertEqual(trace.kernels(120, 170), 0.5)
+        self.assertEqual(trace.kernels(300, 400), 0)
+
+    def test_the_period_is_from_begin_to_begin(self):
+        self.assertEqual(Trace([0, 150, 300], [100, 250, 400]).period_ns(), 150)
+
+    def test_the_window_is_where_all_are_at_work(self):
+        first, second = Trace([0, 900], [10, 1000]), Trace([100, 600], [110, 700])
+        self.assertEqual(traces.common_window([first, second], 20, 30), (120, 670))
+        with self.assertRaises(ValueError):
+            traces.common_window([first, Trace([2000], [2100])], 0, 0)
+
+    def test_shares_are_by_work_and_not_by_kernels(self):
+        short, long = Trace(list(range(0, 500, 10)), list(range(10, 510, 10))), Trace([500], [1000])
+        self.assertEqual(traces.shares_in([short, long], [10, 500], 0, 1000), [0.5, 0.5])
+
+    def test_errors_are_in_points_and_fairness_in_relation_to_weights(self):
+        self.assertAlmostEqual(traces.share_error([0.32, 0.68], [0.3, 0.7]), 2)
+        self.assertAlmostEqual(traces.jain([0.3, 0.7], [0.3, 0.7]), 1)
+        self.assertAlmostEqual(traces.jain([1, 0], [0.5, 0.5]), 0.5)
+
+    def test_windows_slide_and_a_short_run_is_one_window(self):
+        self.assertEqual(traces.windows(0, 30, 20, 5), [(0, 20), (5, 25), (10, 30)])
+        self.assertEqual(traces.windows(0, 10, 20, 5), [(0, 10)])
+
+    def test_turns_and_the_gaps_between_them(self):
+        turns = traces.Turns([Trace([0, 10, 100], [10, 20, 110]), Trace([50, 60], [60, 70])], 0, 200)
+        self.assertEqual(turns.lengths_ns, [[20], [20]]) # the last turn has no end
+        self.assertEqual(turns.gaps_ns, [30, 30])
+        self.assertEqual(turns.overlap, 0)
+        self.assertEqual(turns.shares(), [0.5, 0.5])
+
+    def test_kernels_of_two_tenants_at_once_are_overlap(self):
+        self.assertEqual(traces.Turns([Trace([0], [50]), Trace([25], [75])], 0, 100).overlap, 0.25)
+
+    def test_recovery_ends_where_the_survivor_keeps_its_rate(self):
+        # One kernel in two moments while the donor works until 100, and still until 200; from there on one in each.
+        begins = list(range(0, 200, 20)) + list(range(200, 1000, 10))
+        survivor = Trace(begins, [begin + 10 for begin in begins])
+        donor = Trace([90, 950], [100, 960])
+        self.assertEqual(traces.recovery_ns(donor, survivor, 10, 500, 100), [100])
+        self.assertEqual(traces.recovery_ns(donor, survivor, 10, 900, 100), []) # no pause of that length
+        self.assertEqual(traces.recovery_ns(donor, survivor, 20, 500, 100), [0]) # that rate it had all the time
+
+    def test_percentiles_are_values_that_occurred(self):
+        self.assertEqual(traces.percentile([1, 2, 3, 4], 50), 2)
+        self.assertEqual(traces.percentile([1, 2, 3, 4], 99), 4)
+        self.assertEqual(traces.percentile(list(range(1, 1001)), 99.9), 999)
+
+
+class Statistics(unittest.TestCase):
+    def test_overruns_are_told_apart_by_looks_closer_than_a_turn(self):
+        def look(at_ms, overrun_ns):
+            return {"at_ns": at_ms * 1_000_000, "vgpus": [{"index": 0, "overrun_ns": overrun_ns}]}
+        looks = [look(100, 500), look(105, 500), look(110, 800), look(115, 800), look(215, 1800), look(220, 1900)]
+        self.assertEqual(accounting.single_overruns(looks), [100, 300])
+
+    def test_instructions_are_the_library_s_own_and_not_those_it_calls(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".out") as file:
+            file.write("ob=/x/libvgpu_shim.so\nfl=shim/launch.c\nfn=cuLaunchKernel\n10 5\nfi=gate.h\n+3 7\nfe=shim/launch.c\n"
+                       "cob=/x/libcuda.so.1\ncfn=cuLaunchKernel\ncalls=1 0\n11 1000\n12 2\n\nob=/x/libcuda.so.1\nfn=cuLaunchKernel\n1 1000\n")
+            file.flush()
+            self.assertEqual(alone.instructions_of(file.name, "libvgpu_shim.so"), {("launch.c", "cuLaunchKernel"): 14})
+
+    def test_speeds_of_trainings_are_between_lines_of_progress(self):
+        rows = training.progress("loss 1\nsteps 10 100.0\nsteps 20 100.5\nsteps 40 101.5\nsteps 90 104.0\n")
+        self.assertEqual(training.rate(rows, 100, 102), 20)
+
+
+class Report(unittest.TestCase):
+    def test_rounds_become_median_and_spread(self):
+        records = [{"metrics": {"a": value}} for value in (3.0, 1.5, 2.5)]
+        self.assertEqual(report.cell(records, "a", 1), "2.5 [1.5, 3.0]")
+        self.assertEqual(report.cell(records, "b", 1), "–")
+
+    def test_other_libraries_stand_behind_the_own_arms(self):
+        records = [{"case": "c", "arm": arm, "metrics": {"m": 1.0}} for arm in ("other", "shim", "native")]
+        lines = report.markdown_table(Table({"m": ""}), records, report.Labels({}))
+        self.assertEqual(lines[0], "|  | time slicing | vgpu-shim | other |")
+
+    def test_sections_go_between_their_marks_and_nowhere_else(self):
+        with tempfile.NamedTemporaryFile("w+") as page:
+            page.write("before\n<!-- bench small -->\nold\n<!-- end small -->\nafter\n")
+            page.flush()
+            report.put_into(page.name, {"small": "new"})
+            report.put_into(page.name, {"small": "newer \\1"})
+            page.seek(0)
+            self.assertEqual(page.read(), "before\n<!-- bench small -->\n\nnewer \\1\n\n<!-- end small -->\nafter\n")
+            with self.assertRaises(report.BenchError):
+                report.put_into(page.name, {"large": "x"})
+
+
+class Mps(unittest.TestCase):
+    def test_the_daemon_is_private_and_quits_whatever_happens(self):
+        with tempfile.TemporaryDirectory() as folder:
+            log = os.path.join(folder, "log")
+            control = os.path.join(folder, "nvidia-cuda-mps-control")
+            with open(control, "w", encoding="utf-8") as file:
+                file.write(f'#!/bin/sh\n{{ echo "$# $*"; [ $# -gt 0 ] || cat; echo "$CUDA_MPS_PIPE_DIRECTORY"; }} >>{log}\n')
+            os.chmod(control, 0o755)
+            machine = types.SimpleNamespace(work=folder, env=dict(os.environ, PATH=folder + ":" + os.environ["PATH"]))
+            with self.assertRaises(KeyboardInterrupt):
+                with Machine.mps(machine) as env:
+                    raise KeyboardInterrupt
+            with open(log, encoding="utf-8") as file:
+                said = file.read().splitlines()
+            pipe = env["CUDA_MPS_PIPE_DIRECTORY"]
+            self.assertEqual(said, ["1 -d", pipe, "0 ", "quit", pipe])
+            self.assertTrue(pipe.startswith(folder))
+
+
+if __name__ == "__main__":
+    unittest.main()
