@@ -131,7 +131,6 @@ $(BUILD)/vgpu: $(call objects,plain,$(tool_srcs)) $(BUILD)/libvgpu_core.a $(BUIL
 
 all: $(if $(shim_srcs),$(BUILD)/libvgpu_shim.so) $(if $(tool_srcs),$(BUILD)/vgpu)
 
--include lib/rules.mk
 
 # --- CUDA programs ----------------------------------------------------------------------------------------------------------------
 
@@ -168,6 +167,8 @@ $(BUILD)/kernels/%.ptx: simgpu/device/%.cu $(BUILD)/flags/nvcc
 	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -arch=compute_$(lastword $(CUDA_PTX)) -I. -ptx -o $@ $<
 
 all: $(kernels) $(test_ptx)
+
+include lib/rules.mk
 
 # --- the simulated GPU ------------------------------------------------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs := $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu))
+device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk
 all: $(device_libs)
@@ -267,14 +268,15 @@ tests: $(addprefix $(BUILD)/tests/programs/,$(filter-out $(program_so),$(program
 
 # --- install ----------------------------------------------------------------------------------------------------------------------
 
-install: $(BUILD)/libvgpu_shim.so $(BUILD)/vgpu $(man_pages) ## install the library, vgpu, its header and man pages (DESTDIR, prefix)
+install: $(BUILD)/libvgpu_shim.so $(BUILD)/vgpu $(lib_files) $(man_pages) ## install libraries, vgpu, header and man pages (DESTDIR, prefix)
 	$(Q)install -d '$(DESTDIR)$(libdir)' '$(DESTDIR)$(bindir)'
 	$(Q)install -m 644 $(BUILD)/libvgpu_shim.so '$(DESTDIR)$(libdir)/'
 	$(Q)install -m 755 $(BUILD)/vgpu '$(DESTDIR)$(bindir)/'
+	$(Q)install -m 644 $(BUILD)/$(lib_soname) '$(DESTDIR)$(libdir)/' && ln -sf $(lib_soname) '$(DESTDIR)$(libdir)/libvgpu.so'
+	$(Q)install -D -m 644 $(BUILD)/vgpu.pc '$(DESTDIR)$(libdir)/pkgconfig/vgpu.pc'
 	$(Q)for page in $(man_pages); do \
 	    install -D -m 644 "$$page" "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}" || exit; done
-	$(Q)for header in $(wildcard include/vgpu.h); do \
-	    install -D -m 644 "$$header" '$(DESTDIR)$(includedir)/vgpu.h' || exit; done
+	$(Q)install -D -m 644 include/vgpu.h '$(DESTDIR)$(includedir)/vgpu.h'
 
 # --- lint -------------------------------------------------------------------------------------------------------------------------
 
@@ -313,7 +315,8 @@ bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulate
 	$(Q)BUILD='$(BUILD)' scripts/bench.py
 
 uninstall: ## remove what install put there
-	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
+	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(libdir)/libvgpu.so.0' '$(DESTDIR)$(libdir)/libvgpu.so' \
+	    '$(DESTDIR)$(libdir)/pkgconfig/vgpu.pc' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
 	    $(foreach p,$(notdir $(basename $(wildcard docs/*.scd))),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(p)))/$(p)')
 
 clean: ## remove the build folder

@@ -71,3 +71,14 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     assert_equal "$output" done
     assert_equal "$stderr" ""
 }
+
+@test "the sanitizers find nothing while the same is done" {
+    sim_only "the driver is not made for them"
+    local variant
+    for variant in asan tsan; do
+        run -0 --separate-stderr "$BUILD/$variant/tests/programs/api_instance" "$module"
+        run -0 --separate-stderr "$BUILD/$variant/tests/programs/api_tasks" "$module"
+        run -0 --separate-stderr "$BUILD/$variant/tests/programs/api_stats" "$module"
+        run -0 --separate-stderr "$BUILD/$variant/tests/programs/api_region" "$module" alone
+    done
+}

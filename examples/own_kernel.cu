@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// A kernel of one's own on a virtual GPU: once by vgpu_launch, and once with <<<>>> in a turn.
+//
+//     nvcc -cudart shared own_kernel.cu $(pkg-config --cflags --libs vgpu)
+#include <cstdio>
+#include <cstdlib>
+#include <vgpu.h>
+
+__global__ void scale(float *values, float factor, unsigned count)
+{
+    unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count)
+        values[i] *= factor;
+}
+
+static void check(int rc, const char *what)
+{
+    if (rc == 0)
+        return;
+    fprintf(stderr, "%s: %s: %s\n", what, vgpu_strerror(rc), vgpu_detail());
+    exit(1);
+}
+
+int main()
+{
+    struct vgpu_config config = VGPU_CONFIG_INIT;
+    struct vgpu *gpu;
+    void *memory;
+    float values[256], factor = 3;
+    unsigned count = 256;
+
+    config.memory_bytes = 64u << 20;
+    check(vgpu_create(&config, &gpu), "vgpu_create");
+    check(vgpu_malloc(gpu, sizeof values, &memory), "vgpu_malloc");
+    for (float &value : values)
+        value = 2;
+    check(vgpu_memcpy(gpu, memory, values, sizeof values), "vgpu_memcpy");
+
+    void *args[] = {&memory, &factor, &count};
+    struct vgpu_launch launch = VGPU_LAUNCH_INIT;
+    launch.host_function = (const void *)scale;
+    launch.block[0] = 256;
+    launch.args = args;
+    check(vgpu_launch(gpu, &launch), "vgpu_launch");
+
+    check(vgpu_enter(gpu), "vgpu_enter");
+    scale<<<1, 256, 0, vgpu_own_stream(gpu)>>>((float *)memory, 7, count);
+    check(vgpu_leave(gpu), "vgpu_leave");
+
+    check(vgpu_memcpy(gpu, values, memory, sizeof values), "vgpu_memcpy");
+    printf("%g\n", values[255]);
+    check(vgpu_destroy(gpu), "vgpu_destroy");
+    return 0;
+}

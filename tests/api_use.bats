@@ -1,0 +1,71 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# The C API as its users meet it: header, pkg-config file, examples, Python, man pages.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    export LD_LIBRARY_PATH=$BUILD${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} VGPU_LOG=warn
+    export PYTHONPATH=$root/bindings/python
+    module=$KERNELS/testkernels.ptx
+}
+
+teardown() { common_teardown; }
+
+# functions: every function of the header
+functions() {
+    grep -oE '\bvgpu_[a-z_]+\(' "$root/include/vgpu.h" | tr -d '(' | sort -u | grep -vx vgpu_task_function
+}
+
+@test "the header needs no CUDA and compiles as strict C11 and C++11 without a warning" {
+    local flags=(-Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$root/include" -include vgpu.h)
+    echo 'struct vgpu_config c = VGPU_CONFIG_INIT; struct vgpu_launch l = VGPU_LAUNCH_INIT; struct vgpu_stats s = VGPU_STATS_INIT;' \
+        >"$BATS_TEST_TMPDIR/use.c"
+    run -0 gcc -std=c11 "${flags[@]}" "$BATS_TEST_TMPDIR/use.c"
+    run -0 g++ -std=c++11 "${flags[@]}" -x c++ "$BATS_TEST_TMPDIR/use.c"
+}
+
+@test "the library exports what the header declares, with a version, and nothing else" {
+    run -0 bash -c 'nm --dynamic --defined-only --with-symbol-versions "$1" | sed -n "s/.* T \(.*\)@@VGPU_0.1$/\1/p" | sort' - \
+        "$BUILD/libvgpu.so.0"
+    assert_equal "$output" "$(functions)"
+}
+
+@test "the examples do what they say" {
+    run -0 --separate-stderr "$BUILD/examples/two_instances"
+    assert_equal "${lines[0]}" "light: weight 100, 20 tasks, last byte 42"
+    run -0 --separate-stderr "$BUILD/examples/own_kernel"
+    assert_equal "$output" 42
+    mkfifo "$BATS_TEST_TMPDIR/hold"
+    exec 4<>"$BATS_TEST_TMPDIR/hold"
+    spawn bash -c '"$1" produce <"$0"' "$BATS_TEST_TMPDIR/hold" "$BUILD/examples/shared_region"
+    wait_until file_has "$out" published
+    run -0 --separate-stderr "$BUILD/examples/shared_region" consume
+    assert_equal "$output" "generation 5: 5"
+    echo >&4
+    wait_until process_gone "$pid"
+}
+
+@test "the Python binding does all of it" {
+    run -0 --separate-stderr python3 "$root/tests/programs/api_binding.py" "$module"
+    assert_equal "$output" done
+    assert_equal "$stderr" ""
+}
+
+@test "the Python binding knows every function of the header" {
+    local name
+    for name in $(functions); do
+        [[ $name == vgpu_malloc || $name == vgpu_strerror ]] || grep -qF "\"${name#vgpu_}\"" "$PYTHONPATH/vgpu.py" || {
+            echo "$name" >&2
+            return 1
+        }
+    done
+}
+
+@test "two virtual GPUs are two streams and two allocators of one PyTorch program" {
+    python3 -c 'import torch; torch.zeros(1, device="cuda")' || skip "needs PyTorch and a GPU that it runs on"
+    run -0 --separate-stderr python3 "$PYTHONPATH/torch_two_instances.py" "$BUILD/libtorch_allocator.so"
+    assert_contains "$output" "heavy 20 tasks"
+    assert_contains "$output" "more than the quota is refused"
+}
