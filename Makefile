@@ -168,11 +168,12 @@ $(BUILD)/kernels/%.ptx: simgpu/device/%.cu $(BUILD)/flags/nvcc
 
 all: $(kernels) $(test_ptx)
 
-include lib/rules.mk
-
 # --- the simulated GPU ------------------------------------------------------------------------------------------------------------
 
 sim := $(BUILD)/simgpu
+
+include lib/rules.mk
+
 # Calls inside a simulated library stay inside, as in the real ones; otherwise a preloaded hook would see the driver call itself.
 sim_link = $(Q)mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-z,defs -Wl,-soname,$(@F) -o $@ \
     $(filter %.o,$^) $(addprefix -Wl$(comma)--version-script=,$(filter %.map,$^)) -lm $(libc_libs)

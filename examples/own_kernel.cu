@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// A kernel of one's own on a virtual GPU: once by vgpu_launch, and once with <<<>>> in a turn.
+// A kernel of one's own on a virtual GPU: once by vgpu_launch, and once by the CUDA runtime (as <<<>>> does it) in a turn.
 //
 //     nvcc -cudart shared own_kernel.cu $(pkg-config --cflags --libs vgpu)
 #include <cstdio>
 #include <cstdlib>
+#include <cuda_runtime.h>
 #include <vgpu.h>
 
 __global__ void scale(float *values, float factor, unsigned count)
@@ -37,14 +38,15 @@ int main()
     check(vgpu_memcpy(gpu, memory, values, sizeof values), "vgpu_memcpy");
 
     void *args[] = {&memory, &factor, &count};
-    struct vgpu_launch launch = VGPU_LAUNCH_INIT;
+    struct vgpu_launch_config launch = VGPU_LAUNCH_INIT;
     launch.host_function = (const void *)scale;
     launch.block[0] = 256;
     launch.args = args;
     check(vgpu_launch(gpu, &launch), "vgpu_launch");
 
+    factor = 7;
     check(vgpu_enter(gpu), "vgpu_enter");
-    scale<<<1, 256, 0, vgpu_own_stream(gpu)>>>((float *)memory, 7, count);
+    cudaLaunchKernel((const void *)scale, dim3(1), dim3(256), args, 0, vgpu_own_stream(gpu));
     check(vgpu_leave(gpu), "vgpu_leave");
 
     check(vgpu_memcpy(gpu, values, memory, sizeof values), "vgpu_memcpy");

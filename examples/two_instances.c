@@ -42,7 +42,7 @@ static void work(struct vgpu *vgpu)
     check(vgpu_memcpy(vgpu, &byte, (char *)memory + BYTES - 1, 1), "vgpu_memcpy");
     check(vgpu_free(vgpu, memory), "vgpu_free");
 
-    struct vgpu_stats stats = VGPU_STATS_INIT;
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
     check(vgpu_stats(vgpu, &stats), "vgpu_stats");
     printf("%s: weight %u, %llu tasks, last byte %d\n", stats.name, stats.weight, (unsigned long long)stats.tasks_finished,
            byte);

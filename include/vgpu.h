@@ -92,7 +92,7 @@ int vgpu_memset(struct vgpu *vgpu, void *to, int value, size_t bytes);
 int vgpu_memset_async(struct vgpu *vgpu, void *to, int value, size_t bytes, vgpu_stream stream);
 
 // A launch. Begin with VGPU_LAUNCH_INIT.
-struct vgpu_launch {
+struct vgpu_launch_config {
     size_t size;
     void *function;            // a CUfunction, CUkernel or cudaKernel_t
     const void *host_function; // or what the CUDA runtime calls a kernel by: the address of a __global__ function
@@ -106,11 +106,11 @@ struct vgpu_launch {
 
 #define VGPU_LAUNCH_INIT                                                                                                       \
     {                                                                                                                          \
-        sizeof(struct vgpu_launch), NULL, NULL, {1, 1, 1}, {1, 1, 1}, 0, 0, NULL, NULL                                         \
+        sizeof(struct vgpu_launch_config), NULL, NULL, {1, 1, 1}, {1, 1, 1}, 0, 0, NULL, NULL                                  \
     }
 
 // Launches a kernel in the virtual GPU's turn, waiting for that as long as it takes.
-int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch *launch);
+int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *launch);
 
 // Around GPU work that is launched by other means on the virtual GPU's streams: from vgpu_enter to vgpu_leave this thread works in its
 // turn. These nest. Keep it short: a turn does not end inside.
@@ -157,7 +157,7 @@ int vgpu_region_publish(struct vgpu_region *region, vgpu_stream stream, uint64_t
 int vgpu_region_await(struct vgpu_region *region, vgpu_stream stream, uint64_t seen, int64_t timeout_ns, uint64_t *generation);
 
 // Figures of a virtual GPU. Begin with VGPU_STATS_INIT. Bytes and nanoseconds; sums are since it was made.
-struct vgpu_stats {
+struct vgpu_instance_stats {
     size_t size;
     char name[64];
     char device_uuid[48];
@@ -188,7 +188,7 @@ struct vgpu_stats {
 
 #define VGPU_STATS_INIT                                                                                                        \
     {                                                                                                                          \
-        sizeof(struct vgpu_stats), "", "", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                    \
+        sizeof(struct vgpu_instance_stats), "", "", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0           \
     }
 
 // Figures of a physical GPU of the pool.
@@ -205,10 +205,10 @@ struct vgpu_gpu_stats {
 };
 
 // Reading never waits for anybody and holds nobody up.
-int vgpu_stats(struct vgpu *vgpu, struct vgpu_stats *stats);
+int vgpu_stats(struct vgpu *vgpu, struct vgpu_instance_stats *stats);
 // Calls `visit` for every virtual GPU of the pool, whatever program made it, until it returns other than 0, which is then the result. The
 // figures are of one moment. Also without a virtual GPU of one's own; no pool is no error.
-int vgpu_each(int (*visit)(const struct vgpu_stats *stats, void *argument), void *argument);
+int vgpu_each(int (*visit)(const struct vgpu_instance_stats *stats, void *argument), void *argument);
 int vgpu_each_gpu(int (*visit)(const struct vgpu_gpu_stats *stats, void *argument), void *argument);
 
 // What an error means, as static text; never NULL.

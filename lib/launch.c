@@ -74,9 +74,9 @@ static int find_kernel(const void *host_function, CUfunction *function)
               : 0;
 }
 
-static int read_launch(const struct vgpu_launch *from, struct vgpu_launch *launch)
+static int read_launch(const struct vgpu_launch_config *from, struct vgpu_launch_config *launch)
 {
-    *launch = (struct vgpu_launch){0};
+    *launch = (struct vgpu_launch_config){0};
     if (!from || from->size < sizeof *launch)
         return fail(-EINVAL, "the launch is %s: begin with VGPU_LAUNCH_INIT", from ? "too small" : "NULL");
     memcpy(launch, from, sizeof *launch);
@@ -88,17 +88,17 @@ static int read_launch(const struct vgpu_launch *from, struct vgpu_launch *launc
     return 0;
 }
 
-static CUresult run(const struct vgpu_launch *launch, CUfunction function, CUstream stream)
+static CUresult run(const struct vgpu_launch_config *launch, CUfunction function, CUstream stream)
 {
     return REAL(cuLaunchKernel)(function, launch->grid[0], launch->grid[1], launch->grid[2], launch->block[0], launch->block[1],
                                 launch->block[2], launch->shared_bytes, stream, launch->args, NULL);
 }
 
-VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch *given)
+VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *given)
 {
     KEEP_ERRNO;
     bool pushed;
-    struct vgpu_launch launch;
+    struct vgpu_launch_config launch;
     bool inside = vgpu && section_of_thread.vgpu == vgpu;
     int rc = read_launch(given, &launch);
     if (rc)

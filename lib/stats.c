@@ -21,10 +21,10 @@ static uint32_t priority_of(uint32_t class)
     return class == POLICY_LOW ? VGPU_PRIORITY_LOW : class == POLICY_HIGH ? VGPU_PRIORITY_HIGH : VGPU_PRIORITY_NORMAL;
 }
 
-static struct vgpu_stats stats_of(const struct snapshot *snapshot, const struct snapshot_vgpu *vgpu)
+static struct vgpu_instance_stats stats_of(const struct snapshot *snapshot, const struct snapshot_vgpu *vgpu)
 {
     const struct snapshot_gpu *gpu = gpu_of(snapshot, vgpu);
-    struct vgpu_stats stats = {
+    struct vgpu_instance_stats stats = {
         .size = sizeof stats,
         .weight = vgpu->weight,
         .limit_percent = vgpu->limit_percent,
@@ -65,7 +65,7 @@ static void drop(struct snapshot *snapshot)
     free(snapshot);
 }
 
-static int find(const struct vgpu *vgpu, struct vgpu_stats *stats)
+static int find(const struct vgpu *vgpu, struct vgpu_instance_stats *stats)
 {
     struct snapshot *snapshot;
     int rc = take(vgpu->pool.path, &snapshot);
@@ -80,11 +80,11 @@ static int find(const struct vgpu *vgpu, struct vgpu_stats *stats)
     return rc;
 }
 
-VGPU_API int vgpu_stats(struct vgpu *vgpu, struct vgpu_stats *out)
+VGPU_API int vgpu_stats(struct vgpu *vgpu, struct vgpu_instance_stats *out)
 {
     KEEP_ERRNO;
-    struct vgpu_stats stats;
-    if (!out || out->size < offsetof(struct vgpu_stats, weight))
+    struct vgpu_instance_stats stats;
+    if (!out || out->size < offsetof(struct vgpu_instance_stats, weight))
         return fail(-EINVAL, "the figures are %s: begin with VGPU_STATS_INIT", out ? "without a size" : "NULL");
     int rc = instance_begin(vgpu);
     if (rc)
@@ -120,7 +120,7 @@ static int take_default(struct snapshot **snapshot)
     return rc;
 }
 
-VGPU_API int vgpu_each(int (*visit)(const struct vgpu_stats *stats, void *argument), void *argument)
+VGPU_API int vgpu_each(int (*visit)(const struct vgpu_instance_stats *stats, void *argument), void *argument)
 {
     KEEP_ERRNO;
     struct snapshot *snapshot;
@@ -128,7 +128,7 @@ VGPU_API int vgpu_each(int (*visit)(const struct vgpu_stats *stats, void *argume
         return fail(-EINVAL, "there is no function to call");
     int rc = take_default(&snapshot);
     for (size_t i = 0; rc == 0 && i < snapshot->vgpu_count; i++) {
-        struct vgpu_stats stats = stats_of(snapshot, &snapshot->vgpus[i]);
+        struct vgpu_instance_stats stats = stats_of(snapshot, &snapshot->vgpus[i]);
         rc = visit(&stats, argument);
     }
     drop(snapshot);

@@ -19,9 +19,9 @@ functions() {
 }
 
 @test "the header needs no CUDA and compiles as strict C11 and C++11 without a warning" {
-    local flags=(-Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$root/include" -include vgpu.h)
-    echo 'struct vgpu_config c = VGPU_CONFIG_INIT; struct vgpu_launch l = VGPU_LAUNCH_INIT; struct vgpu_stats s = VGPU_STATS_INIT;' \
-        >"$BATS_TEST_TMPDIR/use.c"
+    local flags=(-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only -I "$root/include" -include vgpu.h)
+    printf '%s\n' 'struct vgpu_config c = VGPU_CONFIG_INIT;' 'struct vgpu_launch_config l = VGPU_LAUNCH_INIT;' \
+        'struct vgpu_instance_stats s = VGPU_STATS_INIT;' >"$BATS_TEST_TMPDIR/use.c"
     run -0 gcc -std=c11 "${flags[@]}" "$BATS_TEST_TMPDIR/use.c"
     run -0 g++ -std=c++11 "${flags[@]}" -x c++ "$BATS_TEST_TMPDIR/use.c"
 }

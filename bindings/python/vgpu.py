@@ -66,7 +66,7 @@ class _Launch(_Sized):
 
 
 class Stats(_Sized):
-    """Figures of a virtual GPU, as struct vgpu_stats has them. Texts are bytes."""
+    """Figures of a virtual GPU, as struct vgpu_instance_stats has them. Texts are bytes."""
 
     _fields_ = [
         ("size", c.c_size_t),

@@ -59,7 +59,7 @@ static inline CUfunction api_kernel(const char *module_path, const char *name)
 
 static inline int api_launch(struct vgpu *vgpu, CUfunction function, vgpu_stream stream, void **args)
 {
-    struct vgpu_launch launch = VGPU_LAUNCH_INIT;
+    struct vgpu_launch_config launch = VGPU_LAUNCH_INIT;
     launch.function = function;
     launch.stream = stream;
     launch.args = args;

@@ -85,7 +85,7 @@ static void names(void)
 static void calls(void)
 {
     struct vgpu *vgpu = api_create("calls", 64 * MIB, 0), *other = api_create("other", 0, 0);
-    struct vgpu_launch launch = VGPU_LAUNCH_INIT;
+    struct vgpu_launch_config launch = VGPU_LAUNCH_INIT;
     void *memory;
     REFUSED(vgpu_malloc(NULL, 1, &memory), -EINVAL, "virtual GPU is NULL");
     REFUSED(vgpu_malloc(vgpu, 1, NULL), -EINVAL, "no place for the result");

@@ -17,7 +17,7 @@ static CUfunction add, spin;
 
 static uint64_t used(struct vgpu *vgpu)
 {
-    struct vgpu_stats stats = VGPU_STATS_INIT;
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
     DONE(vgpu_stats(vgpu, &stats));
     return stats.used_bytes;
 }

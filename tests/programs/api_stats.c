@@ -6,11 +6,11 @@
 
 struct seen {
     unsigned count;
-    struct vgpu_stats named;
+    struct vgpu_instance_stats named;
     struct vgpu_gpu_stats gpu;
 };
 
-static int look(const struct vgpu_stats *stats, void *argument)
+static int look(const struct vgpu_instance_stats *stats, void *argument)
 {
     struct seen *seen = argument;
     seen->count++;
@@ -19,7 +19,7 @@ static int look(const struct vgpu_stats *stats, void *argument)
     return 0;
 }
 
-static int look_once(const struct vgpu_stats *stats, void *argument)
+static int look_once(const struct vgpu_instance_stats *stats, void *argument)
 {
     (void)stats;
     ++*(int *)argument;
@@ -33,9 +33,9 @@ static int look_gpu(const struct vgpu_gpu_stats *stats, void *argument)
     return 0;
 }
 
-static struct vgpu_stats figures(struct vgpu *vgpu)
+static struct vgpu_instance_stats figures(struct vgpu *vgpu)
 {
-    struct vgpu_stats stats = VGPU_STATS_INIT;
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
     DONE(vgpu_stats(vgpu, &stats));
     return stats;
 }
@@ -60,7 +60,7 @@ static void change(struct vgpu *vgpu)
     config.priority = VGPU_PRIORITY_HIGH;
     config.memory_bytes = 128 * MIB;
     DONE(vgpu_change(vgpu, &config));
-    struct vgpu_stats stats = figures(vgpu);
+    struct vgpu_instance_stats stats = figures(vgpu);
     EQUAL(stats.weight, 250);
     EQUAL(stats.quantum_us, 5000);
     EQUAL(stats.limit_percent, 40);
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
     void *memory;
     DONE(vgpu_malloc(vgpu, 10 * MIB, &memory));
     WANT(vgpu_malloc(vgpu, 1ull << 40, &memory), -ENOMEM);
-    struct vgpu_stats stats = figures(vgpu);
+    struct vgpu_instance_stats stats = figures(vgpu);
     EQUAL(stats.size, sizeof stats);
     EQUAL(stats.live_bytes, 10 * MIB);
     EQUAL(stats.allocations, 1);
@@ -118,12 +118,12 @@ int main(int argc, char **argv)
         fail("the figures name the device %s, held for %llu ns", stats.device_uuid, (unsigned long long)stats.held_ns);
 
     // A program that knows only the beginning of the structure.
-    struct vgpu_stats small = VGPU_STATS_INIT;
-    small.size = offsetof(struct vgpu_stats, processes);
+    struct vgpu_instance_stats small = VGPU_STATS_INIT;
+    small.size = offsetof(struct vgpu_instance_stats, processes);
     DONE(vgpu_stats(vgpu, &small));
     EQUAL(small.weight, 250);
     EQUAL(small.processes, 0);
-    EQUAL(small.size, offsetof(struct vgpu_stats, processes));
+    EQUAL(small.size, offsetof(struct vgpu_instance_stats, processes));
     REFUSED(vgpu_stats(vgpu, NULL), -EINVAL, "NULL");
 
     DONE(vgpu_each(look, &seen));
