@@ -220,6 +220,16 @@ man_pages := $(if $(shell command -v scdoc),$(patsubst docs/%.scd,$(BUILD)/man/%
 $(BUILD)/man/%: docs/%.scd
 	$(call say,SCDOC,$<)
 	$(Q)mkdir -p $(@D) && scdoc <$< >$@
+# A page of several functions is found under each: alias:page.
+man_aliases := $(if $(man_pages),$(shell sed -n 's/^\(vgpu_[a-z_]*\), \(.*\) - .*/\1 \2/p' docs/*.3.scd | tr -d , | \
+    awk '{ for (i = 2; i <= NF; i++) print $$i ":" $$1 }'))
+man_alias = $(BUILD)/man/$(word 1,$(subst :, ,$(1))).3
+define alias_page
+$(call man_alias,$(1)): docs/$(word 2,$(subst :, ,$(1))).3.scd
+	$$(Q)mkdir -p $$(@D) && echo '.so man3/$(word 2,$(subst :, ,$(1))).3' >$$@
+endef
+$(foreach a,$(man_aliases),$(eval $(call alias_page,$(a))))
+man_pages += $(foreach a,$(man_aliases),$(call man_alias,$(a)))
 all: $(man_pages)
 
 # --- tests ------------------------------------------------------------------------------------------------------------------------
@@ -318,7 +328,8 @@ bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulate
 uninstall: ## remove what install put there
 	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(libdir)/libvgpu.so.0' '$(DESTDIR)$(libdir)/libvgpu.so' \
 	    '$(DESTDIR)$(libdir)/pkgconfig/vgpu.pc' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
-	    $(foreach p,$(notdir $(basename $(wildcard docs/*.scd))),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(p)))/$(p)')
+	    $(foreach p,$(notdir $(basename $(wildcard docs/*.scd))),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(p)))/$(p)') \
+    '$(DESTDIR)$(mandir)'/man3/vgpu_*.3
 
 clean: ## remove the build folder
 # `make clean all` has read these two by the time it cleans.

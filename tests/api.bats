@@ -66,6 +66,12 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     [ $((one * 100 / (one + three))) -le 33 ]
 }
 
+@test "what a task launches by plain calls under the preload library passes one gate, not two" {
+    run -0 --separate-stderr shim "$PROGRAMS/api_plain" "$module"
+    assert_equal "$output" done
+    assert_equal "$stderr" ""
+}
+
 @test "a virtual GPU can be changed while it lives, and figures tell what is" {
     run -0 --separate-stderr "$PROGRAMS/api_stats" "$module"
     assert_equal "$output" done

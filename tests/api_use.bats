@@ -18,6 +18,11 @@ functions() {
     grep -oE '\bvgpu_[a-z_]+\(' "$root/include/vgpu.h" | tr -d '(' | sort -u | grep -vx vgpu_task_function
 }
 
+fail_with() { # TEXT
+    echo "$1" >&2
+    return 1
+}
+
 @test "the header needs no CUDA and compiles as strict C11 and C++11 without a warning" {
     local flags=(-Wall -Wextra -Wpedantic -Wshadow -Werror -fsyntax-only -I "$root/include" -include vgpu.h)
     printf '%s\n' 'struct vgpu_config c = VGPU_CONFIG_INIT;' 'struct vgpu_launch_config l = VGPU_LAUNCH_INIT;' \
@@ -60,6 +65,30 @@ functions() {
             echo "$name" >&2
             return 1
         }
+    done
+}
+
+@test "every function has a man page, with the prototype that the header has" {
+    local name page prototype pages=$BUILD/man header
+    header=$(tr -s '[:space:]' ' ' <"$root/include/vgpu.h")
+    for name in $(functions); do
+        [[ -s $pages/$name.3 ]] || fail_with "no page: $name"
+        page=$root/docs/$(sed -n 's|^\.so man3/\(.*\)|\1|p' "$pages/$name.3").scd
+        [[ -f $page ]] || page=$root/docs/$name.3.scd
+        prototype=$(grep -m1 -E "^[a-z].*\b$name\(.*;$" "$page") || fail_with "no prototype in $page: $name"
+        [[ $header == *"$prototype"* ]] || fail_with "not in the header: $prototype"
+    done
+}
+
+@test "the man pages are laid out without a complaint and have the sections that pages have" {
+    local page section
+    for page in "$BUILD"/man/vgpu_*.3; do
+        if grep -q '^\.so' "$page"; then continue; fi
+        LC_ALL=C.UTF-8 MANWIDTH=100 run -0 --separate-stderr man --warnings=w -l "$page"
+        assert_equal "$stderr" ""
+        for section in NAME SYNOPSIS DESCRIPTION "RETURN VALUE" ATTRIBUTES "SEE ALSO"; do
+            grep -qxF "$section" <<<"$output" || fail_with "$page lacks $section"
+        done
     done
 }
 
