@@ -141,9 +141,10 @@ static bool work_is_done(struct gate *gate)
 // When to look next at a drain that began at notes.since_ns.
 static uint64_t drain_look(struct gate *gate, uint64_t now_ns)
 {
+    // Estimates err by a quarter or so: half the way, and look again.
     uint64_t ahead = window_ahead(&gate->window, now_ns);
-    if (ahead > 2 * DRAIN_EARLY_NS && now_ns == gate->notes.since_ns)
-        return now_ns + ahead - DRAIN_EARLY_NS;
+    if (ahead > 2 * DRAIN_EARLY_NS)
+        return now_ns + ahead / 2;
     return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS ? now_ns : now_ns + DRAIN_LOOK_NS;
 }
 

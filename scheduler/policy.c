@@ -72,11 +72,13 @@ static uint64_t bounded(const struct policy_entry *entry, uint64_t level, uint64
     return entry->pass < lowest ? lowest : least(entry->pass, highest);
 }
 
-// The first in the ring that may have a turn at this level, those of the high class before others; count where there is none.
-static size_t first_due(const struct policy_entry *entries, size_t count, uint64_t level, const struct policy_rules *rules)
+// The first from `start` on that may have a turn at this level, those of the high class before others; count where there is none.
+static size_t first_due(const struct policy_entry *entries, size_t count, size_t start, uint64_t level,
+                        const struct policy_rules *rules)
 {
     size_t found = count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t n = 0; n < count; n++) {
+        size_t i = (start + n) % count;
         if (due(&entries[i], rules) > level)
             continue;
         if (entries[i].class == POLICY_HIGH)
@@ -87,32 +89,33 @@ static size_t first_due(const struct policy_entry *entries, size_t count, uint64
     return found;
 }
 
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint64_t level, uint32_t first,
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, const struct policy_ring *ring,
                                    const struct policy_rules *rules)
 {
-    uint64_t round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX;
-    size_t chosen = count;
-    level = least(level, PASS_MAX);
+    uint64_t round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX,
+             level = least(ring->level, PASS_MAX);
+    size_t chosen = count, start = 0;
     if (count == 1)
         return (struct policy_choice){.level = level, .in_ring = true};
     for (size_t i = 0; i < count; i++) {
         entries[i].pass = bounded(&entries[i], level, round, rules);
         next_due = least(next_due, due(&entries[i], rules));
-        if (entries[i].vgpu == first && due(&entries[i], rules) <= level)
+        if (entries[i].vgpu == ring->first && due(&entries[i], rules) <= level)
             chosen = i;
     }
     bool in_ring = chosen == count;
     if (next_due > level) {
-        // Whole rounds, so that all are raised alike, until the first may run.
+        // Whole rounds, so that all are raised alike, until the first may run; who had the last turn of the old round comes last.
         level += round * most((next_due - level + round - 1) / round, 1);
+        start = entries[0].vgpu == ring->place ? 1 : 0;
         for (size_t i = 0; i < count; i++)
             entries[i].pass = bounded(&entries[i], level, round, rules);
     }
-    if (in_ring)
-        chosen = first_due(entries, count, level, rules);
+    if (in_ring) {
+        chosen = first_due(entries, count, start, level, rules);
+        in_ring = chosen == start || entries[chosen].class != POLICY_HIGH;
+    }
     const struct policy_entry *entry = &entries[chosen];
-    if (entry->class == POLICY_HIGH && chosen)
-        in_ring = false;
     uint64_t turn = policy_time(entry, level - entry->pass);
     return (struct policy_choice){chosen, most(turn, rules->shortest_ns), level, in_ring};
 }

@@ -54,10 +54,16 @@ struct policy_choice {
     bool in_ring;     // its place in the ring has come; otherwise it went before its turn
 };
 
-// Chooses who gets the token next among `count` entries, given in ring order starting with the one whose place in the ring it is. The
-// entry of virtual GPU `first`, where it is there and has time left, goes before all others, then those of the high class. Raises passes
-// that lie too far behind. count must not be 0; one alone begins no round. O(count).
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint64_t level, uint32_t first,
+// Where the ring of a GPU stands.
+struct policy_ring {
+    uint64_t level;
+    uint32_t place; // virtual GPU whose turn by the ring it is or was last: what it has left of this round comes first
+    uint32_t first; // virtual GPU that goes before all others if it has time left, or POLICY_NOBODY
+};
+
+// Chooses who gets the token next among `count` entries, given in ring order from `place` on. Those of the high class go before the
+// others. Raises passes that lie too far behind. count must not be 0; one alone begins no round. O(count).
+struct policy_choice policy_choose(struct policy_entry *entries, size_t count, const struct policy_ring *ring,
                                    const struct policy_rules *rules);
 
 // The turn of entry number `holder`, which has run alone until the others came: what it has left of the round, or a new round's credit

@@ -95,9 +95,14 @@ static void ring_add(struct ring *ring, struct policy_entry entry)
         ring->entries[ring->count++] = entry;
 }
 
+static uint32_t ring_place(const struct gate *gate)
+{
+    return atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
+}
+
 static void ring_gather(const struct gate *gate, struct ring *ring, const struct policy_entry *holder, bool with_holder)
 {
-    uint32_t start = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
+    uint32_t start = ring_place(gate);
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
         uint32_t index = (start + i) % POOL_MAX_VGPUS;
         if (holder && index == holder->vgpu) {
@@ -264,7 +269,8 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_choice choice = {0};
     if (ring.count) {
         rules = rules_for(gate, ring.entries, ring.count);
-        choice = policy_choose(ring.entries, ring.count, atomic_load(&gate->gpu->level), POOL_NO_INDEX, &rules);
+        const struct policy_ring place = {atomic_load(&gate->gpu->level), ring_place(gate), POOL_NO_INDEX};
+        choice = policy_choose(ring.entries, ring.count, &place, &rules);
         next = ring.entries[choice.index].vgpu;
     }
     if (next != gate->vgpu_index) {
@@ -323,7 +329,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         choice.level = level = ended.pass;
     if (ring.count) {
         struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
-        choice = policy_choose(ring.entries, ring.count, level, atomic_load(&gate->gpu->first), &rules);
+        const struct policy_ring place = {level, ring_place(gate), atomic_load(&gate->gpu->first)};
+        choice = policy_choose(ring.entries, ring.count, &place, &rules);
         const struct policy_entry *chosen = &ring.entries[choice.index];
         next = chosen->vgpu;
         before = next == holder ? ended.pass : atomic_load(&layout->vgpus[next].pass);

@@ -74,7 +74,7 @@ void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu
 // Returns how long a launch should sleep before it asks again, in nanoseconds; 0: it may go ahead now.
 uint64_t window_ask(struct window *window, uint64_t now_ns);
 
-// The estimated GPU time of the launches that are not complete yet, as of the last look.
+// The estimated GPU time of the launches that are not complete yet.
 uint64_t window_ahead(struct window *window, uint64_t now_ns);
 
 // Takes note of a launch of `function` that has just been given to `stream`.

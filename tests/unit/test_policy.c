@@ -59,7 +59,8 @@ static uint64_t choose(void)
     for (size_t i = 0; i < tenant_count; i++)
         if (tenants[(place + i) % tenant_count].wants)
             entries[count++] = entry_of((place + i) % tenant_count);
-    struct policy_choice choice = policy_choose(entries, count, level, first, &rules);
+    const struct policy_ring ring = {level, (uint32_t)place, first};
+    struct policy_choice choice = policy_choose(entries, count, &ring, &rules);
     level = choice.level;
     first = POLICY_NOBODY;
     holder = entries[choice.index].vgpu;
@@ -168,6 +169,20 @@ static void test_starvation(void)
     ok(shares_hold(), "who overruns far works it off");
     uint64_t mean = clock_ns / 8;
     ok(tenants[3].used < mean + mean / 10, "and gets no more than its share");
+}
+
+static void test_ring(void)
+{
+    static size_t order[40];
+    begin(4);
+    for (int i = 0; i < 40; i++) {
+        one_turn(1000);
+        order[i] = holder;
+    }
+    bool in_turn = true;
+    for (int i = 4; i < 40; i++)
+        in_turn = in_turn && order[i] == order[i - 4] && order[i] != order[i - 1];
+    ok(in_turn, "equals take one turn each in every round");
 }
 
 static void test_give_away(void)
@@ -317,7 +332,8 @@ static void test_nonsense(void)
         if (round % 3 == 0)
             entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, POLICY_NORMAL, round % 2 ? 0 : UINT64_MAX};
         struct policy_rules odd = {round % 2 ? random_next(&state) : 1, SHORTEST};
-        struct policy_choice choice = policy_choose(entries, count, random_next(&state), (uint32_t)random_next(&state), &odd);
+        struct policy_choice choice =
+            policy_choose(entries, count, &(struct policy_ring){random_next(&state), 0, (uint32_t)random_next(&state)}, &odd);
         sane = sane && choice.index < count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
         sane = sane && entries[choice.index].pass <= choice.level;
     }
@@ -333,6 +349,7 @@ int main(void)
     test_shares();
     test_extremes();
     test_starvation();
+    test_ring();
     test_give_away();
     test_interruptions();
     test_classes();
