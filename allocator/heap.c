@@ -373,3 +373,24 @@ struct heap_stats heap_look(struct heap *heap)
     pthread_mutex_unlock(&heap->books);
     return stats;
 }
+
+uint64_t heap_unused(struct heap *heap)
+{
+    uint64_t bytes = 0, first, end;
+    pthread_mutex_lock(&heap->books);
+    for (unsigned i = 0; i < ZONE_COUNT; i++) {
+        struct piece run = {.bytes = 0}; // free pieces side by side
+        for (const struct piece *piece = piece_at(heap, heap->zones[i].base); piece; piece = piece->after) {
+            if (piece->kind == PIECE_FREE) {
+                run.address = run.bytes ? run.address : piece->address;
+                run.bytes += piece->bytes;
+            } else {
+                bytes += piece_whole(&heap->zones[i], &run, &first, &end);
+                run.bytes = 0;
+            }
+        }
+        bytes += piece_whole(&heap->zones[i], &run, &first, &end);
+    }
+    pthread_mutex_unlock(&heap->books);
+    return bytes;
+}

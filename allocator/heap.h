@@ -48,6 +48,9 @@ struct heap_gpu {
     int (*range_reserve)(void *gpu, uint64_t bytes, uint64_t *address);
     void (*range_release)(void *gpu, uint64_t address, uint64_t bytes);
 
+    // Whether there is room for `bytes` more, as far as is known: spares taking most of a large growth only to give it back. May
+    // be NULL.
+    bool (*memory_fits)(void *gpu, uint64_t bytes);
     // Physical memory: charges it and makes it. -ENOMEM: the quota or the GPU has no room.
     int (*memory_create)(void *gpu, uint64_t bytes, uint64_t *handle);
     void (*memory_release)(void *gpu, uint64_t handle, uint64_t bytes);
@@ -126,6 +129,10 @@ int heap_stream_end(struct heap *heap, void *stream, bool idle);
 uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes);
 
 struct heap_stats heap_look(struct heap *heap);
+
+// The physical bytes of extents of which nothing is in use, waiting or not: what could be given back, or allocated in any size.
+// Takes a few nanoseconds for each piece.
+uint64_t heap_unused(struct heap *heap);
 
 // For tests: verifies every invariant of the books. NULL, or what is wrong, in words. No other call may be under way.
 const char *heap_check(struct heap *heap);

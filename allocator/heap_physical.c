@@ -42,15 +42,17 @@ static uint64_t missing(uint64_t needed, const struct piece *beside)
     return (bytes + HEAP_BLOCK_BYTES - 1) / HEAP_BLOCK_BYTES * HEAP_BLOCK_BYTES;
 }
 
-static void plan_in_hole(struct plan *best, struct piece *hole, uint64_t needed, struct lane *lane)
+// New blocks are aligned to anything; what begins at `left` may have to skip some of it.
+static void plan_in_hole(struct plan *best, struct piece *hole, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
     struct piece *left = usable(hole->before, lane), *right = usable(hole->after, lane);
-    uint64_t after_left = missing(needed, left), before_right = missing(needed, right);
+    uint64_t from_left = bytes + (left ? -left->address & (alignment - 1) : 0);
+    uint64_t after_left = missing(from_left, left), before_right = missing(bytes, right);
     if (after_left <= hole->bytes)
         consider(best, (struct plan){hole, left, NULL, hole->address, after_left, lane, 0});
     if (right && before_right <= hole->bytes)
         consider(best, (struct plan){hole, NULL, right, piece_end(hole) - before_right, before_right, lane, 0});
-    if (left && right && needed <= left->bytes + hole->bytes + right->bytes)
+    if (left && right && from_left <= left->bytes + hole->bytes + right->bytes)
         consider(best, (struct plan){hole, left, right, hole->address, hole->bytes, lane, 0});
 }
 
@@ -65,15 +67,15 @@ static uint64_t extent_bytes(const struct heap *heap, uint64_t growth_bytes)
 
 // Finds the best place and takes it out of the holes and free pieces, so that nobody else does. The plan's hole is then just
 // the new part. Without a place, plan.hole is NULL.
-static struct plan plan_growth(struct heap *heap, unsigned zone, uint64_t needed, struct lane *lane)
+static struct plan plan_growth(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
     struct plan best = {0};
     if (!pieces_reserve(heap, 2))
         return best;
     for (struct piece *hole = heap->zones[zone].holes; hole; hole = hole->next) {
-        plan_in_hole(&best, hole, needed, &heap->ready);
+        plan_in_hole(&best, hole, bytes, alignment, &heap->ready);
         if (lane != &heap->ready)
-            plan_in_hole(&best, hole, needed, lane);
+            plan_in_hole(&best, hole, bytes, alignment, lane);
     }
     if (!best.hole)
         return best;
@@ -240,11 +242,13 @@ fail:
 
 struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
-    struct plan plan = plan_growth(heap, zone, bytes + alignment - HEAP_UNIT_BYTES, lane);
+    struct plan plan = plan_growth(heap, zone, bytes, alignment, lane);
     if (!plan.hole)
         return NULL;
+    uint64_t missing_bytes = plan.bytes > heap->idle_bytes ? plan.bytes - heap->idle_bytes : 0;
     pthread_mutex_unlock(&heap->books);
-    struct extent *list = make_and_map(heap, &plan);
+    bool fits = !heap->ops->memory_fits || heap->ops->memory_fits(heap->gpu, missing_bytes);
+    struct extent *list = fits ? make_and_map(heap, &plan) : NULL;
     pthread_mutex_lock(&heap->books);
     if (!list) {
         make_hole(heap, plan.hole);

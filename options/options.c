@@ -158,6 +158,12 @@ static bool parse_chunk(const char *text, struct options *options)
     return true;
 }
 
+static bool parse_allocator(const char *text, struct options *options)
+{
+    options->chunk_allocator = strcmp(text, "chunk") == 0;
+    return options->chunk_allocator || strcmp(text, "native") == 0;
+}
+
 static bool parse_switch(const char *text, bool *value)
 {
     if ((text[0] != '0' && text[0] != '1') || text[1])
@@ -193,6 +199,8 @@ static bool parse(struct options *options, enum option_id id, const char *text)
         return parse_path(text, options->pool);
     case OPTION_CHUNK:
         return parse_chunk(text, options);
+    case OPTION_ALLOCATOR:
+        return parse_allocator(text, options);
     case OPTION_REQUIRE_QUOTA:
         return parse_switch(text, &options->require_quota);
     case OPTION_LOG:

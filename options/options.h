@@ -50,6 +50,7 @@ struct options {
     char name[OPTIONS_NAME_BYTES];
     char pool[PATH_MAX];
     uint64_t chunk_bytes; // 0: not given
+    bool chunk_allocator;
     bool require_quota;
     enum log_level log;
     char log_file[PATH_MAX];

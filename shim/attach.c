@@ -14,6 +14,7 @@
 #include "scheduler/agent.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 #include "shim/vmm.h"
@@ -62,6 +63,7 @@ static void forget_everything(void)
     streams_reset();
     pools_reset();
     vmm_reset();
+    heap_memory_reset();
 }
 
 static void at_exit(void)
@@ -266,6 +268,7 @@ static CUresult attach(unsigned int flags)
         const struct holdings *holdings = &device->holdings;
         gate_init(&device->gate, &pool, holdings->process, holdings->gpu, holdings->vgpu, &gpu_ops_cuda, device);
     }
+    heap_memory_enable(attempt.options.chunk_allocator);
     attached_pid = getpid();
     device_table_publish(count);
     for (int i = 0; i < count; i++)

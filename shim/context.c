@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shim/contexts.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 #include "shim/streams.h"
 
@@ -106,6 +107,7 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned 
 static void context_gone(CUcontext context)
 {
     streams_drop_context(context);
+    heap_memory_drop_context(context);
     context_remove(context);
     pools_settle();
 }

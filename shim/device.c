@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "shim/attach.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 struct device_table device_table;
@@ -48,11 +49,17 @@ CUresult device_absent(void)
     return rc == CUDA_SUCCESS ? CUDA_ERROR_INVALID_CONTEXT : rc;
 }
 
+bool device_reclaim(struct device *device)
+{
+    bool heap = heap_memory_reclaim(device);
+    return pools_reclaim(device) || heap;
+}
+
 int device_take(struct device *device, uint64_t bytes)
 {
     int saved = errno;
     int rc = holdings_take(&device->holdings, bytes);
-    if (rc == -ENOMEM && pools_reclaim(device))
+    if (rc == -ENOMEM && device_reclaim(device))
         rc = holdings_take(&device->holdings, bytes);
     errno = saved;
     return rc;

@@ -77,8 +77,11 @@ static inline void device_forget_current(void)
     device_of_thread = NULL;
 }
 
-// Takes `bytes` of the quota. Before it refuses, memory that stream-ordered pools hold without using it is given back to the driver.
-// Returns 0 or -ENOMEM.
+// Gives back to the driver what is held without being used, by stream-ordered pools and by the heaps of VGPU_ALLOCATOR=chunk. Returns
+// whether anything came free. Call it without a lock.
+bool device_reclaim(struct device *device);
+
+// Takes `bytes` of the quota. Before it refuses, it calls device_reclaim. Returns 0 or -ENOMEM.
 int device_take(struct device *device, uint64_t bytes);
 
 // Counts and logs a refused request; returns CUDA_ERROR_OUT_OF_MEMORY.

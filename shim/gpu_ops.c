@@ -177,3 +177,22 @@ void gpu_ops_before_capture(CUstream stream, bool other_capture)
     capture_restore(mode);
     context_release(context);
 }
+
+struct mark *gpu_ops_mark_context(CUcontext handle)
+{
+    CUcontext current = NULL;
+    struct mark *mark = NULL;
+    streams_lock();
+    bool may = !streams_capturing() && REAL_EXISTS(cuCtxRecordEvent);
+    struct context *context = may ? context_use(handle) : NULL;
+    if (context) {
+        REAL(cuCtxGetCurrent)(&current);
+        bool there = current == handle || REAL(cuCtxPushCurrent_v2)(handle) == CUDA_SUCCESS;
+        mark = there ? record(context, NULL, true) : NULL;
+        if (there && current != handle)
+            REAL(cuCtxPopCurrent_v2)(&current);
+        context_release(context);
+    }
+    streams_unlock();
+    return mark;
+}

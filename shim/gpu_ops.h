@@ -6,10 +6,16 @@
 #include "scheduler/gpu_ops.h"
 #include "shim/hooks.h"
 
+struct mark;
+
 extern const struct gpu_ops gpu_ops_cuda;
 
 // Keeps a mark behind what was given to the GPU until now, for the time of a capture that begins on `stream`, whose context is current:
 // behind the whole context, or where another capture is under way, behind this stream. Called under the streams' lock.
 void gpu_ops_before_capture(CUstream stream, bool other_capture);
+
+// A mark behind all work of a context. NULL where a capture forbids it, the context is unknown, or the driver has no cuCtxRecordEvent.
+// Takes the streams' lock.
+struct mark *gpu_ops_mark_context(CUcontext handle);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "shim/device.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 // Replaces the driver's figures for the whole GPU by the tenant's.
@@ -12,6 +13,10 @@ static void tell(struct device *device, size_t *free_bytes, size_t *total_bytes)
 {
     pools_settle();
     struct holdings_view view = device_view(device);
+    uint64_t spare = heap_memory_spare(device); // to the driver and the ledger it is in use
+    view.free_bytes += spare;
+    if (free_bytes)
+        *free_bytes += spare;
     if (free_bytes && view.free_bytes < *free_bytes)
         *free_bytes = view.free_bytes;
     if (total_bytes && view.total_bytes < *total_bytes)

@@ -8,6 +8,7 @@
 
 #include "allocator/allocations.h"
 #include "shim/device.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 
 // The driver's pitches are multiples of this (H100, driver 580).
@@ -26,7 +27,7 @@ static int take(struct request *request)
 {
     int saved = errno;
     int rc = allocation_begin(&request->device->holdings, request->bytes, &request->taken);
-    if (rc == -ENOMEM && pools_reclaim(request->device))
+    if (rc == -ENOMEM && device_reclaim(request->device))
         rc = allocation_begin(&request->device->holdings, request->bytes, &request->taken);
     errno = saved;
     return rc;
@@ -77,6 +78,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
     struct request request;
     if (forward(pointer && bytes, &rc))
         return REAL(cuMemAlloc_v2)(pointer, bytes);
+    if (heap_memory_alloc(pointer, bytes, __func__, &rc))
+        return rc;
     rc = request_begin(&request, bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
@@ -129,6 +132,12 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, s
     struct request request;
     if (forward(pointer && pitch && width && height, &rc))
         return REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes);
+    if ((element_bytes == 4 || element_bytes == 8 || element_bytes == 16) &&
+        heap_memory_alloc(pointer, pitched_bytes(width, height), __func__, &rc)) {
+        if (rc == CUDA_SUCCESS)
+            *pitch = holdings_round_up(width, PITCH_BYTES);
+        return rc;
+    }
     rc = request_begin(&request, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
@@ -178,8 +187,11 @@ static CUresult release_end(const struct release *release, CUresult result)
 
 CUresult cuMemFree_v2(CUdeviceptr address)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
-    CUresult rc = release_end(&release, REAL(cuMemFree_v2)(address));
+    rc = release_end(&release, REAL(cuMemFree_v2)(address));
     if (!release.booked)
         pools_settle(); // the address may have been a pool's, and this call waits for the GPU
     return rc;
@@ -193,12 +205,18 @@ CUresult cuMemFree(CUdeviceptr_v1 address)
 
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
     return release_end(&release, REAL(cuMemFreeAsync)(address, stream));
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
 {
+    CUresult rc;
+    if (heap_memory_free(address, &rc))
+        return rc;
     struct release release = release_begin(address);
     return release_end(&release, REAL(cuMemFreeAsync_ptsz)(address, stream));
 }

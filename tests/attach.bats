@@ -80,7 +80,7 @@ tenant() {
 @test "each option that is not understood is refused by name, value and what is allowed" {
     local pair
     for pair in VGPU_MEMORY=8 VGPU_MEMORY=0 VGPU_MEMORY=-1G VGPU_MEMORY=101% VGPU_MEMORY= VGPU_WEIGHT=0 VGPU_WEIGHT=10001 VGPU_QUANTUM=0 \
-        VGPU_QUANTUM=soon "VGPU_NAME=two words" VGPU_CHUNK=3M VGPU_CHUNK=1M VGPU_REQUIRE_QUOTA=yes VGPU_LOG=loud VGPU_LOG_FILE=/tmp/ \
+        VGPU_QUANTUM=soon "VGPU_NAME=two words" VGPU_CHUNK=3M VGPU_CHUNK=1M VGPU_ALLOCATOR=mine VGPU_REQUIRE_QUOTA=yes VGPU_LOG=loud VGPU_LOG_FILE=/tmp/ \
         VGPU_POOL=/tmp/; do
         echo "$pair"
         with=("$pair")

@@ -128,11 +128,11 @@ json_has() {
 # --- run --------------------------------------------------------------------------------------------------------------------------
 
 @test "run sets the variable of each flag, in both spellings" {
-    run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --require-quota 1 \
+    run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --allocator chunk --require-quota 1 \
         --log=debug --log-file /tmp/l env
     assert_equal "$stderr" ""
     local wanted
-    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l; do
+    for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M ALLOCATOR=chunk REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
 }

@@ -35,6 +35,7 @@ struct fake_memory {
     int marks;
     int fail_in;        // the call after that many fails; -1: none
     bool marks_refused; // as during a capture
+    bool advances;      // each question about a mark completes one piece of work of each stream
     const char *fault;
     struct fake_use *uses;
 };
@@ -76,6 +77,15 @@ static void fake_range_release(void *context, uint64_t address, uint64_t bytes)
     struct fake_memory *gpu = context;
     fake_note(gpu, address == FAKE_BASE && bytes == gpu->ranges, "a range released that is not the one reserved");
     gpu->ranges -= bytes;
+}
+
+static bool fake_fits(void *context, uint64_t bytes)
+{
+    struct fake_memory *gpu = context;
+    pthread_mutex_lock(&gpu->mutex);
+    bool fits = bytes <= gpu->quota_bytes - gpu->taken_bytes;
+    pthread_mutex_unlock(&gpu->mutex);
+    return fits;
 }
 
 static int fake_create(void *context, uint64_t bytes, uint64_t *handle)
@@ -208,8 +218,10 @@ static bool fake_mark_done(void *context, void *mark)
     struct fake_memory *gpu = context;
     bool done = true;
     pthread_mutex_lock(&gpu->mutex);
-    for (unsigned i = 0; i < FAKE_STREAMS; i++)
+    for (unsigned i = 0; i < FAKE_STREAMS; i++) {
+        gpu->done[i] += gpu->advances && gpu->done[i] < gpu->given[i];
         done = done && gpu->done[i] >= ((struct fake_mark *)mark)->numbers[i];
+    }
     pthread_mutex_unlock(&gpu->mutex);
     return done;
 }
@@ -226,6 +238,7 @@ static void fake_mark_drop(void *context, void *mark)
 static const struct heap_gpu fake_ops = {
     .range_reserve = fake_range_reserve,
     .range_release = fake_range_release,
+    .memory_fits = fake_fits,
     .memory_create = fake_create,
     .memory_release = fake_release,
     .map = fake_map,

@@ -203,6 +203,7 @@ static void test_waiting(void)
     fake_launch(&gpu, 1, other, 16 * BLOCK);
     pthread_join(thread, NULL);
     is_int(get(1, B), 0, "and with the quota full of memory in use it is refused");
+    is_int(gpu.creations, 8, "without taking anything only to give it back");
     heap_free(heap, other, B);
     fake_run(&gpu, 1, 0);
 
@@ -230,6 +231,7 @@ static void test_return(void)
     is_int(blocks(), 40, "forty pieces of a block take forty");
     for (int i = 0; i < 40; i++)
         heap_free(heap, addresses[i], A);
+    is_int(heap_unused(heap), blocks() * BLOCK, "what is left is known to be unused");
     ok(blocks() <= 5, "free blocks go back, all but a reserve (%d kept)", (int)blocks());
     is_int(heap_trim(heap, BLOCK) > 0 ? blocks() : 0, 1, "trimming leaves what it is told to");
     is_int(heap_trim(heap, 0) > 0 ? blocks() : 1, 0, "or nothing");
@@ -260,7 +262,7 @@ static void test_remapping(void)
     is_int(heap_free(heap, address, A), 0, "that can be freed");
     for (int i = 1; i < 64; i += 2)
         heap_free(heap, addresses[i], A);
-    ok(get(64 * BLOCK, B), "and all of it together one more");
+    ok(heap_alloc(heap, 64 * BLOCK, 4096, B, &address) == 0, "and all of it together one more, aligned or not");
     stop();
 
     start(64, 0);

@@ -89,6 +89,7 @@ static void test_defaults(void)
     is_int(options.chunk_bytes, 0, "by default no chunk is asked for");
     is_str(options.name, "", "by default there is no name");
     ok(!options.require_quota, "by default no quota is required");
+    ok(!options.chunk_allocator, "by default the driver allocates");
     is_int(options.log, LOG_INFO, "by default information is logged");
 }
 
@@ -321,6 +322,9 @@ static void test_words(void)
         ok(accepts(&options, OPTION_LOG, levels[i]) && options.log == (enum log_level)i, "the level %s", levels[i]);
     for (size_t i = 0; i < sizeof bad_levels / sizeof bad_levels[0]; i++)
         refused(OPTION_LOG, bad_levels[i]);
+    ok(accepts(&options, OPTION_ALLOCATOR, "chunk") && options.chunk_allocator, "chunk is the library's own allocator");
+    ok(accepts(&options, OPTION_ALLOCATOR, "native") && !options.chunk_allocator, "native is the driver's");
+    refused(OPTION_ALLOCATOR, "Chunk");
     ok(accepts(&options, OPTION_REQUIRE_QUOTA, "1") && options.require_quota, "1 requires a quota");
     ok(accepts(&options, OPTION_REQUIRE_QUOTA, "0") && !options.require_quota, "0 requires none");
     for (size_t i = 0; i < sizeof bad_switches / sizeof bad_switches[0]; i++)
@@ -353,6 +357,7 @@ static void test_messages(void)
         {OPTION_NAME, "a b", "VGPU_NAME=a b is not understood: allowed is 1 to 48 characters out of A-Z a-z 0-9 . _ -"},
         {OPTION_POOL, "/", "VGPU_POOL=/ is not understood: allowed is the absolute path of a file"},
         {OPTION_CHUNK, "1M", "VGPU_CHUNK=1M is not understood: allowed is a power of two from 2M to 1G"},
+        {OPTION_ALLOCATOR, "mine", "VGPU_ALLOCATOR=mine is not understood: allowed is native or chunk"},
         {OPTION_REQUIRE_QUOTA, "yes", "VGPU_REQUIRE_QUOTA=yes is not understood: allowed is 0 or 1"},
         {OPTION_LOG, "loud", "VGPU_LOG=loud is not understood: allowed is error, warn, info or debug"},
         {OPTION_LOG_FILE, "", "VGPU_LOG_FILE= is not understood: allowed is the absolute path of a file"},
@@ -377,9 +382,9 @@ static void test_environment(void)
     ok(!options.given[OPTION_MEMORY], "and gives nothing");
 
     static const char *const values[OPTION_COUNT] = {
-        [OPTION_MEMORY] = "8G", [OPTION_WEIGHT] = "200",      [OPTION_QUANTUM] = "5",
-        [OPTION_NAME] = "n",    [OPTION_POOL] = "/p",         [OPTION_CHUNK] = "4M",
-        [OPTION_LOG] = "debug", [OPTION_REQUIRE_QUOTA] = "1", [OPTION_LOG_FILE] = "/l",
+        [OPTION_MEMORY] = "8G",   [OPTION_WEIGHT] = "200",      [OPTION_QUANTUM] = "5", [OPTION_NAME] = "n",
+        [OPTION_POOL] = "/p",     [OPTION_CHUNK] = "4M",        [OPTION_LOG] = "debug", [OPTION_REQUIRE_QUOTA] = "1",
+        [OPTION_LOG_FILE] = "/l", [OPTION_ALLOCATOR] = "chunk",
     };
     for (int id = 0; id < OPTION_COUNT; id++)
         setenv(option_table[id].variable, values[id], 1);
@@ -387,7 +392,7 @@ static void test_environment(void)
     for (int id = 0; id < OPTION_COUNT; id++)
         ok(options.given[id], "%s is taken from the environment", option_table[id].variable);
     ok(options.memory[0].bytes == 8 * GIB && options.weight == 200 && options.quantum_ns == 5 * NS_PER_MS &&
-           options.chunk_bytes == 4 * MIB && options.require_quota && options.log == LOG_DEBUG,
+           options.chunk_bytes == 4 * MIB && options.require_quota && options.log == LOG_DEBUG && options.chunk_allocator,
        "with its values");
     ok(strcmp(options.name, "n") == 0 && strcmp(options.pool, "/p") == 0 && strcmp(options.log_file, "/l") == 0,
        "also those of text");
