@@ -14,20 +14,20 @@ teardown() { common_teardown; }
 
 @test "two virtual GPUs in one process allocate, copy and compute, and give everything back" {
     run -0 --separate-stderr "$PROGRAMS/api_instance" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
 @test "the same holds under the preload library, beside a virtual GPU of the process" {
     VGPU_MEMORY=1G run -0 --separate-stderr shim "$PROGRAMS/api_instance" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
 @test "wrong configurations and calls are refused with a line that says what" {
     sim_only "counts on one device"
     run -0 --separate-stderr "$PROGRAMS/api_errors"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
@@ -48,13 +48,13 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
 
 @test "tasks run in order, can be waited for and cancelled, press back, and are drained" {
     run -0 --separate-stderr "$PROGRAMS/api_tasks" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
 @test "tasks do the same under the preload library" {
     VGPU_MEMORY=1G run -0 --separate-stderr shim "$PROGRAMS/api_tasks" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
 }
 
 @test "two queues of tasks alternate by weight" {
@@ -68,13 +68,13 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
 
 @test "what a task launches by plain calls under the preload library passes one gate, not two" {
     run -0 --separate-stderr shim "$PROGRAMS/api_plain" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
 @test "a virtual GPU can be changed while it lives, and figures tell what is" {
     run -0 --separate-stderr "$PROGRAMS/api_stats" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 

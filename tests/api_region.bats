@@ -38,14 +38,14 @@ started() {
 
 @test "virtual GPUs of one process share a region, charged once, in the order of their work" {
     run -0 --separate-stderr "$region" "$module" alone
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
     gone "$VGPU_POOL.region.*"
 }
 
 @test "the same under the preload library" {
     VGPU_MEMORY=1G run -0 --separate-stderr shim "$region" "$module" alone
-    assert_equal "$output" done
+    assert_equal "$output" "done"
 }
 
 @test "another process opens a region by name and reads what was published; its maker pays" {
@@ -71,7 +71,7 @@ started() {
     spawn "$region" "$module" make shared
     wait_until file_has "$out" made
     run -0 --separate-stderr "$region" "$module" have shared
-    assert_contains "$output" done
+    assert_contains "$output" "done"
     kill -KILL "$pid"
     wait_until process_gone "$pid"
     run -1 --separate-stderr "$region" "$module" have shared

@@ -52,9 +52,17 @@ fail_with() { # TEXT
     wait_until process_gone "$pid"
 }
 
+@test "the program in README.md does what it says" {
+    sed -n '/^```c$/,/^```$/p' "$root/README.md" | sed '/^```/d' >"$BATS_TEST_TMPDIR/program.c"
+    gcc -Wall -Wextra -Werror -Wno-unused-parameter -I "$root/include" -o "$BATS_TEST_TMPDIR/program" "$BATS_TEST_TMPDIR/program.c" \
+        -L "$BUILD" -lvgpu
+    run -0 --separate-stderr "$BATS_TEST_TMPDIR/program"
+    assert_equal "$stderr" ""
+}
+
 @test "the Python binding does all of it" {
     run -0 --separate-stderr python3 "$root/tests/programs/api_binding.py" "$module"
-    assert_equal "$output" done
+    assert_equal "$output" "done"
     assert_equal "$stderr" ""
 }
 
