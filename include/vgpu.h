@@ -74,8 +74,8 @@ int vgpu_stream_destroy(struct vgpu *vgpu, vgpu_stream stream);
 int vgpu_synchronize(struct vgpu *vgpu, vgpu_stream stream);
 
 // Memory, from the virtual GPU's heap of whole chunks; aligned to 256 bytes, or as asked to a power of two up to 2 MiB.
-// Memory freed by vgpu_free serves again when all work that was on the virtual GPU's streams by then is complete; by
-// vgpu_free_async, in the order of the stream. -ENOMEM: the quota. Freeing NULL does nothing; a pointer that is none of this virtual
+// Memory freed by vgpu_free serves again when all work that was given to the virtual GPU's streams by then, by these functions or in a
+// turn, is complete; memory freed by vgpu_free_async, in the order of the stream. -ENOMEM: the quota. Freeing NULL does nothing; a pointer that is none of this virtual
 // GPU's (-ENOENT), lies inside an allocation (-EFAULT) or is freed already (-EALREADY) is refused, and nothing is lost.
 int vgpu_malloc(struct vgpu *vgpu, size_t bytes, void **pointer);
 int vgpu_malloc_aligned(struct vgpu *vgpu, size_t bytes, size_t alignment, void **pointer);

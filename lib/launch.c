@@ -10,6 +10,7 @@ __thread struct section section_of_thread;
 void section_begin(struct vgpu *vgpu)
 {
     driver_exempt(true);
+    atomic_fetch_add(&vgpu->streams.turns, 1);
     section_of_thread = (struct section){.vgpu = vgpu, .pass = gate_enter(&vgpu->gate, streams_own(&vgpu->streams))};
 }
 
@@ -18,6 +19,8 @@ void section_end(const void *function)
     struct section section = section_of_thread;
     section_of_thread.vgpu = NULL;
     gate_leave(&section.vgpu->gate, section.pass, streams_own(&section.vgpu->streams), function);
+    streams_touch(&section.vgpu->streams);
+    atomic_fetch_sub(&section.vgpu->streams.turns, 1);
     driver_exempt(false);
 }
 
@@ -88,10 +91,13 @@ static int read_launch(const struct vgpu_launch_config *from, struct vgpu_launch
     return 0;
 }
 
-static CUresult run(const struct vgpu_launch_config *launch, CUfunction function, CUstream stream)
+static CUresult run(struct vgpu *vgpu, const struct vgpu_launch_config *launch, CUfunction function)
 {
-    return REAL(cuLaunchKernel)(function, launch->grid[0], launch->grid[1], launch->grid[2], launch->block[0], launch->block[1],
-                                launch->block[2], launch->shared_bytes, stream, launch->args, NULL);
+    CUresult result =
+        REAL(cuLaunchKernel)(function, launch->grid[0], launch->grid[1], launch->grid[2], launch->block[0], launch->block[1],
+                             launch->block[2], launch->shared_bytes, launch->stream, launch->args, NULL);
+    streams_touch(&vgpu->streams);
+    return result;
 }
 
 VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *given)
@@ -113,10 +119,10 @@ VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *giv
     if (rc == 0 && !function)
         rc = find_kernel(launch.host_function, &function);
     if (rc == 0 && inside) {
-        rc = fail_driver(run(&launch, function, launch.stream), "cuLaunchKernel");
+        rc = fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
     } else if (rc == 0) {
         enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
-        CUresult result = run(&launch, function, launch.stream);
+        CUresult result = run(vgpu, &launch, function);
         gate_leave(&vgpu->gate, pass, launch.stream, function);
         rc = fail_driver(result, "cuLaunchKernel");
     }

@@ -260,6 +260,7 @@ static int copy(struct vgpu *vgpu, const struct copy *copy, vgpu_stream stream, 
         rc = fail_driver(REAL(cuMemcpyAsync)(to, (uintptr_t)copy->from, copy->bytes, stream), "cuMemcpyAsync");
     else if (rc == 0 && copy->bytes)
         rc = fail_driver(REAL(cuMemsetD8Async)(to, (unsigned char)copy->value, copy->bytes, stream), "cuMemsetD8Async");
+    streams_touch(&vgpu->streams);
     if (rc == 0 && wait)
         rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
     instance_end_current(vgpu, pushed);

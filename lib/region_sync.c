@@ -176,6 +176,7 @@ VGPU_API int vgpu_region_await(struct vgpu_region *map, vgpu_stream stream, uint
         rc = await(map->region->page, seen, timeout_ns, &publication, &newest);
     if (rc == 0)
         rc = follow(map, stream, &publication);
+    streams_touch(&map->vgpu->streams);
     if (rc == 0 && generation)
         *generation = newest;
     cancel_restore(cancel);

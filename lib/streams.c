@@ -8,8 +8,12 @@
 
 struct mark {
     CUevent event;
+    uint64_t activity; // of a chain behind all streams, in its first mark: what it stands behind
     struct mark *next; // of the same chain, or of the list of unused ones
 };
+
+// Behind nothing: all work was complete.
+static struct mark nothing;
 
 int streams_init(struct streams *streams, CUcontext context)
 {
@@ -118,6 +122,7 @@ static bool record(struct streams *streams, CUstream stream, struct mark **chain
 {
     struct mark *mark = take(streams);
     if (mark && REAL(cuEventRecord)(mark->event, stream) == CUDA_SUCCESS) {
+        mark->activity = 0;
         mark->next = *chain;
         *chain = mark;
         return true;
@@ -160,22 +165,35 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 struct mark *streams_mark(struct streams *streams, CUstream stream)
 {
     struct mark *chain;
+    // In this order: the end of a turn is preceded by its touch. And before the marks: what is given to the streams later is not covered.
+    bool closed = atomic_load(&streams->turns) == 0;
+    uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
+    if (!stream && closed && activity == atomic_load(&streams->quiet))
+        return &nothing;
     put(streams, stream, &chain);
+    if (chain && !stream)
+        chain->activity = activity;
     return chain;
 }
 
 bool streams_mark_done(struct streams *streams, struct mark *mark)
 {
-    (void)streams;
+    uint64_t activity = mark->activity;
+    if (mark == &nothing)
+        return true;
     CUstreamCaptureMode mode = capture_relax();
     while (mark && REAL(cuEventQuery)(mark->event) != CUDA_ERROR_NOT_READY)
         mark = mark->next;
     capture_restore(mode);
+    if (!mark && activity)
+        atomic_store(&streams->quiet, activity);
     return !mark;
 }
 
 void streams_mark_drop(struct streams *streams, struct mark *mark)
 {
+    if (mark == &nothing)
+        return;
     pthread_mutex_lock(&streams->mutex);
     drop(streams, mark);
     pthread_mutex_unlock(&streams->mutex);

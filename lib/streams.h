@@ -8,6 +8,9 @@
 //  - Streams never move: the first is the virtual GPU's own and lives as long as it. They are read without the mutex.
 //  - A stream that is being captured is passed over: nothing captured runs now. What was launched before the capture began is then not
 //    waited for.
+//  - `activity` is raised after work was given to a stream through this library, before the caller goes on; `quiet` is a value of it at
+//    which all work was complete. While both agree and no turn is open, nothing is under way, and the driver need not be asked: this
+//    makes an allocation that follows a free cheap.
 //  - All events belong to the context, which outlives this structure.
 // Thread safe. The mutex is held while events are recorded, which can wait for room in a stream's queue.
 #ifndef VGPU_LIB_STREAMS_H
@@ -27,7 +30,9 @@ struct streams {
     _Atomic(CUstream) list[VGPU_MAX_STREAMS]; // NULL: free
     pthread_mutex_t mutex;
     struct mark *unused;
-    struct mark *fence; // events not yet seen complete; the agent's
+    _Atomic uint64_t activity, quiet;
+    _Atomic uint32_t turns; // open: what is launched in them is not seen here
+    struct mark *fence;     // events not yet seen complete; the agent's
 };
 
 // What the scheduler asks; `gpu` is a struct streams.
@@ -56,6 +61,12 @@ static inline CUstream streams_find(const struct streams *streams, CUstream stre
         if (atomic_load_explicit(&streams->list[i], memory_order_relaxed) == stream)
             return stream;
     return NULL;
+}
+
+// Work was given to one of the streams.
+static inline void streams_touch(struct streams *streams)
+{
+    atomic_fetch_add_explicit(&streams->activity, 1, memory_order_release); // pairs with the load in streams_mark
 }
 
 // Marks, as the heap wants them: behind `stream`, or behind all streams where that is NULL. NULL: cannot now.

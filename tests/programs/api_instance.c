@@ -76,6 +76,33 @@ static void streams(struct vgpu *vgpu, struct vgpu *other, CUfunction spin)
     REFUSED(vgpu_synchronize(vgpu, stream), -EINVAL, "none of this virtual GPU's");
 }
 
+// vgpu_free gives memory on only when the work that was there is done, also what a turn launched by other calls.
+static void reuse(struct vgpu *vgpu, CUfunction spin)
+{
+    uint64_t ns = 20000000;
+    void *args[] = {&ns}, *memory, *again;
+    vgpu_stream stream;
+    DONE(vgpu_stream_create(vgpu, &stream));
+    for (int plain = 0; plain < 2; plain++) {
+        DONE(vgpu_malloc(vgpu, 4096, &memory));
+        if (plain) {
+            DONE(vgpu_enter(vgpu));
+            OK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, args, NULL));
+            DONE(vgpu_leave(vgpu));
+        } else {
+            DONE(api_launch(vgpu, spin, stream, args));
+        }
+        DONE(vgpu_free(vgpu, memory));
+        DONE(vgpu_malloc(vgpu, 4096, &again));
+        EXPECT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+        if (again == memory)
+            fail("memory was given on while work on it was under way");
+        DONE(vgpu_free(vgpu, again));
+        DONE(vgpu_synchronize(vgpu, NULL));
+    }
+    DONE(vgpu_stream_destroy(vgpu, stream));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -87,6 +114,7 @@ int main(int argc, char **argv)
     compute(b, add, 7);
     allocate(a);
     streams(a, b, spin);
+    reuse(a, spin);
     void *memory;
     DONE(vgpu_malloc(b, 60 * MIB, &memory));
     errno = 77;
