@@ -35,11 +35,11 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' $(1) '$(2)')
 parallel = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-.PHONY: all tests demo test test-gpu bench install uninstall clean distclean help format check-format lint exports
+.PHONY: all tests gpu-tests demo test test-gpu compat bench install uninstall clean distclean help format check-format lint exports
 all: ## build everything but the tests (the default)
 
 # These work without a toolkit, and must not leave marks that `make all` would take for changed flags.
-no_build := demo test test-gpu bench uninstall clean distclean help format check-format exports
+no_build := demo test test-gpu compat bench uninstall clean distclean help format check-format exports
 ifneq ($(filter-out $(no_build),$(or $(MAKECMDGOALS),all)),)
 
 # --- the CUDA Toolkit -------------------------------------------------------------------------------------------------------------
@@ -168,6 +168,9 @@ $(BUILD)/kernels/%.ptx: simgpu/device/%.cu $(BUILD)/flags/nvcc
 
 all: $(kernels) $(test_ptx)
 
+# Programs for a real GPU, whose results are compared with and without the library.
+-include tests/gpu/rules.mk
+
 # --- the simulated GPU ------------------------------------------------------------------------------------------------------------
 
 sim := $(BUILD)/simgpu
@@ -208,7 +211,8 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu))
+device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu \
+    $(addsuffix .cu,$(addprefix tests/gpu/,$(gpu_simulated)))))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk
 all: $(device_libs)
@@ -320,6 +324,11 @@ test-gpu: ## run the behaviour suites on the real GPU
 	+$(Q)$(MAKE) $(parallel) all tests
 	$(Q)BUILD='$(BUILD)' scripts/test-gpu.sh
 
+compat: ## compare programs with and without the library on the real GPU, and write docs/compatibility.md
+	$(Q)scripts/deps.sh build
+	+$(Q)$(MAKE) $(parallel) all gpu-tests
+	$(Q)BUILD='$(BUILD)' scripts/compat.sh >$(BUILD)/compatibility.md; rc=$$?; [ ! -s $(BUILD)/compatibility.md ] || cp $(BUILD)/compatibility.md docs/; exit $$rc
+
 bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulated one)
 	$(Q)scripts/deps.sh build
 	+$(Q)$(MAKE) $(parallel) all tests
@@ -356,3 +365,4 @@ help: ## list the targets
 	@echo; echo '  V=1 shows commands. CC, CFLAGS, CUDA_HOME, CUDA_ARCH, BUILD, DESTDIR and prefix may be set.'
 
 tests: ## build the test programs
+gpu-tests: ## build the programs that scripts/compat.sh runs

@@ -109,8 +109,11 @@ int main(int argc, char **argv)
     bool right = counted == workload.kernels;
     if (!right)
         fprintf(stderr, "%s: %llu launches ran, expected %" PRIu64 "\n", workload.name, counted, workload.kernels);
-    char more[256];
+    char more[280];
     describe(more, sizeof more / 2, "driver", driver_found, driver_own);
     describe(more + strlen(more), sizeof more / 2, "runtime", runtime_found, runtime_own);
+    // Whether there is a library between them: if not, what is added must be nought.
+    const char *around = driver_found.driver != driver_own.driver ? "yes" : "no";
+    snprintf(more + strlen(more), sizeof more - strlen(more), " around=%s", around);
     return report(&workload, right, checksum(CHECKSUM_SEED, &counted, sizeof counted), more);
 }

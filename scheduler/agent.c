@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
@@ -20,8 +21,8 @@
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
 #define IDLE_PART 6 // of the work that came before
-// A drain is watched without sleeping in its last moments: a timer's own lateness would cost as much as the GPU's switch.
-#define DRAIN_EARLY_NS (150 * NS_PER_US)
+// A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
+// more than a processor.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
@@ -138,16 +139,6 @@ static bool work_is_done(struct gate *gate)
     return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
 }
 
-// When to look next at a drain that began at notes.since_ns.
-static uint64_t drain_look(struct gate *gate, uint64_t now_ns)
-{
-    // Estimates err by a quarter or so: half the way, and look again.
-    uint64_t ahead = window_ahead(&gate->window, now_ns);
-    if (ahead > 2 * DRAIN_EARLY_NS)
-        return now_ns + ahead / 2;
-    return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS ? now_ns : now_ns + DRAIN_LOOK_NS;
-}
-
 static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     uint32_t generation = token_generation(word);
@@ -156,7 +147,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
     if (!drained && !expired)
-        return drain_look(gate, now_ns);
+        return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
     if (!drained) {
         atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
         gate->notes.late_from_ns = now_ns;

@@ -2,17 +2,18 @@
 #include "scheduler/gate.h"
 
 #include <errno.h>
-#include <sched.h>
 
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spin.h"
 #include "scheduler/agent.h"
 #include "scheduler/turn.h"
 
 // Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
 #define SPIN_NS (2 * NS_PER_MS)
-#define SPINS_PER_LOOK 32
+// How often a launch that waits for the window looks whether there is room: a GPU that is done meanwhile has nothing to do.
+#define WINDOW_LOOK_NS (3 * NS_PER_US)
 // A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
 #define LOOK_UP_NS (50 * NS_PER_MS)
 
@@ -61,13 +62,21 @@ static bool adopt(struct gate *gate, uint64_t word)
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
         window_clear(&gate->window);
         agent_start();
-        // As it is now: who asked for the token in between has rung an agent that did not think itself concerned.
-        if (atomic_load(gate->token) & TOKEN_CONTENDED)
-            agent_ring(gate->pool->layout, gate->process);
+        // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
+        // its first launch.
+        atomic_store(&gate->ring_due, true);
     }
     if (!(word & TOKEN_CONTENDED))
         atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
     return true;
+}
+
+// Wakes the agent for a grant that has begun, if the token is contended: otherwise nobody needs it.
+static void ring_if_due(struct gate *gate)
+{
+    if (atomic_load_explicit(&gate->ring_due, memory_order_relaxed) && atomic_exchange(&gate->ring_due, false) &&
+        atomic_load(gate->token) & TOKEN_CONTENDED)
+        agent_ring(gate->pool->layout, gate->process);
 }
 
 // What a waiting thread remembers of the holder it waits for.
@@ -113,27 +122,15 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&pause, NULL);
 }
 
-static void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 // The holder drains and this virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
 static bool watch_token(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_REVOKED) || atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
         atomic_exchange(&gate->watched, 1))
         return false;
-    uint64_t until = clock_now_ns() + SPIN_NS;
-    bool moved = false;
-    while (!moved && clock_now_ns() < until) {
-        for (int i = 0; i < SPINS_PER_LOOK; i++)
-            relax();
-        sched_yield(); // where processors are few, the holder's agent needs this one
+    bool moved = false, spins = true;
+    for (uint64_t until = clock_now_ns() + SPIN_NS; spins && !moved && clock_now_ns() < until;) {
+        spins = spin_briefly();
         moved = atomic_load(gate->token) != word;
     }
     atomic_store(&gate->watched, 0);
@@ -168,16 +165,24 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-// Whether the launch may go ahead under `word`; sleeps a little where the window is full.
+// Whether the launch may go ahead under `word`; passes some time where the window is full. It does not sleep where
+// it can help it: timers come up to 2 ms late on a busy machine, and by then the window is empty. A launching thread that meets a full queue
+// spins in the driver, too.
 static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
         return true;
-    uint64_t pause = window_ask(&gate->window, clock_now_ns());
+    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, now), now);
     if (pause == 0)
         return true;
     atomic_fetch_add(&gate->throttled, 1);
-    sleep_ns(pause);
+    uint64_t until = now + (pause < WINDOW_LOOK_NS ? pause : WINDOW_LOOK_NS);
+    do {
+        if (!spin_briefly()) {
+            sleep_ns(pause);
+            break;
+        }
+    } while (clock_now_ns() < until);
     atomic_fetch_sub(&gate->throttled, 1);
     return false;
 }
@@ -246,6 +251,7 @@ enum gate_pass gate_enter_slow(struct gate *gate, void *stream)
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function)
 {
     int saved = errno; // of the launch that has just returned
+    ring_if_due(gate);
     window_launched(&gate->window, stream, function, clock_now_ns());
     errno = saved;
 }

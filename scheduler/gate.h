@@ -53,6 +53,7 @@ struct gate {
     void *ops_gpu; // first argument of the operations
     struct window window;
     _Atomic uint64_t arrived_ns; // when a thread last came to the closed gate
+    _Atomic bool ring_due;       // the agent does not know of the grant yet
     _Atomic uint32_t watched;    // a thread spins until the token comes
     _Atomic uint32_t throttled;  // threads that have a launch ready and sleep for the window: this process is not idle
 

@@ -374,6 +374,27 @@ void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns)
     pay(gate->vgpu, now_ns, ns);
 }
 
+static bool high_class_exists(const struct gate *gate)
+{
+    POOL_EACH_BIT(vgpu, gate->gpu->vgpus, POOL_MAX_VGPUS)
+    if (atomic_load_explicit(&layout_of(gate)->vgpus[vgpu].priority, memory_order_relaxed) == POLICY_HIGH)
+        return true;
+    return false;
+}
+
+uint64_t turn_window(const struct gate *gate, uint64_t now_ns)
+{
+    const struct pool_vgpu *vgpu = gate->vgpu;
+    if (atomic_load_explicit(&vgpu->priority, memory_order_relaxed) == POLICY_LOW)
+        return WINDOW_NS / 4;
+    uint64_t from = atomic_load_explicit(&vgpu->charge_from_ns, memory_order_relaxed);
+    uint64_t end = from + atomic_load_explicit(&vgpu->turn_ns, memory_order_relaxed);
+    uint64_t width = from && end > now_ns ? (end - now_ns) / 4 : 0;
+    if (width <= WINDOW_NS || high_class_exists(gate))
+        return WINDOW_NS;
+    return width < WINDOW_WIDEST_NS ? width : WINDOW_WIDEST_NS;
+}
+
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns)
 {
     uint32_t holder = token_holder(word);

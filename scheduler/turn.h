@@ -62,6 +62,9 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word);
 // Charges a virtual GPU for work that ran on after its token had moved.
 void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns);
 
+// How much work this holder may have in flight: little where a turn is about to end, or where somebody of a higher class may come.
+uint64_t turn_window(const struct gate *gate, uint64_t now_ns);
+
 // Whether any other virtual GPU waits for the token.
 bool turn_others_wait(const struct gate *gate);
 

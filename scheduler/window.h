@@ -2,7 +2,7 @@
 // The window: how much GPU work a contended holder may have in flight, in GPU time.
 //
 // A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
-// short: a launch waits until less than one window of estimated work is ahead of it. Estimates are learned per function from
+// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function from
 // completed work: launches are gathered into batches, each closed by a mark (an untimed event) in its stream, and the time that a span of
 // several batches took corrects the estimates of the functions in it.
 //
@@ -22,6 +22,9 @@
 #include "scheduler/gpu_ops.h"
 
 #define WINDOW_NS 1000000ull // 1 ms: ten times a context switch, a twentieth of a quantum
+// Far from the end of its turn a holder may be this far ahead, but no further than a quarter of the way to the end: a program that launches
+// long kernels and many short ones by turns prepares the short ones while the long ones run.
+#define WINDOW_WIDEST_NS 5000000ull
 // As long as a drain may take.
 #define WINDOW_PATIENCE_NS 200000000ull
 #define WINDOW_BATCHES 64u        // marks in flight at most
@@ -71,11 +74,9 @@ struct window {
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
-// Returns how long a launch should sleep before it asks again, in nanoseconds; 0: it may go ahead now.
-uint64_t window_ask(struct window *window, uint64_t now_ns);
-
-// The estimated GPU time of the launches that are not complete yet.
-uint64_t window_ahead(struct window *window, uint64_t now_ns);
+// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since less than width_ns of
+// estimated work is ahead of it.
+uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
 
 // Takes note of a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);

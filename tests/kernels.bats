@@ -63,6 +63,13 @@ same_result() {
     assert_equal "$(stat -c %s "$BATS_TEST_TMPDIR/latencies")" 64
 }
 
+@test "launch_pair launches the same with and without the library, and goes around it" {
+    same_result launch_pair --iterations 5
+    assert_contains "$output" "around=yes"
+    run -0 --separate-stderr "$KERNELS/launch_pair" --iterations 5
+    assert_contains "$output" "around=no"
+}
+
 @test "a driver API program computes the same with and without the library" {
     same_result driver_spin --iterations 50 --kernel-us 100
 }

@@ -44,7 +44,8 @@ def checked(command, env):
     """Output of a program that has to succeed."""
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchError(f"{os.path.basename(command[0])} exited with {done.returncode}: {(done.stderr.strip() or 'it said nothing')[-200:]}")
+        said = done.stderr.strip()[-200:] or "it said nothing"
+        raise BenchError(f"{os.path.basename(command[0])} exited with {done.returncode}: {said}")
     return done.stdout
 
 
@@ -55,8 +56,11 @@ BATCH = 256 # launches that fit into the driver's queue
 
 def measure_launch(bench, arm):
     batches = 60 if bench.machine.simulated else 782 # 200,192 launches a side: more than a million in five rounds
-    output = checked([bench.machine.path("kernels/launch_pair"), "--iterations", str(batches), "--size", str(BATCH)], command_env(bench, arm))
-    metrics = {key: float(value) for key, value in tenants.result_line(output).items() if key.endswith("_ns")}
+    command = [bench.machine.path("kernels/launch_pair"), "--iterations", str(batches), "--size", str(BATCH)]
+    values = tenants.result_line(checked(command, command_env(bench, arm)))
+    if (values["around"] == "yes") != (arm != "native"):
+        raise BenchError("the launches did not go through the library")
+    metrics = {key: float(value) for key, value in values.items() if key.endswith("_ns")}
     return metrics | {"added_ns": metrics["driver_added_ns"] + metrics["runtime_added_ns"], "launches": batches * BATCH}
 
 
@@ -66,8 +70,8 @@ LAUNCH = Piece(
     lambda bench: [Case("empty kernels", ("native",) + library_arms(bench), measure_launch)],
     [Table({"driver_own_ns": "driver API without, ns", "driver_added_ns": "added", "runtime_own_ns": "runtime API without, ns",
             "runtime_added_ns": "added by the runtime layer", "added_ns": "added in all", "launches": "launches a round"}, 1)],
-    f"Launches through the library and around it, by turns in one process, {BATCH} at a time; added is the median of the differences. In the "
-    "first row there is no library, so both are the same: it is the error of the measurement.", {"native": "no library"})
+    f"Launches through the library and around it, by turns in one process, {BATCH} at a time; added is the median of the differences. In "
+    "the first row there is no library, so both are the same: it is the error of the measurement.", {"native": "no library"})
 
 
 # --- instructions -----------------------------------------------------------------------------------------------------------------

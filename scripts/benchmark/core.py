@@ -143,7 +143,7 @@ class Bench:
             record["metrics"] = metrics
             said = " ".join(f"{key}={value:.4g}" for key, value in metrics.items())
         except NotHere as error:
-            self.leave_out(name, str(error))
+            self.leave_out(f"{name} ({arm})", str(error))
             return
         except (BenchError, OSError, ValueError, subprocess.SubprocessError) as error:
             self.failures += 1

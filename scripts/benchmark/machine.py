@@ -54,17 +54,16 @@ class Machine:
         self.simulated = simulated
         self.shim = self.path("libvgpu_shim.so")
         self.vgpu = self.path("vgpu")
+        if not simulated and not glob.glob("/dev/nvidia[0-9]*"):
+            raise BenchError("this machine has no NVIDIA GPU, or its driver is not installed; "
+                             "BENCH_SIMULATED=1 tries it out on the simulated one")
         # Shared memory, where there is any: a pool needs a file system with O_TMPFILE, which not every /tmp is.
         self.work = tempfile.mkdtemp(prefix="vgpu-bench.", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("VGPU_", "SIMGPU_", "CUDA_MPS_")) and k != "LD_PRELOAD"}
         self.env["LC_ALL"] = "C"
+        self.prepend_library_path(os.path.join(self.build, "simgpu") if simulated else self.cuda_libraries())
         if simulated:
-            self.prepend_library_path(self.path("simgpu"))
             self.env["SIMGPU_STATE"] = os.path.join(self.work, "simgpu")
-        elif not glob.glob("/dev/nvidia[0-9]*"):
-            raise BenchError("this machine has no NVIDIA GPU, or its driver is not installed; BENCH_SIMULATED=1 tries it out on the simulated one")
-        else:
-            self.prepend_library_path(self.cuda_libraries())
         self.options = first_line([self.vgpu, "help", "env"], "(?s)(.*)")
         self.arms = self._arms()
 
@@ -143,7 +142,7 @@ class Machine:
 
     @contextlib.contextmanager
     def mps(self):
-        """An MPS daemon of our own, reached by its private folders, for as long as the block lasts. The GPU's settings stay as they are."""
+        """An MPS daemon of our own, reached by its private folders, while the block lasts. The GPU's settings stay as they are."""
         folder = tempfile.mkdtemp(prefix="mps.", dir=self.work)
         env = dict(self.env, CUDA_MPS_PIPE_DIRECTORY=os.path.join(folder, "pipe"), CUDA_MPS_LOG_DIRECTORY=os.path.join(folder, "log"))
         for variable in ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"):

@@ -26,19 +26,22 @@ def save(plt, figure, out, name):
 
 
 def file_name(*parts):
-    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts) + ".svg"
+    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part.replace("µ", "u")).strip("-") for part in parts) + ".svg"
+
+
+def first_series(records):
+    """By case and arm, what was kept to draw of the first round measured."""
+    found = {}
+    for record in records:
+        if record.get("series"):
+            found.setdefault(record["case"], {}).setdefault(record["arm"], record["series"])
+    return found
 
 
 def shares(plt, out, name, records, label):
-    """Share over time: one picture a case, one panel an arm, of the first round that was measured."""
+    """Share over time: one picture a case, one panel an arm."""
     pictures = []
-    for case in dict.fromkeys(record["case"] for record in records):
-        first = {}
-        for record in records:
-            if record["case"] == case and record.get("series"):
-                first.setdefault(record["arm"], record["series"])
-        if not first:
-            continue
+    for case, first in first_series(records).items():
         figure, axes = plt.subplots(1, len(first), figsize=(3.2 * len(first), 2.6), sharey=True, squeeze=False)
         for axis, (arm, series) in zip(axes[0], first.items()):
             times = [i * series["step_s"] for i in range(len(series["shares"]))]
@@ -46,7 +49,7 @@ def shares(plt, out, name, records, label):
                 line, = axis.plot(times, [100 * part[tenant] for part in series["shares"]], linewidth=0.9)
                 axis.axhline(100 * due, color=line.get_color(), linestyle=":", linewidth=0.8)
             axis.set(title=label(arm), xlabel="s", ylim=(0, 100))
-        axes[0][0].set_ylabel("share in 0.1 s, %")
+        axes[0][0].set_ylabel("share in 1 s, %")
         figure.suptitle(case)
         pictures.append((f"Share over time, {case}", file_name(name, case)))
         save(plt, figure, out, pictures[-1][1])
@@ -56,14 +59,10 @@ def shares(plt, out, name, records, label):
 def latencies(plt, out, name, records, label):
     """Latency CDF: one picture a case, all arms in it, the tail drawn out."""
     pictures = []
-    for case in dict.fromkeys(record["case"] for record in records):
+    for case, first in first_series(records).items():
         figure, axis = plt.subplots(figsize=(5, 3.2))
-        drawn = set()
-        for record in records:
-            if record["case"] != case or not record.get("series") or record["arm"] in drawn:
-                continue
-            drawn.add(record["arm"])
-            axis.plot(record["series"]["ms"], [100 - percent for percent in record["series"]["percent"]], label=label(record["arm"]))
+        for arm, series in first.items():
+            axis.plot(series["ms"], [100 - percent for percent in series["percent"]], label=label(arm))
         axis.set(xscale="log", yscale="log", xlabel="latency, ms", ylabel="requests that take longer, %")
         axis.legend()
         axis.set_title(case)

@@ -4,7 +4,6 @@ import csv
 import glob
 import json
 import os
-import re
 
 from . import plots
 from .machine import BenchError, Machine
@@ -117,10 +116,12 @@ def put_into(path, sections):
     with open(path, encoding="utf-8") as file:
         page = file.read()
     for name, text in sections.items():
-        page, count = re.subn(rf"(<!-- bench {name} -->\n).*?(<!-- end {name} -->)", lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page,
-                              flags=re.DOTALL)
-        if count != 1:
-            raise BenchError(f"{path} has no place for {name}: <!-- bench {name} --> and <!-- end {name} -->")
+        begin, end = f"<!-- bench {name} -->\n", f"<!-- end {name} -->"
+        before, found, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise BenchError(f"{path} has no place for {name}: {begin.strip()} and {end}")
+        page = f"{before}{begin}\n{text}\n\n{end}{after}"
     with open(path, "w", encoding="utf-8") as file:
         file.write(page)
 

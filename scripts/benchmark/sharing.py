@@ -2,7 +2,7 @@
 """Pieces about saturated tenants side by side: throughput, shares, many tenants."""
 from . import traces
 from .core import Case, Piece, Table
-from .statistics import last_figures
+from .statistics import last_figures, quantiles
 
 LONG_US, SHORT_US, HUGE_US = 600, 14, 11700
 ALL_ARMS = ("native", "mps", "shim", "shim-mps")
@@ -74,10 +74,11 @@ def share_metrics(found, periods, due, window):
 
 
 def share_series(found, periods, due, window):
-    """Shares in tenths of a second, for a plot."""
-    tenth = 100_000_000
-    parts = traces.windows(*window, tenth, tenth)[:300]
-    return {"step_s": 0.1, "due": due, "shares": [[round(share, 4) for share in traces.shares_in(found, periods, *part)] for part in parts]}
+    """Shares in every window of a second, a tenth after the other, for a plot."""
+    second = 1_000_000_000
+    parts = traces.windows(*window, second, second // 10)[:300]
+    shares = [[round(share, 4) for share in traces.shares_in(found, periods, *part)] for part in parts]
+    return {"step_s": 0.1, "due": due, "shares": shares}
 
 
 def measure_shares(weights, kernels_us, settings=30):
@@ -109,22 +110,14 @@ SHARES = Piece(
     "Shares by weight: error in points",
     "at most 1 point in every window of 1 s, 0.3 points over 30 s; Jain's index at least 0.999",
     share_cases,
-    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns", "jain": "Jain's",
-            "seconds": "seconds"}, 3)],
+    [Table({"error_1s_points": "worst 1 s", "error_whole_points": "whole run", "error_turns_points": "whole run, by turns",
+            "jain": "Jain's", "seconds": "seconds"}, 3)],
     "A share is the part of the work done, each kernel counted at what it costs a tenant that is alone; by turns, it is the part of the "
     "time from first to last kernel of a turn. Time slicing and MPS know no weights.")
 
 
 # --- many tenants -----------------------------------------------------------------------------------------------------------------
 
-def handover_metrics(figures):
-    """The library's own statistic: from the end of the drain to the next tenant's first launch, the worst of all tenants."""
-    metrics = {}
-    for percent in (50, 99):
-        values = [vgpu[f"handover_p{percent}_ns"] for vgpu in figures if f"handover_p{percent}_ns" in vgpu]
-        if values:
-            metrics[f"handover_p{percent}_us"] = max(values) / 1e3
-    return metrics
 
 
 def measure_many(count):
@@ -135,8 +128,7 @@ def measure_many(count):
         observe = last_figures(bench, arm, seconds, figures) if arm.startswith("shim") else None
         _, found, window = bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, observe)
         metrics = share_metrics(found, [period] * count, [1 / count] * count, window)
-        metrics.update(handover_metrics(figures))
-        return metrics
+        return metrics | quantiles(figures, "handover")
     return measure
 
 
@@ -151,5 +143,5 @@ MANY = Piece(
     many_cases,
     [Table({"error_whole_points": "share error, points", "handover_p50_us": "hand-over p50, µs", "handover_p99_us": "p99, µs",
             "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs"}, 2)],
-    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. Between "
-    "turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")
+    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. "
+    "Between turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")

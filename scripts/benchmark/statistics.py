@@ -28,6 +28,12 @@ def last_figures(bench, arm, seconds, figures):
     return observe
 
 
+def quantiles(figures, name):
+    """Median and p99 of a histogram that `vgpu list --json` has of every virtual GPU: those of the worst."""
+    found = [vgpu[name] for vgpu in figures if vgpu.get(name, {}).get("count")]
+    return {f"{name}_{quantile}": max(histogram[quantile] for histogram in found) for quantile in ("p50_us", "p99_us") if found}
+
+
 def agent_ns(pid):
     """CPU time of the agent of a process, and how many agents it has."""
     total = count = 0

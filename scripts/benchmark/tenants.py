@@ -87,10 +87,11 @@ class Run:
     def command(self, number, tenant):
         if tenant.command:
             return list(tenant.command)
+        # Three times what is expected: a kernel's length is set by a measurement too.
+        records = int(self.seconds * 3e9 / max(1000, tenant.expected_ns)) + 1000
         command = [self.machine.path("kernels/timeline"), "--work", str(tenant.work), "--seconds", str(self.seconds), "--start-on-input",
-                   "--records", str(int(self.seconds * 1.5e9 / max(1000, tenant.expected_ns)) + 1000), "--trace", self.file(number, "trace"),
-                   "--latencies", self.file(number, "latencies")]
-        # A thread or two for the simulated GPU, which is one core of this machine.
+                   "--records", str(records), "--trace", self.file(number, "trace"), "--latencies", self.file(number, "latencies")]
+        # Few threads for the simulated GPU, which is one core of this machine.
         return command + (["--size", "16"] if self.machine.simulated else []) + list(tenant.options)
 
     def wait_until_ready(self):

@@ -62,7 +62,7 @@ static void end(void)
 static uint64_t launch(uintptr_t stream, uintptr_t function, uint64_t duration_ns)
 {
     uint64_t began = gpu.now_ns;
-    for (uint64_t pause; (pause = window_ask(&window, gpu.now_ns)) > 0;)
+    for (uint64_t pause; (pause = window_ask(&window, WINDOW_NS, gpu.now_ns)) > 0;)
         gpu.now_ns += pause + OVERSLEEP_NS;
     uint64_t waited = gpu.now_ns - began;
     gpu.now_ns += LAUNCH_NS;
@@ -222,7 +222,7 @@ static void test_full_ring(void)
     ok((uint32_t)gpu.marks <= WINDOW_BATCHES, "no more than %u marks exist at once: %d", WINDOW_BATCHES, gpu.marks);
     gpu.stuck = false;
     gpu.now_ns += NS_PER_S;
-    is_int(window_ask(&window, gpu.now_ns), 0, "when the work is done, launches go on");
+    is_int(window_ask(&window, WINDOW_NS, gpu.now_ns), 0, "when the work is done, launches go on");
     end();
 }
 
@@ -234,7 +234,7 @@ static void test_clear(void)
     uint64_t known = estimate(1);
     window_clear(&window);
     is_int(gpu.marks, 0, "a clear drops the marks");
-    is_int(window_ask(&window, gpu.now_ns), 0, "and what was in flight");
+    is_int(window_ask(&window, WINDOW_NS, gpu.now_ns), 0, "and what was in flight");
     is_int(estimate(1), known, "what was learned stays");
     end();
 }

@@ -1,0 +1,136 @@
+// The driver API's answers to what it cannot do: wrong sizes, wrong handles, calls that a capture forbids, and a kernel that goes astray.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include <cuda.h>
+
+#include "tests/gpu/check.h"
+
+#define ASTRAY 4096 // an address that is never mapped
+
+static CUdevice device;
+static CUstream stream;
+
+#define SAY(call) printf("%s: %d\n", #call, (int)(call))
+
+static void sizes(void)
+{
+    static const size_t wrong[] = {0, 1ull << 46, 1ull << 63, SIZE_MAX - 1, SIZE_MAX};
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CUdeviceptr memory;
+        CUmemGenericAllocationHandle handle;
+        size_t bytes = wrong[i], pitch;
+        printf("size %zu\n", bytes);
+        SAY(cuMemAlloc(&memory, bytes));
+        SAY(cuMemAllocPitch(&memory, &pitch, bytes, 2, 4));
+        SAY(cuMemAllocPitch(&memory, &pitch, 16, bytes, 4));
+        // Unified memory may be larger than the GPU, but that is not to be tried: too large for any address space is.
+        if (bytes == 0 || bytes >= 1ull << 63)
+            SAY(cuMemAllocManaged(&memory, bytes, CU_MEM_ATTACH_GLOBAL));
+        if (bytes) // of nothing, drivers differ
+            SAY(cuMemAllocAsync(&memory, bytes, stream));
+        SAY(cuMemCreate(&handle, bytes, &properties, 0));
+    }
+    CUarray array;
+    CUDA_ARRAY_DESCRIPTOR description = {.Width = 1 << 20, .Height = 1 << 20, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    SAY(cuArrayCreate(&array, &description));
+    description = (CUDA_ARRAY_DESCRIPTOR){.Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 3};
+    SAY(cuArrayCreate(&array, &description));
+}
+
+static void arguments(CUmodule module)
+{
+    CUdeviceptr memory;
+    CUfunction function;
+    CUmodule none;
+    CUstream other;
+    CUmemGenericAllocationHandle handle;
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_INVALID};
+    size_t available;
+    SAY(cuMemAlloc(NULL, 4096));
+    SAY(cuMemFree(0));
+    SAY(cuMemFree(ASTRAY));
+    OK(cuMemAlloc(&memory, 4096));
+    SAY(cuMemFree(memory + 256));
+    SAY(cuMemFree(memory));
+    SAY(cuMemFree(memory));
+    SAY(cuMemGetInfo(&available, NULL));
+    SAY(cuMemAllocManaged(&memory, 4096, 77));
+    SAY(cuMemCreate(&handle, 2 << 20, &properties, 0));
+    SAY(cuModuleGetFunction(&function, module, "no_such_kernel"));
+    SAY(cuModuleLoadData(&none, "no module"));
+    SAY(cuModuleLoad(&none, "/no/such/file"));
+    SAY(cuStreamCreate(&other, 0x40));
+    SAY(cuDeviceGet(&device, -1));
+    SAY(cuDeviceGet(&device, 0));
+}
+
+static void launches(CUfunction fill)
+{
+    CUdeviceptr memory;
+    uint32_t value = 1;
+    uint64_t n = 64;
+    OK(cuMemAlloc(&memory, 4096));
+    void *params[] = {&memory, &value, &n};
+    SAY(cuLaunchKernel(fill, 1, 1, 1, 2048, 1, 1, 0, stream, params, NULL));
+    SAY(cuLaunchKernel(fill, 0, 1, 1, 32, 1, 1, 0, stream, params, NULL));
+    SAY(cuLaunchKernel(fill, 1, 1, 1, 32, 1, 1, 1 << 24, stream, params, NULL));
+    SAY(cuLaunchCooperativeKernel(fill, 1 << 20, 1, 1, 1024, 1, 1, 0, stream, params));
+    SAY(cuLaunchKernel(fill, 1, 1, 1, 32, 1, 1, 0, stream, params, NULL));
+    SAY(cuStreamSynchronize(stream));
+    OK(cuMemFree(memory));
+}
+
+static void capture(void)
+{
+    CUgraph graph = NULL;
+    CUdeviceptr memory;
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    SAY(cuMemAlloc(&memory, 4096));
+    SAY(cuStreamSynchronize(stream));
+    SAY(cuStreamEndCapture(stream, &graph));
+    SAY(graph == NULL);
+    SAY(cuStreamEndCapture(stream, &graph));
+}
+
+// From here on every call of this process fails.
+static void go_astray(CUfunction fill)
+{
+    CUdeviceptr memory = ASTRAY;
+    uint32_t value = 1;
+    uint64_t n = 64;
+    void *params[] = {&memory, &value, &n};
+    SAY(cuLaunchKernel(fill, 1, 1, 1, 32, 1, 1, 0, stream, params, NULL));
+    SAY(cuStreamSynchronize(stream));
+    SAY(cuMemAlloc(&memory, 4096));
+    SAY(cuLaunchKernel(fill, 1, 1, 1, 32, 1, 1, 0, stream, params, NULL));
+    SAY(cuStreamQuery(stream));
+    SAY(cuCtxSynchronize());
+}
+
+int main(int argc, char **argv)
+{
+    CUcontext context;
+    CUmodule module;
+    CUfunction fill;
+    CUdeviceptr memory;
+    if (argc != 2)
+        fail("usage: errors MODULE");
+    SAY(cuMemAlloc(&memory, 4096)); // before cuInit
+    OK(cuInit(0));
+    OK(cuDeviceGet(&device, 0));
+    SAY(cuMemAlloc(&memory, 4096)); // without a context
+    OK(cuDevicePrimaryCtxRetain(&context, device));
+    OK(cuCtxSetCurrent(context));
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuModuleLoad(&module, argv[1]));
+    OK(cuModuleGetFunction(&fill, module, "fill_u32"));
+    again();                          // where two run, both go on now
+    setvbuf(stdout, NULL, _IOLBF, 0); // a crash shows where it was
+    sizes();
+    arguments(module);
+    launches(fill);
+    capture();
+    go_astray(fill);
+    return 0;
+}
