@@ -235,10 +235,12 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
         return -EINVAL;
     if (bytes > heap->capacity_bytes)
         return -ENOMEM;
+    // Where all pieces are multiples of a small alignment, all are aligned as they come.
+    uint64_t unit = alignment == HEAP_WIDE_UNIT_BYTES ? HEAP_WIDE_UNIT_BYTES : HEAP_UNIT_BYTES;
     struct want want = {
         .asked = bytes,
-        .bytes = (bytes + HEAP_UNIT_BYTES - 1) / HEAP_UNIT_BYTES * HEAP_UNIT_BYTES,
-        .alignment = alignment < HEAP_UNIT_BYTES ? HEAP_UNIT_BYTES : alignment,
+        .bytes = (bytes + unit - 1) / unit * unit,
+        .alignment = alignment < unit ? unit : alignment,
         .stream = stream,
     };
     while (bytes > zone_kinds[want.zone].max_bytes)

@@ -20,8 +20,9 @@
 //    free ones, and nothing else. Neighbours of one kind and stream are one piece, but for used ones.
 //  - Nothing is kept in GPU memory: what a kernel overwrites can't harm the books.
 //  - Physical memory is charged by memory_create before it exists and given back by memory_release after it is gone.
-//  - Free whole extents, and what waits for marks of HEAP_ANY_STREAM, are at most the reserve after each call: the floor of the
-//    configuration or 1/32 of what is in use, whichever is more (plus one extent). heap_trim gives them back before.
+//  - What lies free in whole extents or waits for work is at most the reserve after each free, as far as the work is done: a
+//    sixteenth of what is in use, less what is stuck in extents used in part; or the floor of the configuration, if that is more.
+//    heap_trim gives it back before.
 //  - A refused or wrong call changes nothing.
 // Thread safe, but for heap_destroy. Lock order: grow, then books; both are the heap's own. The operations for physical memory
 // and mark_put are called under `grow`, mark_done and mark_drop under both: none of them may call the heap. Nobody waits for
@@ -104,7 +105,7 @@ void heap_destroy(struct heap *heap);
 // Allocates `bytes` for work on `stream`. `alignment` is a power of two up to HEAP_BLOCK_BYTES; 0 means HEAP_UNIT_BYTES.
 // Returns 0, -EINVAL (no bytes, wrong alignment), or -ENOMEM. Before it refuses, it gives back what is free, and waits for work
 // behind which memory was freed; an allocation for HEAP_ANY_STREAM also waits, rather than to grow, where more than the reserve
-// was freed for HEAP_ANY_STREAM and waits, as a synchronous free would have. Don't call it with a lock that this work needs.
+// was freed for HEAP_ANY_STREAM and waits (and for some microseconds where it is half of that), as a synchronous free would have. Don't call it with a lock that this work needs.
 int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address);
 
 // Frees an allocation behind what was given to `stream` until now (a stream that the caller has ordered behind every use).

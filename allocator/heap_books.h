@@ -19,6 +19,8 @@ enum { ZONE_SMALL, ZONE_MEDIUM, ZONE_LARGE, ZONE_COUNT };
 
 // Classes of sizes: one for each multiple of the unit up to 8 KiB, from there on sixteen for each doubling.
 #define CLASS_COUNT 512u
+// What cuMemAlloc aligns to.
+#define HEAP_WIDE_UNIT_BYTES (2 * HEAP_UNIT_BYTES)
 // The largest capacity: what the classes reach, less two doublings.
 #define HEAP_MAX_CAPACITY (1ull << 41)
 

@@ -36,7 +36,7 @@ static const char *check_piece(struct heap *heap, const struct piece *piece, str
     FAIL_UNLESS(after || piece_end(piece) == zone->base + zone->bytes);
     switch (piece->kind) {
     case PIECE_USED:
-        FAIL_UNLESS(piece->asked && piece->asked <= piece->bytes && piece->bytes - piece->asked < HEAP_UNIT_BYTES);
+        FAIL_UNLESS(piece->asked && piece->asked <= piece->bytes && piece->bytes - piece->asked < HEAP_WIDE_UNIT_BYTES);
         counts->live_bytes += piece->asked;
         counts->live_count++;
         return NULL;

@@ -5,8 +5,7 @@
 // can go back, and cuMemMap takes no offset into a handle. One extent for each allocation would be quickest and get stuck as
 // soon as something small lands in it; blocks of 2 MiB are never stuck and cost 32 times as much for 64 MiB. So an allocation
 // grows by extents of about an eighth of its size, and once more than 1/64 of what is in use is stuck, of a thirty-second.
-// Measured on the mix of tests/unit/test_heap_mix.c: quotients of physical and live memory of 1.05 on average, as with a
-// sixteenth always, at two thirds of the calls.
+// What other sizes gave is in docs/architecture.md.
 #include "allocator/heap_books.h"
 
 #include <errno.h>

@@ -112,9 +112,7 @@ bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function,
     struct served *served = enter_current();
     if (served) {
         uint64_t address;
-        // In multiples of the alignment, all pieces are aligned as they come.
-        uint64_t rounded = bytes > UINT64_MAX - ALIGNMENT ? bytes : holdings_round_up(bytes, ALIGNMENT);
-        int rc = heap_alloc(served->heap, rounded, ALIGNMENT, HEAP_ANY_STREAM, &address);
+        int rc = heap_alloc(served->heap, bytes, ALIGNMENT, HEAP_ANY_STREAM, &address);
         *result = rc ? device_refuse(served->place.device, bytes, function) : CUDA_SUCCESS;
         if (rc == 0)
             *pointer = address;
@@ -155,15 +153,19 @@ int heap_memory_find(CUdeviceptr address, struct heap_piece *piece, CUcontext *c
     return rc;
 }
 
-uint64_t heap_memory_spare(const struct device *device)
+struct holdings_view heap_memory_view(const struct device *device, uint64_t *spare_bytes)
 {
-    uint64_t bytes = 0;
+    uint64_t spare = 0;
     pthread_rwlock_rdlock(&lock);
     for (const struct served *served = table; served; served = served->next)
         if (served->place.device == device && served->heap)
-            bytes += heap_unused(served->heap);
+            spare += heap_unused(served->heap);
+    struct holdings_view view = device_view(device);
     pthread_rwlock_unlock(&lock);
-    return bytes;
+    *spare_bytes = spare < view.used_bytes ? spare : view.used_bytes;
+    view.used_bytes -= *spare_bytes;
+    view.free_bytes += *spare_bytes;
+    return view;
 }
 
 bool heap_memory_reclaim(struct device *device)

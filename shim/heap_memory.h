@@ -30,8 +30,10 @@ bool heap_memory_free(CUdeviceptr address, CUresult *result);
 // now, or 0.
 int heap_memory_find(CUdeviceptr address, struct heap_piece *piece, CUcontext *context);
 
-// What the heaps of a device hold without using it; and giving it back, which tells whether anything came free.
-uint64_t heap_memory_spare(const struct device *device);
+// What the tenant is told: as device_view, but what the heaps hold without using it is free. *spare_bytes is how much that is; to the
+// driver it is in use.
+struct holdings_view heap_memory_view(const struct device *device, uint64_t *spare_bytes);
+// Gives that back. Returns whether anything came free.
 bool heap_memory_reclaim(struct device *device);
 
 // After the end of a context: its heap goes with it.

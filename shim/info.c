@@ -12,9 +12,8 @@
 static void tell(struct device *device, size_t *free_bytes, size_t *total_bytes)
 {
     pools_settle();
-    struct holdings_view view = device_view(device);
-    uint64_t spare = heap_memory_spare(device); // to the driver and the ledger it is in use
-    view.free_bytes += spare;
+    uint64_t spare;
+    struct holdings_view view = heap_memory_view(device, &spare);
     if (free_bytes)
         *free_bytes += spare;
     if (free_bytes && view.free_bytes < *free_bytes)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "shim/device.h"
+#include "shim/heap_memory.h"
 #include "shim/pools.h"
 #include "shim/loader.h"
 
@@ -83,9 +84,11 @@ static struct device *device_named_by(void *nvml_device)
 static void tell(struct device *device, unsigned long long *total, unsigned long long *free, unsigned long long *used)
 {
     pools_settle(); // as cuMemGetInfo does: both must say the same
-    struct holdings_view view = device_view(device);
+    uint64_t spare;
+    struct holdings_view view = heap_memory_view(device, &spare);
     *total = view.total_bytes;
     *used = view.used_bytes;
+    *free += spare;
     if (*free > view.free_bytes)
         *free = view.free_bytes;
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The pieces, in the order in which they run and are reported."""
-from . import accounting, alone, requests, sharing, training
+from . import accounting, alloc, alone, requests, sharing, training
 
 PIECES = {
     "launch": alone.LAUNCH,
@@ -17,4 +17,5 @@ PIECES = {
     "pytorch": training.PYTORCH,
     "start": alone.START,
     "memory": alone.MEMORY,
+    "alloc": alloc.ALLOC,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Prints the memory of GPU 0 in MiB as NVML tells it, by its first function and by the second, and as the driver tells it: before cuInit
-// and with a context of its own.
+// and with a context of its own, in which memory was allocated and freed.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -35,6 +35,7 @@ static void tell(const char *when)
 int main(void)
 {
     CUcontext context;
+    CUdeviceptr address;
     size_t free_bytes, total_bytes;
     library = dlopen("libnvidia-ml.so.1", RTLD_NOW);
     int (*init)(void) = library ? (int (*)(void))dlsym(library, "nvmlInit_v2") : NULL;
@@ -46,7 +47,8 @@ int main(void)
     }
     tell("before");
     if (cuInit(0) != CUDA_SUCCESS || cuDevicePrimaryCtxRetain(&context, 0) != CUDA_SUCCESS ||
-        cuCtxSetCurrent(context) != CUDA_SUCCESS || cuMemGetInfo(&free_bytes, &total_bytes) != CUDA_SUCCESS)
+        cuCtxSetCurrent(context) != CUDA_SUCCESS || cuMemAlloc(&address, 40 << 20) != CUDA_SUCCESS ||
+        cuMemFree(address) != CUDA_SUCCESS || cuMemGetInfo(&free_bytes, &total_bytes) != CUDA_SUCCESS)
         return 1;
     tell("attached");
     printf("driver: total %zu free %zu\n", total_bytes >> 20, free_bytes >> 20);
