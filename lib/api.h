@@ -5,6 +5,9 @@
 
 #include "include/vgpu.h"
 
+// No structure of the API is larger, in whatever version: a size beyond was never set.
+#define API_STRUCT_MOST 4096u
+
 #define VGPU_API __attribute__((visibility("default")))
 
 #endif

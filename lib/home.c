@@ -31,6 +31,8 @@ static void forget_everything(void)
     pool_forget_after_fork(&home.pool);
     agent_reset();
     home.attached = false;
+    if (section_of_thread.vgpu)
+        driver_exempt(false);
     section_of_thread = (struct section){0};
     service_reset();
     home_generation++;

@@ -79,12 +79,14 @@ int instance_check_name(const char *name)
 static int read_config(const struct vgpu_config *from, struct vgpu_config *config)
 {
     *config = (struct vgpu_config){0};
-    if (!from || from->size < offsetof(struct vgpu_config, weight))
+    if (!from || from->size < offsetof(struct vgpu_config, weight) || from->size > API_STRUCT_MOST)
         return fail(-EINVAL, "the configuration is %s: begin with VGPU_CONFIG_INIT", from ? "without a size" : "NULL");
     memcpy(config, from, from->size < sizeof *config ? from->size : sizeof *config);
     for (size_t i = sizeof *config; i < from->size; i++)
         if (((const unsigned char *)from)[i])
             return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
+    if (config->reserved)
+        return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
     if (config->weight > OPTIONS_MAX_WEIGHT)
         return fail(-EINVAL, "weight %u: allowed is 1 to %u, or 0 for 100", config->weight, OPTIONS_MAX_WEIGHT);
     if (config->quantum_us && (config->quantum_us < 1000 || config->quantum_us > 1000000))

@@ -80,8 +80,8 @@ static int find_kernel(const void *host_function, CUfunction *function)
 static int read_launch(const struct vgpu_launch_config *from, struct vgpu_launch_config *launch)
 {
     *launch = (struct vgpu_launch_config){0};
-    if (!from || from->size < sizeof *launch)
-        return fail(-EINVAL, "the launch is %s: begin with VGPU_LAUNCH_INIT", from ? "too small" : "NULL");
+    if (!from || from->size < sizeof *launch || from->size > API_STRUCT_MOST)
+        return fail(-EINVAL, "the launch is %s: begin with VGPU_LAUNCH_INIT", from ? "without a size" : "NULL");
     memcpy(launch, from, sizeof *launch);
     for (size_t i = sizeof *launch; i < from->size; i++)
         if (((const unsigned char *)from)[i])

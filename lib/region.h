@@ -29,6 +29,9 @@
 struct region_publication {
     _Atomic uint64_t generation; // 0 while it is being written
     uint64_t writer;             // the process, by a random number; 0: the work is complete
+    uint64_t started_ns;         // of the writer's slot in the pool: another owner of the slot has another
+    uint32_t slot;
+    uint32_t pad0;
     CUipcEventHandle event;
 };
 

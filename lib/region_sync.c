@@ -45,7 +45,10 @@ static int record(struct vgpu_region *map, vgpu_stream stream, struct region_pub
     pthread_mutex_unlock(&regions_mutex);
     if (!shared)
         return fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
+    const struct vgpu *vgpu = map->vgpu;
     publication->writer = self();
+    publication->slot = vgpu->process;
+    publication->started_ns = vgpu->pool.layout->processes[vgpu->process].started_ns;
     publication->event = map->event_handle;
     return fail_driver(REAL(cuEventRecord)(map->event, stream), "cuEventRecord");
 }
@@ -56,6 +59,8 @@ static uint64_t announce(struct region_page *page, const struct region_publicati
     struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
     atomic_store(&place->generation, 0);
     place->writer = publication->writer;
+    place->slot = publication->slot;
+    place->started_ns = publication->started_ns;
     place->event = publication->event;
     atomic_store(&place->generation, generation); // pairs with the loads in read_publication
     while (newest < generation && !atomic_compare_exchange_weak(&page->generation, &newest, generation))
@@ -97,6 +102,8 @@ static uint64_t read_publication(struct region_page *page, struct region_publica
     if (atomic_load(&place->generation) != generation)
         return 0;
     publication->writer = place->writer;
+    publication->slot = place->slot;
+    publication->started_ns = place->started_ns;
     publication->event = place->event;
     return atomic_load(&place->generation) == generation ? generation : 0;
 }
@@ -109,30 +116,47 @@ static CUevent own_event(const struct vgpu_region *map, const CUipcEventHandle *
     return NULL;
 }
 
-static CUevent imported_event(struct vgpu_region *map, const struct region_publication *publication)
+static bool writer_lives(const struct vgpu *vgpu, const struct region_publication *publication)
 {
-    if (map->imported.event && map->imported.writer == publication->writer &&
+    if (publication->slot >= POOL_MAX_PROCESSES)
+        return false;
+    int probe = pool_probe_open(&vgpu->pool);
+    bool lives = pool_alive(probe, publication->slot);
+    pool_probe_close(probe);
+    return lives && vgpu->pool.layout->processes[publication->slot].started_ns == publication->started_ns;
+}
+
+// *event is NULL where the work is over: its process is gone, and its work with it.
+static int import_event(struct vgpu_region *map, const struct region_publication *publication, CUevent *event)
+{
+    *event = map->imported.event;
+    if (*event && map->imported.writer == publication->writer &&
         memcmp(&map->imported.handle, &publication->event, sizeof publication->event) == 0)
-        return map->imported.event;
-    CUevent event;
-    // It cannot be opened once its process is gone, and its work with it.
-    if (REAL(cuIpcOpenEventHandle)(&event, publication->event) != CUDA_SUCCESS)
-        return NULL;
+        return 0;
+    CUresult result = REAL(cuIpcOpenEventHandle)(event, publication->event);
+    if (result != CUDA_SUCCESS) {
+        *event = NULL;
+        return writer_lives(map->vgpu, publication) ? fail_driver(result, "cuIpcOpenEventHandle") : 0;
+    }
     if (map->imported.event)
         REAL(cuEventDestroy_v2)(map->imported.event);
-    map->imported.event = event;
+    map->imported.event = *event;
     map->imported.writer = publication->writer;
     map->imported.handle = publication->event;
-    return event;
+    return 0;
 }
 
 static int follow(struct vgpu_region *map, vgpu_stream stream, const struct region_publication *publication)
 {
+    CUevent event = NULL;
     int rc = 0;
     if (publication->writer == 0)
         return 0;
     pthread_mutex_lock(&regions_mutex);
-    CUevent event = publication->writer == self() ? own_event(map, &publication->event) : imported_event(map, publication);
+    if (publication->writer == self())
+        event = own_event(map, &publication->event);
+    else
+        rc = import_event(map, publication, &event);
     if (event)
         rc = fail_driver(REAL(cuStreamWaitEvent)(stream, event, 0), "cuStreamWaitEvent");
     pthread_mutex_unlock(&regions_mutex);
