@@ -296,10 +296,10 @@ install: $(BUILD)/libvgpu_shim.so $(BUILD)/vgpu $(lib_files) $(man_pages) ## ins
 # --- lint -------------------------------------------------------------------------------------------------------------------------
 
 lint: ## run clang-tidy and cppcheck over the C sources (scripts/deps.sh dev sets them up)
-	$(Q)clang-tidy --quiet $(core_srcs) $(shim_srcs) $(tool_srcs) $(state_srcs) $(driver_srcs) $(nvml_srcs) $(runtime_srcs) -- \
+	$(Q)clang-tidy --quiet $(core_srcs) $(shim_srcs) $(tool_srcs) $(wildcard lib/*.c) $(state_srcs) $(driver_srcs) $(nvml_srcs) $(runtime_srcs) -- \
 	    $(cppflags) -std=gnu11 -DVGPU_LIBDIR='"$(libdir)"' -DSIMGPU_CUDART_SONAME='"$(CUDART_SONAME)"'
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-	    --suppress=missingIncludeSystem -I. $(core_srcs) $(shim_srcs) $(tool_srcs)
+	    --suppress=missingIncludeSystem -I. $(core_srcs) $(shim_srcs) $(tool_srcs) $(wildcard lib/*.c)
 
 # Objects are kept, also those that only a chain of pattern rules names.
 .SECONDARY:
