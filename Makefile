@@ -90,6 +90,8 @@ objects = $(patsubst %.c,$(BUILD)/obj/$(1)/%.o,$(2))
 core_srcs := $(wildcard base/*.c options/*.c pool/*.c allocator/*.c scheduler/*.c)
 shim_srcs := $(wildcard shim/*.c)
 tool_srcs := $(wildcard tools/*.c)
+# The API library has some of the shim's and the command's objects: what asks the driver about a GPU, and what reads the pool.
+lib_srcs := $(wildcard lib/*.c) shim/calibrate.c tools/snapshot.c
 state_srcs := $(wildcard simgpu/state/*.c)
 # The simulated GPU has the ABI of a CUDA 13 driver and needs headers that know it; the rest builds with older ones as well.
 ifeq ($(shell printf '%s\n' 12.8 '$(CUDA_VERSION)' | sort -V | head -n1),12.8)
@@ -100,8 +102,8 @@ else
 $(info simgpu/ is left out: it needs the headers of CUDA 12.8 or newer, and $(CUDA_HOME) has $(CUDA_VERSION))
 endif
 # The sources are named too: what was linked from one that is gone must be linked again.
-$(call stamp,link,$(strip $(LDFLAGS) $(shim_ldflags) $(core_srcs) $(shim_srcs) $(tool_srcs) $(state_srcs) $(driver_srcs) \
-    $(nvml_srcs) $(runtime_srcs)))
+$(call stamp,link,$(strip $(LDFLAGS) $(shim_ldflags) $(core_srcs) $(shim_srcs) $(tool_srcs) $(lib_srcs) $(state_srcs) \
+    $(driver_srcs) $(nvml_srcs) $(runtime_srcs)))
 unit_names := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 
 # --- the library and the command --------------------------------------------------------------------------------------------------
@@ -133,6 +135,7 @@ $(BUILD)/vgpu: $(call objects,plain,$(tool_srcs)) $(BUILD)/libvgpu_core.a $(BUIL
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -Wl,--wrap=__libc_start_main -o $@ $(filter %.o %.a,$^) -lcjson $(portable_libs)
 
 all: $(if $(shim_srcs),$(BUILD)/libvgpu_shim.so) $(if $(tool_srcs),$(BUILD)/vgpu)
+
 
 # --- CUDA programs ----------------------------------------------------------------------------------------------------------------
 
@@ -176,6 +179,9 @@ all: $(kernels) $(test_ptx)
 # --- the simulated GPU ------------------------------------------------------------------------------------------------------------
 
 sim := $(BUILD)/simgpu
+
+include lib/rules.mk
+
 # Calls inside a simulated library stay inside, as in the real ones; otherwise a preloaded hook would see the driver call itself.
 sim_link = $(Q)mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-Bsymbolic -Wl,-z,defs -Wl,-soname,$(@F) -o $@ \
     $(filter %.o,$^) $(addprefix -Wl$(comma)--version-script=,$(filter %.map,$^)) -lm $(libc_libs)
@@ -210,7 +216,7 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs := $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu \
+device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu \
     $(addsuffix .cu,$(addprefix tests/gpu/,$(gpu_simulated)))))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk
@@ -223,6 +229,16 @@ man_pages := $(if $(shell command -v scdoc),$(patsubst docs/%.scd,$(BUILD)/man/%
 $(BUILD)/man/%: docs/%.scd
 	$(call say,SCDOC,$<)
 	$(Q)mkdir -p $(@D) && scdoc <$< >$@
+# A page of several functions is found under each: alias:page.
+man_aliases := $(if $(man_pages),$(shell sed -n 's/^\(vgpu_[a-z_]*\), \(.*\) - .*/\1 \2/p' docs/*.3.scd | tr -d , | \
+    awk '{ for (i = 2; i <= NF; i++) print $$i ":" $$1 }'))
+man_alias = $(BUILD)/man/$(word 1,$(subst :, ,$(1))).3
+define alias_page
+$(call man_alias,$(1)): docs/$(word 2,$(subst :, ,$(1))).3.scd
+	$$(Q)mkdir -p $$(@D) && echo '.so man3/$(word 2,$(subst :, ,$(1))).3' >$$@
+endef
+$(foreach a,$(man_aliases),$(eval $(call alias_page,$(a))))
+man_pages += $(foreach a,$(man_aliases),$(call man_alias,$(a)))
 all: $(man_pages)
 
 # --- tests ------------------------------------------------------------------------------------------------------------------------
@@ -272,22 +288,23 @@ tests: $(addprefix $(BUILD)/tests/programs/,$(filter-out $(program_so),$(program
 
 # --- install ----------------------------------------------------------------------------------------------------------------------
 
-install: $(BUILD)/libvgpu_shim.so $(BUILD)/vgpu $(man_pages) ## install the library, vgpu, its header and man pages (DESTDIR, prefix)
+install: $(BUILD)/libvgpu_shim.so $(BUILD)/vgpu $(lib_files) $(man_pages) ## install libraries, vgpu, header and man pages (DESTDIR, prefix)
 	$(Q)install -d '$(DESTDIR)$(libdir)' '$(DESTDIR)$(bindir)'
 	$(Q)install -m 644 $(BUILD)/libvgpu_shim.so '$(DESTDIR)$(libdir)/'
 	$(Q)install -m 755 $(BUILD)/vgpu '$(DESTDIR)$(bindir)/'
+	$(Q)install -m 644 $(BUILD)/$(lib_soname) '$(DESTDIR)$(libdir)/' && ln -sf $(lib_soname) '$(DESTDIR)$(libdir)/libvgpu.so'
+	$(Q)install -D -m 644 $(BUILD)/vgpu.pc '$(DESTDIR)$(libdir)/pkgconfig/vgpu.pc'
 	$(Q)for page in $(man_pages); do \
 	    install -D -m 644 "$$page" "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}" || exit; done
-	$(Q)for header in $(wildcard include/vgpu.h); do \
-	    install -D -m 644 "$$header" '$(DESTDIR)$(includedir)/vgpu.h' || exit; done
+	$(Q)install -D -m 644 include/vgpu.h '$(DESTDIR)$(includedir)/vgpu.h'
 
 # --- lint -------------------------------------------------------------------------------------------------------------------------
 
 lint: ## run clang-tidy and cppcheck over the C sources (scripts/deps.sh dev sets them up)
-	$(Q)clang-tidy --quiet $(core_srcs) $(shim_srcs) $(tool_srcs) $(state_srcs) $(driver_srcs) $(nvml_srcs) $(runtime_srcs) -- \
+	$(Q)clang-tidy --quiet $(core_srcs) $(shim_srcs) $(tool_srcs) $(wildcard lib/*.c) $(state_srcs) $(driver_srcs) $(nvml_srcs) $(runtime_srcs) -- \
 	    $(cppflags) -std=gnu11 -DVGPU_LIBDIR='"$(libdir)"' -DSIMGPU_CUDART_SONAME='"$(CUDART_SONAME)"'
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-	    --suppress=missingIncludeSystem -I. $(core_srcs) $(shim_srcs) $(tool_srcs)
+	    --suppress=missingIncludeSystem -I. $(core_srcs) $(shim_srcs) $(tool_srcs) $(wildcard lib/*.c)
 
 # Objects are kept, also those that only a chain of pattern rules names.
 .SECONDARY:
@@ -323,8 +340,10 @@ bench: ## measure on the real GPU (BENCH_SIMULATED=1: try it out on the simulate
 	$(Q)BUILD='$(BUILD)' scripts/bench.py
 
 uninstall: ## remove what install put there
-	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
-	    $(foreach p,$(notdir $(basename $(wildcard docs/*.scd))),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(p)))/$(p)')
+	$(Q)rm -f '$(DESTDIR)$(libdir)/libvgpu_shim.so' '$(DESTDIR)$(libdir)/libvgpu.so.0' '$(DESTDIR)$(libdir)/libvgpu.so' \
+	    '$(DESTDIR)$(libdir)/pkgconfig/vgpu.pc' '$(DESTDIR)$(bindir)/vgpu' '$(DESTDIR)$(includedir)/vgpu.h' \
+	    $(foreach p,$(notdir $(basename $(wildcard docs/*.scd))),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(p)))/$(p)') \
+    '$(DESTDIR)$(mandir)'/man3/vgpu_*.3
 
 clean: ## remove the build folder
 # `make clean all` has read these two by the time it cleans.
@@ -337,7 +356,7 @@ distclean: clean ## remove also what scripts/deps.sh fetched
 exports: ## rewrite shim/exports.list from the hook table
 	$(Q)printf '%s\n' '# Every symbol that the library exports. `make exports` writes it from shim/hooks.def.' >shim/exports.list
 	$(Q)printf '%s\n' '#define DRIVER_HOOK(name) name' '#define RUNTIME_HOOK(name) name' '#define NVML_HOOK(name) name' \
-	    '#include "shim/hooks.def"' dlsym dlvsym | $(CC) -E -P -I. - | tr -s ' ' '\n' | LC_ALL=C sort >>shim/exports.list
+	    '#include "shim/hooks.def"' dlsym dlvsym vgpu_shim_door_1 | $(CC) -E -P -I. - | tr -s ' ' '\n' | LC_ALL=C sort >>shim/exports.list
 
 clang_format = $(shell command -v clang-format-14 || command -v clang-format)
 formatted = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cpp'))

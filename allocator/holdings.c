@@ -8,6 +8,10 @@
 
 // An allocation that is about to be refused waits no longer than this for whoever has the pool lock.
 #define REAP_PATIENCE_NS (100 * NS_PER_MS)
+// The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
+#define RETURN_PATIENCE_NS (250 * NS_PER_MS)
+#define RETURN_MEMORY_NS (2 * NS_PER_S) // a death longer ago explains no shortage
+#define RETURN_LOOK_NS (5 * NS_PER_MS)
 
 static uint64_t chunk_bytes(const struct holdings *holdings)
 {
@@ -32,10 +36,12 @@ static bool is_open(const struct pool_layout *layout, uint32_t vgpu)
 }
 
 // -EAGAIN: refused for a lower quota that is only being tried.
-static int reserve_chunks(struct holdings *holdings, uint64_t chunks)
+static int reserve_chunks(struct holdings *holdings, uint64_t chunks, bool anyway)
 {
     struct pool_layout *layout = holdings->pool->layout;
     struct account_ref account = account_of(holdings);
+    if (anyway)
+        return account_add(&account, (int64_t)chunks, ACCOUNT_MAX_COUNT);
     for (;;) {
         uint64_t limit = pool_vgpu_limit(layout, holdings->vgpu);
         int rc = account_add(&account, (int64_t)chunks, limit);
@@ -95,7 +101,7 @@ static void note_peak(struct holdings *holdings)
         ;
 }
 
-static int take_locked(struct holdings *holdings, uint64_t bytes)
+static int take_locked(struct holdings *holdings, uint64_t bytes, bool anyway)
 {
     uint64_t chunk = chunk_bytes(holdings);
     if (bytes > INT64_MAX - holdings->bytes)
@@ -104,7 +110,7 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
     if (chunks > ACCOUNT_MAX_COUNT)
         return -ENOMEM;
     if (chunks > holdings->chunks) {
-        int rc = reserve_chunks(holdings, chunks - holdings->chunks);
+        int rc = reserve_chunks(holdings, chunks - holdings->chunks, anyway);
         if (rc)
             return rc;
         holdings->chunks = chunks;
@@ -117,7 +123,7 @@ static int take_locked(struct holdings *holdings, uint64_t bytes)
 static int take(struct holdings *holdings, uint64_t bytes)
 {
     pthread_mutex_lock(&holdings->mutex);
-    int rc = take_locked(holdings, bytes);
+    int rc = take_locked(holdings, bytes, false);
     pthread_mutex_unlock(&holdings->mutex);
     return rc;
 }
@@ -128,6 +134,13 @@ int holdings_take_now(struct holdings *holdings, uint64_t bytes)
     return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
+void holdings_impose(struct holdings *holdings, uint64_t bytes)
+{
+    pthread_mutex_lock(&holdings->mutex);
+    take_locked(holdings, bytes, true);
+    pthread_mutex_unlock(&holdings->mutex);
+}
+
 int holdings_take(struct holdings *holdings, uint64_t bytes)
 {
     int rc = take(holdings, bytes);
@@ -135,6 +148,24 @@ int holdings_take(struct holdings *holdings, uint64_t bytes)
     if (rc == -EAGAIN ? reap(holdings) : rc == -ENOMEM && holdings_reap(holdings))
         rc = take(holdings, bytes);
     return rc == -EAGAIN ? -ENOMEM : rc;
+}
+
+bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_ns)
+{
+    uint64_t now = clock_now_ns();
+    uint64_t reaped = atomic_load(&holdings->pool->layout->header.reaped_ns);
+    if (reaped == 0 || now - reaped > RETURN_MEMORY_NS)
+        return false;
+    if (*deadline_ns == 0)
+        *deadline_ns = now + RETURN_PATIENCE_NS;
+    if (now >= *deadline_ns)
+        return false;
+    int saved = errno, cancel = cancel_disable();
+    struct timespec pause = clock_timespec(RETURN_LOOK_NS);
+    nanosleep(&pause, NULL);
+    cancel_restore(cancel);
+    errno = saved;
+    return true;
 }
 
 void holdings_give(struct holdings *holdings, uint64_t bytes)

@@ -49,12 +49,19 @@ void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t proces
 // call it without a lock. Leaves errno alone.
 int holdings_take(struct holdings *holdings, uint64_t bytes);
 
-// The same without the second try: never waits.
+// Takes `bytes` more whether they fit or not: for memory that exists and that nobody else pays for any more.
+void holdings_impose(struct holdings *holdings, uint64_t bytes);
+
+// holdings_take without the second try: never waits.
 int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 
 // Where others share the account: takes back what dead processes held, waiting a tenth of a second at most for those who do the same.
 // Returns whether another try is worth it. Call it without a lock. Leaves errno alone.
 bool holdings_reap(const struct holdings *holdings);
+
+// The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
+// and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0. Leaves errno alone.
+bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_ns);
 
 // Gives `bytes` back. More than is held gives back what is held.
 void holdings_give(struct holdings *holdings, uint64_t bytes);

@@ -35,7 +35,7 @@ static int check(const struct pool *pool, const struct pool_change *change, stru
         return error_set(error, -EINVAL, "%.*s on %.*s began without a quota and cannot get one while it runs",
                          (int)POOL_NAME_BYTES, vgpu->name, (int)POOL_NAME_BYTES, gpu->name);
     uint64_t context = atomic_load(&gpu->context_bytes);
-    if (change->quota_chunks * pool->chunk_bytes < context)
+    if (!change->contextless && change->quota_chunks * pool->chunk_bytes < context)
         return refuse_small(pool, change, "a context alone takes", context, error);
     if (change->quota_chunks > gpu->total_chunks)
         return refuse_small(pool, change, "the GPU has", gpu->total_bytes, error);

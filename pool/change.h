@@ -16,6 +16,7 @@
 struct pool_change {
     uint32_t vgpu;
     uint64_t quota_chunks;
+    bool contextless; // its members are not charged for contexts, so its quota may be smaller than one
     uint32_t weight;
     uint32_t limit_percent; // 100: none
     const enum priority *priority;

@@ -15,6 +15,7 @@
 //                                                                                                holds it, see scheduler/turn.h
 //      vgpu counters (peak_chunks, refusals, waits, ...)                                         its members, only ever upwards
 //      process doorbell                                                                          whoever rings
+//      process bell                                                                              its process, before it is a member
 //      member's side of the account, member gate                                                 the member's process; the reaper
 //                                                                                                once that process is dead
 //      member acknowledged                                                                       also who replaces its account word
@@ -143,7 +144,8 @@ struct pool_process {
     _Atomic uint32_t state;
     int32_t pid;               // in its own PID namespace: for people, never for decisions
     _Atomic uint32_t doorbell; // futex: its agent sleeps here
-    uint32_t pad0;
+    _Atomic uint32_t
+        bell; // the slot whose doorbell to ring: this one, or where a process has several, the one its agent sleeps at
     uint64_t started_ns;
     char command[32];
     uint8_t pad1[8];

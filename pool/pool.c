@@ -377,6 +377,7 @@ int pool_claim(struct pool *pool, struct error *error)
         }
         madvise(layout, sizeof(struct pool_layout), MADV_DONTFORK);
         describe_self(process);
+        atomic_store(&process->bell, slot);
         atomic_store(&process->state, POOL_LIVE);
         rc = (int)slot;
         break;

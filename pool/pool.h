@@ -61,7 +61,8 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error);
 void pool_unlock(int lock);
 
 // Claims a free process slot for the caller, for as long as `pool` stays mapped. Call under the pool lock, after reaping; the
-// pool must have been opened by pool_open in this process. Returns the slot, or -errno (-ENOSPC: all slots are taken).
+// pool must have been opened by pool_open in this process, and holds one slot: a process that wants several opens the pool as often.
+// Returns the slot, or -errno (-ENOSPC: all slots are taken).
 int pool_claim(struct pool *pool, struct error *error);
 
 // Whether the owner of `slot` lives, by its lock; `probe` is a descriptor from pool_probe_open. An unanswerable question counts as

@@ -180,17 +180,22 @@ static bool is_member(const struct pool_layout *layout, uint32_t process, uint32
     return vgpu < POOL_MAX_VGPUS && layout->vgpus[vgpu].gpu == gpu && pool_bit_get(layout->vgpus[vgpu].members, process);
 }
 
+int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name)
+{
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
+        if (pool_vgpu_is_on(&pool->layout->vgpus[i], gpu) && strncmp(pool->layout->vgpus[i].name, name, POOL_NAME_BYTES) == 0)
+            return (int)i;
+    return -ENOENT;
+}
+
 int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request,
                    struct error *error)
 {
     struct pool_layout *layout = pool->layout;
-    int index = -1;
     if (is_member(layout, process, gpu))
         return error_set(error, -EALREADY, "this process has a virtual GPU on %.*s already", (int)POOL_NAME_BYTES,
                          layout->gpus[gpu].name);
-    for (uint32_t i = 0; request->name && i < POOL_MAX_VGPUS && index < 0; i++)
-        if (pool_vgpu_is_on(&layout->vgpus[i], gpu) && strncmp(layout->vgpus[i].name, request->name, POOL_NAME_BYTES) == 0)
-            index = (int)i;
+    int index = request->name ? pool_vgpu_find(pool, gpu, request->name) : -ENOENT;
     if (index >= 0) {
         int rc = check_agreement(&layout->vgpus[index], request, pool->chunk_bytes, error);
         if (rc)

@@ -31,6 +31,9 @@ struct tenancy_request {
 int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const char *name, uint64_t total_bytes,
                    struct error *error);
 
+// The virtual GPU of this name on a GPU, or -ENOENT.
+int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name);
+
 // Makes the process a member of the virtual GPU it asks for, creating that where it does not exist. Refuses (-EEXIST) options that
 // differ from those of the virtual GPU joined and (-ENOMEM) a quota that does not fit beside what is reserved and held; `error`
 // then says by whom. Returns the virtual GPU's index.

@@ -32,6 +32,9 @@
 #define STACK_BYTES (256u << 10) // for the driver's calls
 #define STOP_PATIENCE_NS (250 * NS_PER_MS)
 #define TIMER_SLACK_NS 1000ul
+#define DISMISS_LOOK_NS (50 * NS_PER_US)
+// Each gate has a slot of the pool for itself, or one for each GPU.
+#define AGENT_GATES POOL_MAX_PROCESSES
 
 static struct {
     pthread_mutex_t mutex;
@@ -39,8 +42,11 @@ static struct {
     bool running, stopped;
     bool missed; // could not be started, which was said; each new grant tries again
     _Atomic bool stop;
-    _Atomic size_t gate_count;
-    struct gate *gates[POOL_MAX_GPUS];
+    _Atomic uint32_t *doorbell;
+    const struct gpu_ops *ops;
+    _Atomic size_t gate_count; // places used so far; NULL: dismissed
+    struct gate *_Atomic gates[AGENT_GATES];
+    struct gate *_Atomic serving; // what a step is under way for
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static bool all_active_members(const struct gate *gate, uint32_t generation,
@@ -250,21 +256,26 @@ static uint64_t serve_all(void)
 {
     uint64_t next = NEVER_NS;
     for (size_t i = 0; i < atomic_load(&agent.gate_count); i++) {
-        uint64_t wanted = agent_step(agent.gates[i], clock_now_ns());
+        struct gate *gate = atomic_load(&agent.gates[i]);
+        // Pairs with agent_dismiss: said first, then looked again, so that a gate is either left alone or waited for.
+        atomic_store(&agent.serving, gate);
+        if (!gate || atomic_load(&agent.gates[i]) != gate)
+            continue;
+        uint64_t wanted = agent_step(gate, clock_now_ns());
         if (wanted < next)
             next = wanted;
     }
+    atomic_store(&agent.serving, NULL);
     return next;
 }
 
 static void *agent_main(void *unused)
 {
     (void)unused;
-    struct gate *first = agent.gates[0];
-    _Atomic uint32_t *doorbell = &first->pool->layout->processes[first->process].doorbell;
+    _Atomic uint32_t *doorbell = agent.doorbell;
     prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS); // of this thread alone: its sleeps are short and counted on
     pthread_setname_np(pthread_self(), "vgpu-agent");
-    first->ops->agent_begin();
+    agent.ops->agent_begin();
     while (!atomic_load(&agent.stop)) {
         // The doorbell first, then the work: a ring in between is not slept through.
         uint32_t rung = atomic_load(doorbell);
@@ -279,18 +290,31 @@ void agent_ring(struct pool_layout *layout, uint32_t process)
 {
     if (process >= POOL_MAX_PROCESSES)
         return;
-    atomic_fetch_add(&layout->processes[process].doorbell, 1);
-    futex_wake(&layout->processes[process].doorbell, FUTEX_EVERYONE);
+    uint32_t bell = atomic_load_explicit(&layout->processes[process].bell, memory_order_relaxed) % POOL_MAX_PROCESSES;
+    atomic_fetch_add(&layout->processes[bell].doorbell, 1);
+    futex_wake(&layout->processes[bell].doorbell, FUTEX_EVERYONE);
+}
+
+void agent_sleep_at(_Atomic uint32_t *doorbell)
+{
+    pthread_mutex_lock(&agent.mutex);
+    agent.doorbell = doorbell;
+    pthread_mutex_unlock(&agent.mutex);
 }
 
 void agent_serve(struct gate *gate)
 {
     pthread_mutex_lock(&agent.mutex);
-    size_t count = atomic_load(&agent.gate_count);
-    if (count < POOL_MAX_GPUS) {
-        agent.gates[count] = gate;
+    size_t count = atomic_load(&agent.gate_count), place = 0;
+    while (place < count && atomic_load(&agent.gates[place]))
+        place++;
+    if (!agent.doorbell)
+        agent.doorbell = &gate->pool->layout->processes[gate->process].doorbell;
+    agent.ops = gate->ops;
+    if (place < AGENT_GATES)
+        atomic_store(&agent.gates[place], gate);
+    if (place == count && count < AGENT_GATES)
         atomic_store(&agent.gate_count, count + 1);
-    }
     pthread_mutex_unlock(&agent.mutex);
 }
 
@@ -346,10 +370,10 @@ void agent_stop(void)
     agent.running = false;
     agent.stopped = true;
     atomic_store(&agent.stop, true);
-    size_t count = atomic_load(&agent.gate_count);
     pthread_mutex_unlock(&agent.mutex);
     if (running) {
-        agent_ring(agent.gates[0]->pool->layout, agent.gates[0]->process);
+        atomic_fetch_add(agent.doorbell, 1);
+        futex_wake(agent.doorbell, FUTEX_EVERYONE);
         struct timespec deadline;
         clock_gettime(CLOCK_REALTIME, &deadline);
         deadline.tv_nsec += STOP_PATIENCE_NS;
@@ -357,8 +381,27 @@ void agent_stop(void)
         deadline.tv_nsec %= (long)NS_PER_S;
         pthread_timedjoin_np(agent.thread, NULL, &deadline);
     }
-    for (size_t i = 0; i < count; i++)
-        abandon(agent.gates[i]);
+    pthread_mutex_lock(&agent.mutex);
+    for (size_t i = 0; i < atomic_load(&agent.gate_count); i++)
+        if (atomic_load(&agent.gates[i]))
+            abandon(agent.gates[i]);
+    pthread_mutex_unlock(&agent.mutex);
+}
+
+void agent_dismiss(struct gate *gate)
+{
+    pthread_mutex_lock(&agent.mutex);
+    for (size_t i = 0; i < atomic_load(&agent.gate_count); i++)
+        if (atomic_load(&agent.gates[i]) == gate)
+            atomic_store(&agent.gates[i], NULL);
+    pthread_mutex_unlock(&agent.mutex);
+    while (atomic_load(&agent.serving) == gate) {
+        struct timespec pause = clock_timespec(DISMISS_LOOK_NS);
+        nanosleep(&pause, NULL);
+    }
+    pthread_mutex_lock(&agent.mutex); // a stop on another thread may have given the token away meanwhile, or be doing so
+    abandon(gate);
+    pthread_mutex_unlock(&agent.mutex);
 }
 
 void agent_reset(void)
@@ -367,4 +410,6 @@ void agent_reset(void)
     agent.running = agent.stopped = agent.missed = false;
     atomic_store(&agent.stop, false);
     atomic_store(&agent.gate_count, 0);
+    atomic_store(&agent.serving, NULL);
+    agent.doorbell = NULL;
 }

@@ -3,6 +3,7 @@
 // it away when idle.
 //
 // Invariants
+//  - One thread and one doorbell, however many gates and process slots this process has.
 //  - It runs only while it has something to do: while nobody waits for a token of this process, it sleeps on its doorbell.
 //  - It holds no lock of the scheduler's while it calls the driver or sleeps. All signals are blocked in it.
 //  - What it does for one gate is one step of a state machine that returns when it wants to be called again: no step waits for the GPU.
@@ -11,8 +12,16 @@
 
 #include "scheduler/gate.h"
 
-// Puts a gate into the agent's care for the rest of the process. Called by gate_init, before the first launch.
+// Puts a gate into the agent's care. Called by gate_init, before the first launch.
 void agent_serve(struct gate *gate);
+
+// Where the agent sleeps, for a process with several slots: the doorbell of the one that the others name as their bell. It must stay
+// mapped until the process ends. Before the first gate; without this, the agent sleeps at the first gate's own.
+void agent_sleep_at(_Atomic uint32_t *doorbell);
+
+// Takes a gate out of the agent's care: when this returns, the agent does not touch it any more and a token that this process held
+// through it belongs to whoever waits. Nothing may pass the gate from before the call on.
+void agent_dismiss(struct gate *gate);
 
 // Starts the agent unless it runs already or was stopped. Where it can't be started, turns end by the lease of those who wait. Thread
 // safe.

@@ -17,6 +17,8 @@
 // A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
 #define LOOK_UP_NS (50 * NS_PER_MS)
 
+__thread bool gate_thread_exempt;
+
 void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu, const struct gpu_ops *ops,
                void *ops_gpu)
 {
@@ -240,7 +242,8 @@ enum gate_pass gate_enter_slow(struct gate *gate, void *stream)
 {
     int saved = errno, cancel = cancel_disable();
     count_out(gate);
-    enum gate_pass pass = gate->ops->is_capturing(gate->ops_gpu, stream) ? GATE_CAPTURED : pass_gate(gate);
+    bool elsewhere = gate_thread_exempt || gate->ops->is_capturing(gate->ops_gpu, stream);
+    enum gate_pass pass = elsewhere ? GATE_CAPTURED : pass_gate(gate);
     cancel_restore(cancel);
     errno = saved;
     return pass;

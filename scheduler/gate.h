@@ -19,6 +19,7 @@
 #define VGPU_SCHEDULER_GATE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "pool/tenancy.h"
@@ -29,8 +30,12 @@
 enum gate_pass {
     GATE_OPEN,     // counted in; nobody waits
     GATE_WINDOWED, // counted in; contended, the launch counts against the window
-    GATE_CAPTURED, // not counted: nothing runs now
+    GATE_CAPTURED, // not counted: nothing runs now, or under another gate
 };
+
+// Whether what this thread launches passes another gate already: that of a virtual GPU of libvgpu.so. Looked at only where the gate is not
+// open anyway: while that other gate is passed, this one is closed.
+extern __thread bool gate_thread_exempt __attribute__((visibility("hidden")));
 
 #define GATE_NO_GRANT UINT64_MAX // a word that the token never has
 

@@ -38,6 +38,7 @@ test  clang-format   clang-format                 the suite that checks the layo
 test  shellcheck     shellcheck                   the suite that checks the scripts
 build jq             jq                           the demo and the tests read JSON
 build python3        python3                      the benchmark
+test  pkg-config     pkg-config                   the test that builds against the installed library
 test  procps         ps                           tests that look at processes
 test  git            git                          the list of source files that the style suite reads
 cross gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc  the suite that builds for aarch64

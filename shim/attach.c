@@ -102,28 +102,6 @@ static void at_exit(void)
     errno = saved;
 }
 
-static CUresult identify(CUdevice ordinal, struct device *device)
-{
-    CUuuid uuid;
-    size_t bytes = 0;
-    char name[256] = "";
-    CUresult rc = REAL(cuDeviceGetUuid_v2)(&uuid, ordinal);
-    if (rc == CUDA_ERROR_NOT_FOUND)
-        rc = REAL(cuDeviceGetUuid)(&uuid, ordinal);
-    if (rc == CUDA_SUCCESS)
-        rc = REAL(cuDeviceTotalMem_v2)(&bytes, ordinal);
-    if (rc == CUDA_SUCCESS)
-        rc = REAL(cuDeviceGetName)(name, sizeof name, ordinal);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    memset(device, 0, sizeof *device);
-    device->ordinal = ordinal;
-    device->physical_bytes = bytes;
-    memcpy(device->uuid, uuid.bytes, sizeof device->uuid);
-    snprintf(device->name, sizeof device->name, "%s", name);
-    return CUDA_SUCCESS;
-}
-
 static uint64_t held_on(uint32_t gpu)
 {
     uint64_t chunks = 0;
@@ -198,10 +176,16 @@ static int join_all(struct attempt *attempt, int count)
 {
     for (CUdevice ordinal = 0; ordinal < count; ordinal++) {
         struct device *device = &device_table.devices[ordinal];
-        attempt->refusal = identify(ordinal, device);
+        struct identity identity;
+        attempt->refusal = identify(ordinal, &identity);
         if (attempt->refusal != CUDA_SUCCESS)
             return error_set(&attempt->error, -1, "the driver does not describe GPU %d (error %d)", ordinal,
                              (int)attempt->refusal);
+        memset(device, 0, sizeof *device);
+        device->ordinal = ordinal;
+        device->physical_bytes = identity.bytes;
+        memcpy(device->uuid, identity.uuid, sizeof device->uuid);
+        memcpy(device->name, identity.name, sizeof device->name);
         if (join(attempt, device))
             return -1;
     }

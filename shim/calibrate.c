@@ -1,15 +1,37 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Measuring what one context takes, once per pool and GPU.
+// Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
 //
 // Two figures bound it. What is used on the GPU with one context, less what the pool's members hold, contains the context and also what
 // programs outside the pool hold. What a second context adds is clean, but lacks what the first one alone costs (on the H100, 3.2 MiB
 // taken by cuInit). So the second figure counts, and of the difference only as much as a first context can plausibly cost more.
 #include "shim/attach.h"
 
+#include <string.h>
+
 #include "base/log.h"
 
 #define FIRST_CONTEXT_EXTRA_BYTES (8ull << 20)
 #define LEAST_BYTES (1ull << 20)
+
+CUresult identify(CUdevice ordinal, struct identity *identity)
+{
+    CUuuid uuid;
+    size_t bytes = 0;
+    char name[256] = "";
+    CUresult rc = REAL(cuDeviceGetUuid_v2)(&uuid, ordinal);
+    if (rc == CUDA_ERROR_NOT_FOUND)
+        rc = REAL(cuDeviceGetUuid)(&uuid, ordinal);
+    if (rc == CUDA_SUCCESS)
+        rc = REAL(cuDeviceTotalMem_v2)(&bytes, ordinal);
+    if (rc == CUDA_SUCCESS)
+        rc = REAL(cuDeviceGetName)(name, sizeof name, ordinal);
+    if (rc != CUDA_SUCCESS)
+        return rc;
+    *identity = (struct identity){.bytes = bytes};
+    memcpy(identity->uuid, uuid.bytes, sizeof identity->uuid);
+    snprintf(identity->name, sizeof identity->name, "%s", name);
+    return CUDA_SUCCESS;
+}
 
 static bool free_bytes(uint64_t *available, uint64_t *total)
 {

@@ -5,18 +5,10 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "base/cancel.h"
-#include "base/clock.h"
 #include "base/log.h"
+#include "shim/attach.h"
 #include "shim/heap_memory.h"
 #include "shim/pools.h"
-
-// The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
-#define RETURN_PATIENCE_NS (250 * NS_PER_MS)
-#define RETURN_MEMORY_NS (2 * NS_PER_S) // a death longer ago explains no shortage
-#define RETURN_LOOK_NS (5 * NS_PER_MS)
-// What a context is taken to cost on a GPU where it could not be measured (H100, driver 580: 527 MiB).
-#define CONTEXT_FALLBACK_BYTES (528ull << 20)
 
 struct device_table device_table;
 __thread struct device *device_of_thread;
@@ -89,22 +81,7 @@ CUresult device_refuse(struct device *device, uint64_t bytes, const char *functi
 
 bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns)
 {
-    if (__builtin_expect(result != CUDA_ERROR_OUT_OF_MEMORY, 1))
-        return false;
-    uint64_t now = clock_now_ns();
-    uint64_t reaped = atomic_load(&device->holdings.pool->layout->header.reaped_ns);
-    if (reaped == 0 || now - reaped > RETURN_MEMORY_NS)
-        return false;
-    if (*deadline_ns == 0)
-        *deadline_ns = now + RETURN_PATIENCE_NS;
-    if (now >= *deadline_ns)
-        return false;
-    int saved = errno, cancel = cancel_disable();
-    struct timespec pause = clock_timespec(RETURN_LOOK_NS);
-    nanosleep(&pause, NULL);
-    cancel_restore(cancel);
-    errno = saved;
-    return true;
+    return __builtin_expect(result == CUDA_ERROR_OUT_OF_MEMORY, 0) && holdings_await_return(&device->holdings, deadline_ns);
 }
 
 struct holdings_view device_view(const struct device *device)
@@ -116,5 +93,5 @@ uint64_t device_context_bytes(const struct device *device)
 {
     const struct holdings *holdings = &device->holdings;
     uint64_t bytes = atomic_load(&holdings->pool->layout->gpus[holdings->gpu].context_bytes);
-    return bytes && bytes <= device->physical_bytes / 4 ? bytes : CONTEXT_FALLBACK_BYTES;
+    return context_bytes_or_usual(bytes, device->physical_bytes);
 }

@@ -99,12 +99,6 @@ void streams_capture_over(CUstream handle)
     lower_captures();
 }
 
-bool capture_under_way(CUstream handle)
-{
-    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-    return REAL(cuStreamIsCapturing)(handle, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
 void streams_lock(void)
 {
     pthread_mutex_lock(&mutex);

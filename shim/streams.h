@@ -39,7 +39,11 @@ void streams_capture_began(CUstream stream);
 void streams_capture_over(CUstream stream);
 
 // Whether the stream is being captured; an error counts as yes, since it means a capture that forbids the question.
-bool capture_under_way(CUstream stream);
+static inline bool capture_under_way(CUstream stream)
+{
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    return REAL(cuStreamIsCapturing)(stream, &status) != CUDA_SUCCESS || status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
 
 // Holds off the beginning of captures and changes of the table.
 void streams_lock(void);

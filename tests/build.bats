@@ -91,12 +91,26 @@ make_in() {
     run -0 find "$dest" -type f -printf '%P %m\n'
     assert_contains "$output" "opt/vgpu/lib/libvgpu_shim.so 644"
     assert_contains "$output" "opt/vgpu/bin/vgpu 755"
-    if [ -e include/vgpu.h ]; then assert_contains "$output" "opt/vgpu/include/vgpu.h 644"; fi
+    assert_contains "$output" "opt/vgpu/include/vgpu.h 644"
+    assert_contains "$output" "opt/vgpu/lib/libvgpu.so.0 644"
+    assert_contains "$output" "opt/vgpu/lib/pkgconfig/vgpu.pc 644"
     if compgen -G 'docs/*.1.scd' >/dev/null; then assert_contains "$output" "opt/vgpu/share/man/man1/"; fi
     grep -qaF /opt/vgpu/lib/libvgpu_shim.so "$dest/opt/vgpu/bin/vgpu"
     make_in "$OTHER" DESTDIR="$dest" prefix=/opt/vgpu uninstall
-    run -0 find "$dest" -type f
+    run -0 find "$dest" -type f -o -type l
     assert_equal "$output" ""
+}
+
+@test "a program is built with what the installed pkg-config file says, and runs" {
+    local dest=$BATS_TEST_TMPDIR/dest
+    make_in "$OTHER" CC=clang WERROR=1 prefix="$dest" install
+    export PKG_CONFIG_PATH=$dest/lib/pkgconfig
+    run -0 pkg-config --modversion vgpu
+    grep -qF "\"$output\"" base/version.h
+    # shellcheck disable=SC2046 # several words are meant
+    gcc -o "$BATS_TEST_TMPDIR/two" examples/two_instances.c $(pkg-config --cflags --libs vgpu)
+    LD_LIBRARY_PATH=$dest/lib:$BUILD/simgpu run -0 "$BATS_TEST_TMPDIR/two"
+    assert_contains "$output" "heavy: weight 300, 20 tasks, last byte 42"
 }
 
 @test "clean removes the build folder and nothing else" {

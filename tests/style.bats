@@ -73,11 +73,13 @@ sources() {
     local files
     # Nothing below includes anything above; kernels and the simulated GPU know nothing of the shim.
     mapfile -t files < <(sources 'base/*.[ch]')
-    run -1 grep -nE '#include "(options|pool|allocator|scheduler|shim|tools|simgpu)/' "${files[@]}"
+    run -1 grep -nE '#include "(options|pool|allocator|scheduler|shim|tools|lib|include|simgpu)/' "${files[@]}"
     mapfile -t files < <(sources 'pool/*.[ch]')
     run -1 grep -nE '#include "(allocator|scheduler|shim|tools|simgpu)/' "${files[@]}"
     mapfile -t files < <(sources 'allocator/*.[ch]' 'scheduler/*.[ch]')
-    run -1 grep -nE '#include "(shim|tools|simgpu)/' "${files[@]}"
+    run -1 grep -nE '#include "(shim|tools|lib|include|simgpu)/' "${files[@]}"
+    mapfile -t files < <(sources 'shim/*.[ch]' 'tools/*.[ch]')
+    run -1 grep -nE '#include "(lib|include|simgpu)/' "${files[@]}"
     mapfile -t files < <(sources 'kernels/*.cu' 'kernels/*.c' 'kernels/*.h' 'simgpu/**/*.[ch]')
     run -1 grep -nE '#include "(base|options|pool|allocator|scheduler|shim|tools|include)/' "${files[@]}"
 }

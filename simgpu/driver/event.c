@@ -40,6 +40,8 @@ void event_release(struct CUevent_st *event)
         return;
     if (event->last)
         record_release(event->last);
+    if (event->page)
+        event_page_release(event);
     free(event->capture_deps);
     free(event);
 }
@@ -72,8 +74,9 @@ static void set_last(struct CUevent_st *event, struct record *record)
 
 CUresult event_record(struct CUevent_st *event, struct CUstream_st *stream)
 {
+    if (event->imported)
+        return CUDA_ERROR_NOT_SUPPORTED;
     struct record *record = record_new(1);
-
     if (!record)
         return CUDA_ERROR_OUT_OF_MEMORY;
     struct op op = {.kind = OP_RECORD, .record = record};
@@ -83,6 +86,8 @@ CUresult event_record(struct CUevent_st *event, struct CUstream_st *stream)
         record_release(record);
     else
         set_last(event, record);
+    if (!rc && event->page)
+        rc = event_page_record(event, stream);
     return rc;
 }
 
@@ -141,6 +146,8 @@ TWIN_API(cuEventRecordWithFlags, _ptsz, (CUevent event, CUstream stream, unsigne
 
 CUresult event_wait(struct CUevent_st *event, struct CUstream_st *stream)
 {
+    if (event->imported)
+        return event_page_wait(event, stream);
     if (!event->last || !event->last->pending)
         return CUDA_SUCCESS;
     struct op op = {.kind = OP_WAIT_RECORD, .record = event->last};

@@ -27,3 +27,7 @@ $(BUILD)/tests/programs/door_sanitized: program_libs = -fsanitize=address -L$(BU
 
 # Launches in every form there ever was.
 $(BUILD)/obj/plain/tests/programs/launch_family.o: extra_cflags += -Wno-deprecated-declarations
+# Those of the C API.
+api_programs := $(addprefix $(BUILD)/tests/programs/,$(filter api_%,$(patsubst tests/programs/%.c,%,$(wildcard tests/programs/*.c))))
+$(api_programs): program_libs = -L$(BUILD) -lvgpu -L$(BUILD)/stubs -lcuda
+$(api_programs): $(BUILD)/libvgpu.so

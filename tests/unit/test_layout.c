@@ -37,6 +37,7 @@ static void test_table(void)
         {"a gpu", sizeof(struct pool_gpu), 512},
         {"processes", offsetof(struct pool_layout, processes), 8320},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
+        {"process.bell", offsetof(struct pool_process, bell), 12},
         {"process.started_ns", offsetof(struct pool_process, started_ns), 16},
         {"process.command", offsetof(struct pool_process, command), 24},
         {"a process", sizeof(struct pool_process), 64},

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+#include "lib/instance.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "lib/tasks.h"
+#include "options/options.h"
+#include "pool/change.h"
+#include "scheduler/agent.h"
+#include "scheduler/notice.h"
+
+// How often destruction looks whether the last call has returned.
+#define CALLS_LOOK_NS (100 * NS_PER_US)
+
+int instance_begin(struct vgpu *vgpu)
+{
+    if (!vgpu)
+        return fail(-EINVAL, "the virtual GPU is NULL");
+    if (vgpu->generation != atomic_load_explicit(&home_generation, memory_order_relaxed))
+        return fail(-ECHILD, "the virtual GPU was made by the parent of this process, and is not inherited");
+    // Pairs with close_for_calls: counted in before the flag is read.
+    atomic_fetch_add(&vgpu->calls, 1);
+    if (!atomic_load(&vgpu->closing))
+        return 0;
+    atomic_fetch_sub(&vgpu->calls, 1);
+    return fail(-ESHUTDOWN, "the virtual GPU is being destroyed");
+}
+
+void instance_end(struct vgpu *vgpu)
+{
+    atomic_fetch_sub_explicit(&vgpu->calls, 1, memory_order_release);
+}
+
+int instance_begin_current(struct vgpu *vgpu, bool *pushed)
+{
+    CUcontext current = NULL;
+    int rc = instance_begin(vgpu);
+    if (rc)
+        return rc;
+    *pushed = REAL(cuCtxGetCurrent)(&current) != CUDA_SUCCESS || current != vgpu->gpu->context;
+    rc = *pushed ? fail_driver(REAL(cuCtxPushCurrent_v2)(vgpu->gpu->context), "cuCtxPushCurrent") : 0;
+    if (rc)
+        instance_end(vgpu);
+    return rc;
+}
+
+void instance_end_current(struct vgpu *vgpu, bool pushed)
+{
+    CUcontext context;
+    if (pushed)
+        REAL(cuCtxPopCurrent_v2)(&context);
+    instance_end(vgpu);
+}
+
+int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
+{
+    CUstream found = streams_find(&vgpu->streams, *stream);
+    if (!found)
+        return fail(-EINVAL, "the stream %p is none of this virtual GPU's", (void *)*stream);
+    *stream = found;
+    return 0;
+}
+
+int instance_check_name(const char *name)
+{
+    struct error ignored;
+    struct options *options = malloc(sizeof *options);
+    if (!options)
+        return fail(-ENOMEM, "out of memory");
+    options_defaults(options);
+    int rc = name ? options_parse(options, OPTION_NAME, name, &ignored) : -EINVAL;
+    free(options);
+    return rc ? fail(-EINVAL, "name \"%.60s\": allowed is %s", name ? name : "", option_table[OPTION_NAME].allowed) : 0;
+}
+
+// What a program that knows an older version of a structure has not set is 0; what one that knows a newer version has set must be 0.
+static int read_config(const struct vgpu_config *from, struct vgpu_config *config)
+{
+    *config = (struct vgpu_config){0};
+    if (!from || from->size < offsetof(struct vgpu_config, weight) || from->size > API_STRUCT_MOST)
+        return fail(-EINVAL, "the configuration is %s: begin with VGPU_CONFIG_INIT", from ? "without a size" : "NULL");
+    memcpy(config, from, from->size < sizeof *config ? from->size : sizeof *config);
+    for (size_t i = sizeof *config; i < from->size; i++)
+        if (((const unsigned char *)from)[i])
+            return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
+    if (config->reserved)
+        return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
+    if (config->weight > OPTIONS_MAX_WEIGHT)
+        return fail(-EINVAL, "weight %u: allowed is 1 to %u, or 0 for 100", config->weight, OPTIONS_MAX_WEIGHT);
+    if (config->quantum_us && (config->quantum_us < 1000 || config->quantum_us > 1000000))
+        return fail(-EINVAL, "quantum_us %llu: allowed is 1000 to 1000000, or 0", (unsigned long long)config->quantum_us);
+    if (config->limit_percent > 100)
+        return fail(-EINVAL, "limit_percent %u: allowed is 1 to 100, or 0", config->limit_percent);
+    if (config->priority > VGPU_PRIORITY_HIGH)
+        return fail(-EINVAL, "priority %u: allowed is 1 to %d, or 0 for %d", config->priority, VGPU_PRIORITY_HIGH,
+                    VGPU_PRIORITY_NORMAL);
+    return config->name ? instance_check_name(config->name) : 0;
+}
+
+static int quota_of(const struct vgpu_config *config, const struct vgpu *vgpu, uint64_t *chunks)
+{
+    uint64_t chunk = vgpu->pool.chunk_bytes;
+    *chunks = config->memory_bytes / chunk;
+    if (config->memory_bytes && *chunks == 0)
+        return fail(-EINVAL, "memory_bytes %llu is less than one chunk, which is %llu bytes in the pool %s",
+                    (unsigned long long)config->memory_bytes, (unsigned long long)chunk, vgpu->pool.path);
+    return 0;
+}
+
+// NULL: none was asked for.
+static const enum priority *class_of(const struct vgpu_config *config)
+{
+    static const enum priority classes[] = {
+        [VGPU_PRIORITY_LOW] = PRIORITY_LOW, [VGPU_PRIORITY_NORMAL] = PRIORITY_NORMAL, [VGPU_PRIORITY_HIGH] = PRIORITY_HIGH};
+    return config->priority ? &classes[config->priority] : NULL;
+}
+
+static int read_request(const struct vgpu_config *config, const struct vgpu *vgpu, struct tenancy_request *request)
+{
+    *request = (struct tenancy_request){
+        .name = config->name,
+        .weight = config->weight,
+        .quantum_ns = config->quantum_us * NS_PER_US,
+        .limit_percent = config->limit_percent,
+        .priority = class_of(config),
+    };
+    return quota_of(config, vgpu, &request->quota_chunks);
+}
+
+// The pool is locked.
+static int join(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
+{
+    struct tenancy_request request;
+    int rc = read_request(config, vgpu, &request);
+    int gpu = rc ? rc : home_gpu_enter(&vgpu->pool, vgpu->gpu);
+    if (gpu < 0)
+        return gpu;
+    bool found = config->name && pool_vgpu_find(&vgpu->pool, (uint32_t)gpu, config->name) >= 0;
+    if (found && !existing)
+        return fail(-EEXIST, "the virtual GPU %s exists already on %s: vgpu_open joins it", config->name, vgpu->gpu->name);
+    if (!found && existing)
+        return fail(-ENOENT, "there is no virtual GPU %s on %s", config->name, vgpu->gpu->name);
+    rc = pool_vgpu_join(&vgpu->pool, vgpu->process, (uint32_t)gpu, &request, &error_of_thread);
+    if (rc < 0)
+        return rc;
+    vgpu->gpu_index = (uint32_t)gpu;
+    vgpu->vgpu_index = (uint32_t)rc;
+    return 0;
+}
+
+static void leave_pool(struct vgpu *vgpu)
+{
+    struct error ignored;
+    int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &ignored);
+    if (lock >= 0) {
+        pool_leave(&vgpu->pool, vgpu->process);
+        pool_unlock(lock);
+    }
+    pool_close(&vgpu->pool); // where the lock was not to be had: the slot is dead from here on, and taken back as such
+}
+
+static int enter_pool(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
+{
+    int lock;
+    int rc = home_pool_claim(&vgpu->pool, &vgpu->process, &lock);
+    if (rc)
+        return rc;
+    rc = join(vgpu, config, existing);
+    if (rc)
+        pool_leave(&vgpu->pool, vgpu->process);
+    pool_unlock(lock);
+    if (rc)
+        pool_close(&vgpu->pool);
+    return rc;
+}
+
+// With the GPU acquired and the place in the pool taken.
+static int equip(struct vgpu *vgpu)
+{
+    CUcontext context = vgpu->gpu->context;
+    int rc = fail_driver(REAL(cuCtxPushCurrent_v2)(context), "cuCtxPushCurrent");
+    if (rc)
+        return rc;
+    rc = streams_init(&vgpu->streams, context);
+    if (rc == 0) {
+        holdings_init(&vgpu->holdings, &vgpu->pool, vgpu->process, vgpu->gpu_index, vgpu->vgpu_index);
+        rc = memory_init(vgpu);
+        if (rc)
+            streams_free(&vgpu->streams);
+    }
+    REAL(cuCtxPopCurrent_v2)(&context);
+    if (rc == 0)
+        gate_init(&vgpu->gate, &vgpu->pool, vgpu->process, vgpu->gpu_index, vgpu->vgpu_index, &streams_ops, &vgpu->streams);
+    return rc;
+}
+
+static int make(const struct vgpu_config *given, struct vgpu **out, bool existing)
+{
+    struct vgpu_config config;
+    int rc = read_config(given, &config);
+    if (rc == 0 && !out)
+        rc = fail(-EINVAL, "there is no place for the result: it is NULL");
+    if (rc == 0 && existing && !config.name)
+        rc = fail(-EINVAL, "vgpu_open wants a name");
+    if (rc)
+        return rc;
+    struct vgpu *vgpu = calloc(1, sizeof *vgpu);
+    if (!vgpu)
+        return fail(-ENOMEM, "out of memory");
+    vgpu->generation = atomic_load(&home_generation);
+    rc = tasks_init(vgpu, config.queue_tasks);
+    if (rc)
+        goto free_vgpu;
+    rc = home_gpu_acquire(config.device_uuid, config.device, &vgpu->gpu);
+    if (rc)
+        goto free_tasks;
+    rc = enter_pool(vgpu, &config, existing);
+    if (rc)
+        goto release_gpu;
+    rc = equip(vgpu);
+    if (rc)
+        goto leave_pool;
+    *out = vgpu;
+    return 0;
+
+leave_pool:
+    leave_pool(vgpu);
+release_gpu:
+    home_gpu_release(vgpu->gpu);
+free_tasks:
+    tasks_free(vgpu);
+free_vgpu:
+    free(vgpu);
+    return rc;
+}
+
+VGPU_API int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu)
+{
+    KEEP_ERRNO;
+    int cancel = cancel_disable();
+    int rc = make(config, vgpu, false);
+    cancel_restore(cancel);
+    return rc;
+}
+
+VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
+{
+    KEEP_ERRNO;
+    int cancel = cancel_disable();
+    int rc = make(config, vgpu, true);
+    cancel_restore(cancel);
+    return rc;
+}
+
+// The pool is locked.
+static int change(struct vgpu *vgpu, const struct tenancy_request *request)
+{
+    const struct pool_vgpu *record = &vgpu->pool.layout->vgpus[vgpu->vgpu_index];
+    uint32_t weight = atomic_load(&record->weight), priority = atomic_load(&record->priority);
+    const struct pool_change wanted = {
+        .vgpu = vgpu->vgpu_index,
+        .quota_chunks = request->quota_chunks,
+        .contextless = true,
+        .weight = request->weight,
+        .limit_percent = request->limit_percent,
+        .priority = request->priority,
+        .quantum_ns = request->quantum_ns ? &request->quantum_ns : NULL,
+    };
+    int rc = pool_change(&vgpu->pool, &wanted, 1, &error_of_thread);
+    if (rc == 0)
+        notice_change(vgpu->pool.layout, vgpu->vgpu_index, weight, priority);
+    return rc;
+}
+
+VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
+{
+    KEEP_ERRNO;
+    struct vgpu_config config;
+    struct tenancy_request request;
+    int rc = read_config(given, &config);
+    if (rc == 0)
+        rc = instance_begin(vgpu);
+    if (rc)
+        return rc;
+    int cancel = cancel_disable();
+    int lock = -1;
+    rc = read_request(&config, vgpu, &request);
+    if (rc == 0)
+        rc = lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
+    if (lock >= 0) {
+        rc = change(vgpu, &request);
+        pool_unlock(lock);
+    }
+    cancel_restore(cancel);
+    instance_end(vgpu);
+    return rc;
+}
+
+static void close_for_calls(struct vgpu *vgpu)
+{
+    atomic_store(&vgpu->closing, true);
+    while (atomic_load(&vgpu->calls)) {
+        struct timespec pause = clock_timespec(CALLS_LOOK_NS);
+        nanosleep(&pause, NULL);
+    }
+}
+
+static void dismantle(struct vgpu *vgpu)
+{
+    CUcontext context = vgpu->gpu->context;
+    // In a context that has failed every call fails; its end gives the memory back.
+    REAL(cuCtxPushCurrent_v2)(context);
+    streams_wait(&vgpu->streams);
+    agent_dismiss(&vgpu->gate);
+    window_clear(&vgpu->gate.window);
+    heap_destroy(vgpu->heap);
+    streams_free(&vgpu->streams);
+    REAL(cuCtxPopCurrent_v2)(&context);
+    tasks_free(vgpu);
+    leave_pool(vgpu);
+    home_gpu_release(vgpu->gpu);
+    free(vgpu);
+}
+
+VGPU_API int vgpu_destroy(struct vgpu *vgpu)
+{
+    KEEP_ERRNO;
+    if (!vgpu)
+        return 0;
+    int rc = instance_begin(vgpu);
+    if (rc)
+        return rc;
+    if (atomic_load(&vgpu->regions))
+        rc = fail(-EBUSY, "the virtual GPU has %u regions open", atomic_load(&vgpu->regions));
+    if (section_of_thread.vgpu)
+        rc = fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
+    instance_end(vgpu);
+    if (rc)
+        return rc;
+    if (atomic_exchange(&vgpu->destroying, true))
+        return fail(-ESHUTDOWN, "the virtual GPU is being destroyed");
+    int cancel = cancel_disable();
+    tasks_drain(vgpu); // its tasks still make calls
+    close_for_calls(vgpu);
+    dismantle(vgpu);
+    cancel_restore(cancel);
+    return 0;
+}
+
+VGPU_API vgpu_stream vgpu_own_stream(const struct vgpu *vgpu)
+{
+    return vgpu ? streams_own(&vgpu->streams) : NULL;
+}
+
+VGPU_API int vgpu_stream_create(struct vgpu *vgpu, vgpu_stream *stream)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    if (!stream)
+        return fail(-EINVAL, "there is no place for the result: it is NULL");
+    int rc = instance_begin_current(vgpu, &pushed);
+    if (rc)
+        return rc;
+    rc = streams_add(&vgpu->streams, stream);
+    instance_end_current(vgpu, pushed);
+    return rc;
+}
+
+VGPU_API int vgpu_stream_destroy(struct vgpu *vgpu, vgpu_stream stream)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    int rc = instance_begin_current(vgpu, &pushed);
+    if (rc)
+        return rc;
+    if (!stream || stream == streams_own(&vgpu->streams))
+        rc = fail(-EINVAL, "a virtual GPU's own stream goes with it");
+    else
+        rc = instance_stream(vgpu, &stream);
+    if (rc == 0)
+        rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
+    if (rc == 0)
+        heap_stream_end(vgpu->heap, stream, true);
+    if (rc == 0)
+        rc = streams_remove(&vgpu->streams, stream);
+    instance_end_current(vgpu, pushed);
+    return rc;
+}
+
+VGPU_API int vgpu_synchronize(struct vgpu *vgpu, vgpu_stream stream)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    int rc = instance_begin_current(vgpu, &pushed);
+    if (rc)
+        return rc;
+    if (!stream)
+        rc = streams_wait(&vgpu->streams);
+    else if ((rc = instance_stream(vgpu, &stream)) == 0)
+        rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
+    instance_end_current(vgpu, pushed);
+    return rc;
+}

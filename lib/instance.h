@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// A virtual GPU of the API: its place in the pool, gate, streams, heap and tasks, and how a call into it begins and ends.
+//
+// Invariants
+//  - Each instance has a process slot of its own, and with it a mapping of the pool: the slot lives as long as that.
+//  - Every public function that touches the instance runs between instance_begin and instance_end. Destruction first lets no more calls
+//    begin, then waits for those that have.
+//  - Memory of the instance is charged to its slot and so goes with it, whatever happens to the process.
+// Lock order: instance table of the home, then the locks of streams, heap and holdings, which nest in this order.
+#ifndef VGPU_LIB_INSTANCE_H
+#define VGPU_LIB_INSTANCE_H
+
+#include "allocator/heap.h"
+#include "lib/api.h"
+#include "lib/error.h"
+#include "lib/home.h"
+#include "lib/streams.h"
+#include "scheduler/gate.h"
+
+struct vgpu {
+    uint64_t generation;
+    _Atomic uint32_t calls; // under way
+    _Atomic bool closing;   // no more calls begin
+    _Atomic bool destroying;
+    struct home_gpu *gpu;
+    struct pool pool;
+    uint32_t process, gpu_index, vgpu_index; // in the pool
+    struct holdings holdings;
+    struct streams streams;
+    struct heap *heap;
+    struct tasks *tasks;
+    _Atomic uint32_t regions; // mapped
+    struct gate gate;
+};
+
+// The turn that this thread works in.
+struct section {
+    struct vgpu *vgpu; // NULL: in none
+    enum gate_pass pass;
+    bool task;      // a task's, which ends with it
+    unsigned depth; // of vgpu_enter
+};
+
+extern __thread struct section section_of_thread __attribute__((visibility("hidden")));
+
+// Counts a call in. 0, -EINVAL (NULL), -ECHILD or -ESHUTDOWN.
+int instance_begin(struct vgpu *vgpu);
+void instance_end(struct vgpu *vgpu);
+
+// The same with the instance's context current; *pushed is for instance_end_current.
+int instance_begin_current(struct vgpu *vgpu, bool *pushed);
+void instance_end_current(struct vgpu *vgpu, bool pushed);
+
+// A stream argument of a public function: *stream is replaced where it is NULL. 0 or -EINVAL.
+int instance_stream(struct vgpu *vgpu, vgpu_stream *stream);
+
+// A name of a virtual GPU or a region: 0 or -EINVAL.
+int instance_check_name(const char *name);
+
+// Passes the gate for more than one launch, and back. With the context current. lib/launch.c.
+void section_begin(struct vgpu *vgpu);
+void section_end(const void *function);
+
+// lib/memory.c.
+int memory_init(struct vgpu *vgpu);
+
+#endif

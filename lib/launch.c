@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Launches, one by one or a section of them, through the instance's gate.
+#include <dlfcn.h>
+#include <string.h>
+
+#include "lib/instance.h"
+
+__thread struct section section_of_thread;
+
+void section_begin(struct vgpu *vgpu)
+{
+    driver_exempt(true);
+    atomic_fetch_add(&vgpu->streams.turns, 1);
+    section_of_thread = (struct section){.vgpu = vgpu, .pass = gate_enter(&vgpu->gate, streams_own(&vgpu->streams))};
+}
+
+void section_end(const void *function)
+{
+    struct section section = section_of_thread;
+    section_of_thread.vgpu = NULL;
+    gate_leave(&section.vgpu->gate, section.pass, streams_own(&section.vgpu->streams), function);
+    streams_touch(&section.vgpu->streams);
+    atomic_fetch_sub(&section.vgpu->streams.turns, 1);
+    driver_exempt(false);
+}
+
+static int refuse_nesting(void)
+{
+    return fail(-EDEADLK, "this thread is in a turn of another virtual GPU: both cannot have the GPU at once");
+}
+
+// The call that began with vgpu_enter ends with vgpu_leave: no destruction in between.
+VGPU_API int vgpu_enter(struct vgpu *vgpu)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    if (vgpu && section_of_thread.vgpu == vgpu) {
+        section_of_thread.depth++;
+        return 0;
+    }
+    if (section_of_thread.vgpu)
+        return refuse_nesting();
+    int rc = instance_begin_current(vgpu, &pushed);
+    if (rc)
+        return rc;
+    section_begin(vgpu);
+    section_of_thread.depth = 1;
+    if (pushed)
+        REAL(cuCtxPopCurrent_v2)(&(CUcontext){NULL});
+    return 0;
+}
+
+VGPU_API int vgpu_leave(struct vgpu *vgpu)
+{
+    KEEP_ERRNO;
+    if (!vgpu || section_of_thread.vgpu != vgpu || section_of_thread.depth == 0)
+        return fail(-EINVAL, "this thread has not entered a turn of this virtual GPU");
+    if (--section_of_thread.depth || section_of_thread.task)
+        return 0;
+    CUcontext context = vgpu->gpu->context;
+    REAL(cuCtxPushCurrent_v2)(context);
+    section_end(vgpu);
+    REAL(cuCtxPopCurrent_v2)(&context);
+    instance_end(vgpu);
+    return 0;
+}
+
+// The kernel that the CUDA runtime calls by the address of a host function. Only the runtime that the kernel is registered with knows.
+static int find_kernel(const void *host_function, CUfunction *function)
+{
+    int (*by_symbol)(CUfunction *, const void *) = (__typeof__(by_symbol))dlsym(RTLD_DEFAULT, "cudaGetFuncBySymbol");
+    if (!by_symbol)
+        return fail(-ENOTSUP,
+                    "host_function needs the shared CUDA runtime; with the static one, ask cudaGetFuncBySymbol for `function`");
+    int rc = by_symbol(function, host_function);
+    return rc ? fail(-EINVAL, "host_function %p is no kernel to the CUDA runtime (cudaGetFuncBySymbol: %d)", host_function, rc)
+              : 0;
+}
+
+static int read_launch(const struct vgpu_launch_config *from, struct vgpu_launch_config *launch)
+{
+    *launch = (struct vgpu_launch_config){0};
+    if (!from || from->size < sizeof *launch || from->size > API_STRUCT_MOST)
+        return fail(-EINVAL, "the launch is %s: begin with VGPU_LAUNCH_INIT", from ? "without a size" : "NULL");
+    memcpy(launch, from, sizeof *launch);
+    for (size_t i = sizeof *launch; i < from->size; i++)
+        if (((const unsigned char *)from)[i])
+            return fail(-ENOTSUP, "the launch sets something that this version of the library does not know");
+    if (!launch->function == !launch->host_function)
+        return fail(-EINVAL, "a launch wants either function or host_function");
+    return 0;
+}
+
+static CUresult run(struct vgpu *vgpu, const struct vgpu_launch_config *launch, CUfunction function)
+{
+    CUresult result =
+        REAL(cuLaunchKernel)(function, launch->grid[0], launch->grid[1], launch->grid[2], launch->block[0], launch->block[1],
+                             launch->block[2], launch->shared_bytes, launch->stream, launch->args, NULL);
+    streams_touch(&vgpu->streams);
+    return result;
+}
+
+VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *given)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    struct vgpu_launch_config launch;
+    bool inside = vgpu && section_of_thread.vgpu == vgpu;
+    int rc = read_launch(given, &launch);
+    if (rc)
+        return rc;
+    if (section_of_thread.vgpu && !inside)
+        return refuse_nesting();
+    rc = instance_begin_current(vgpu, &pushed);
+    if (rc)
+        return rc;
+    CUfunction function = launch.function;
+    rc = instance_stream(vgpu, &launch.stream);
+    if (rc == 0 && !function)
+        rc = find_kernel(launch.host_function, &function);
+    if (rc == 0 && inside) {
+        rc = fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
+    } else if (rc == 0) {
+        enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
+        CUresult result = run(vgpu, &launch, function);
+        gate_leave(&vgpu->gate, pass, launch.stream, function);
+        rc = fail_driver(result, "cuLaunchKernel");
+    }
+    instance_end_current(vgpu, pushed);
+    return rc;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Shared regions: physical memory of one handle of the driver, mapped by several instances in several processes.
+//
+// A region has one owner, a process: it is charged for it and hands it to those who open it, over a socket beside the pool. What all
+// share besides the memory is a page, the region's header. Its lock says who the owner is: when the owner dies or closes, one of the others
+// gets the lock, charges one of its instances, and takes the name's socket over.
+//
+// Invariants
+//  - One region object in each process, for all its mappings; the driver's handle and the page live as long as the object.
+//  - An object owns its region exactly while it holds the page's lock: an open-file-description lock kept alive by the mapping of the page,
+//    which a fork does not inherit, as in pool/pool.h.
+//  - Memory and page reach another process only as descriptors, over a connection whose other end runs as the same user, or where the
+//    pool belongs to a group, as a member of that group.
+//  - Nothing read from a socket or the page is trusted: sizes and indices are checked, names are ours.
+//  - The owner's charge is given back only after its own mapping is gone.
+// Lock order: regions, then the pool lock, then the locks of an instance. The service thread waits for peers without a lock, and for no
+// longer than REGION_PATIENCE_NS.
+#ifndef VGPU_LIB_REGION_H
+#define VGPU_LIB_REGION_H
+
+#include "lib/instance.h"
+
+#define REGION_MAGIC 0x6e6f69676572ull // "region"
+#define REGION_PAGE_BYTES 8192u
+#define REGION_PUBLICATIONS 64u
+#define REGION_PATIENCE_NS (500 * NS_PER_MS)
+
+// One generation: behind which work it stands.
+struct region_publication {
+    _Atomic uint64_t generation; // 0 while it is being written
+    uint64_t writer;             // the process, by a random number; 0: the work is complete
+    uint64_t started_ns;         // of the writer's slot in the pool: another owner of the slot has another
+    uint32_t slot;
+    uint32_t pad0;
+    CUipcEventHandle event;
+};
+
+// The page. Written by everybody who has the region.
+struct region_page {
+    uint64_t magic;
+    uint64_t id; // random: tells regions of one name apart
+    uint64_t bytes;
+    uint8_t uuid[POOL_UUID_BYTES];
+    _Atomic uint32_t unlinked;
+    uint32_t pad0;
+    _Atomic uint32_t users; // processes that have it, and those that died with it
+    _Atomic uint32_t bell;  // futex: changes with every generation
+    _Atomic uint64_t next;  // the last generation given out
+    _Atomic uint64_t generation;
+    struct region_publication publications[REGION_PUBLICATIONS];
+};
+
+_Static_assert(sizeof(struct region_page) <= REGION_PAGE_BYTES, "the page holds it");
+
+struct region {
+    char name[POOL_NAME_BYTES];
+    char path[PATH_MAX]; // of the pool
+    CUmemGenericAllocationHandle memory;
+    uint64_t bytes;
+    int page_fd; // for those who open it
+    struct region_page *page;
+    int listener;             // -1: not the owner, or without a name
+    bool owned;               // holds the page's lock
+    struct vgpu_region *maps; // those of this process
+    struct vgpu_region *payer;
+    struct region *next;
+};
+
+// One mapping.
+struct vgpu_region {
+    struct vgpu *vgpu;
+    struct region *region;
+    CUdeviceptr address;
+    bool readonly;
+    struct vgpu_region *next;
+    CUevent event; // recorded by publish; NULL: not yet
+    CUipcEventHandle event_handle;
+    struct {
+        uint64_t writer;
+        CUevent event;
+        CUipcEventHandle handle;
+    } imported; // the event last waited for
+};
+
+// lib/region_page.c: the page and its lock.
+int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *fd);
+// Maps the page behind `fd`, checked; tries for its lock, *owned. 0 or -errno.
+int page_map(int fd, struct region_page **page, bool *owned);
+// Tries for the lock of a page that is mapped already. The mapping is replaced at its address. Returns whether it is held now.
+bool page_claim(int fd, struct region_page *page);
+void page_unmap(struct region_page *page);
+uint64_t page_random(void);
+
+// lib/region_socket.c: handing a region over.
+#define REGION_SOCKET_NONE (-ENOENT)        // no such name
+#define REGION_SOCKET_STALE (-ECONNREFUSED) // its owner is gone
+// Whether somebody listens under the name: 0, or one of these.
+int socket_probe(const char *pool, const char *name);
+int socket_listen(const struct region *region);
+// Asks the owner for descriptors of page and memory.
+int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_fd);
+// Serves one connection to the owner's listener.
+void socket_serve(const struct region *region);
+void socket_remove(const char *pool, const char *name);
+
+// lib/region_service.c: the thread that serves what this process owns and looks after what it may come to own.
+extern pthread_mutex_t regions_mutex __attribute__((visibility("hidden")));
+extern struct region *regions __attribute__((visibility("hidden")));
+// Under the mutex: starts the thread, or makes it look at the list anew.
+int service_notify(void);
+void service_reset(void);
+
+// lib/region_sync.c: before the mapping's end, its work complete.
+void region_sync_end(struct vgpu_region *map);
+
+// lib/region.c, under the mutex: charges a mapping of this process for the region it owns; another one than pays now.
+void region_charge(struct region *region);
+
+#endif

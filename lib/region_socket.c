@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// A region changes hands as two descriptors over a socket beside the pool: POOL.region.NAME. Both ends look who the other is.
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/region.h"
+
+#define BACKLOG 16
+#define GROUPS_MOST 64
+
+// A socket's name has room for 107 bytes, a pool's path may have more: the name is taken relative to the open directory.
+static int address_of(const char *pool, const char *name, struct sockaddr_un *address, int *directory)
+{
+    char folder[PATH_MAX], file[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", pool);
+    snprintf(file, sizeof file, "%s", pool);
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *directory = open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*directory < 0)
+        return fail(-errno, "cannot open the directory of the pool %s: %s", pool, strerror(errno));
+    int length = snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/%s.region.%s", *directory,
+                          basename(file), name);
+    if (length < (int)sizeof address->sun_path)
+        return 0;
+    close(*directory);
+    return fail(-ENAMETOOLONG, "the file name of the pool %s is too long for regions beside it", pool);
+}
+
+void socket_remove(const char *pool, const char *name)
+{
+    char path[PATH_MAX + POOL_NAME_BYTES + 16];
+    snprintf(path, sizeof path, "%s.region.%s", pool, name);
+    unlink(path);
+}
+
+int socket_listen(const struct region *region)
+{
+    struct sockaddr_un address;
+    int directory;
+    int rc = address_of(region->path, region->name, &address, &directory);
+    if (rc)
+        return rc;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    rc = fd;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
+        rc = fail(-errno, "cannot open the socket of the region %s beside the pool %s: %s", region->name, region->path,
+                  strerror(errno));
+        if (fd >= 0)
+            close(fd);
+    } else {
+        // As the pool's own mode is: for its group where it has one.
+        struct stat status;
+        bool shared = stat(region->path, &status) == 0 && status.st_mode & S_IWGRP;
+        chmod(address.sun_path, shared ? 0660 : 0600);
+    }
+    close(directory);
+    return rc;
+}
+
+int socket_probe(const char *pool, const char *name)
+{
+    struct sockaddr_un address;
+    int directory;
+    int rc = address_of(pool, name, &address, &directory);
+    if (rc)
+        return rc;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    rc = fd >= 0 && (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN) ? 0 : -errno;
+    if (fd >= 0)
+        close(fd);
+    close(directory);
+    return rc;
+}
+
+static bool is_in_group(int fd, gid_t group)
+{
+    gid_t groups[GROUPS_MOST];
+    socklen_t bytes = sizeof groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) < 0)
+        return false;
+    for (size_t i = 0; i < bytes / sizeof groups[0]; i++)
+        if (groups[i] == group)
+            return true;
+    return false;
+}
+
+// Whether the process at the other end may share this pool's memory, as its file's mode says.
+static bool may_share(int fd, const char *pool)
+{
+    struct ucred peer;
+    struct stat status;
+    socklen_t bytes = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+        return false;
+    if (peer.uid == geteuid() || peer.uid == 0)
+        return true;
+    if (stat(pool, &status) < 0 || !(status.st_mode & S_IWGRP))
+        return false;
+    return peer.gid == status.st_gid || is_in_group(fd, status.st_gid);
+}
+
+void socket_serve(const struct region *region)
+{
+    int fds[2] = {region->page_fd, -1};
+    int connection = accept4(region->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (connection < 0)
+        return;
+    if (may_share(connection, region->path) &&
+        REAL(cuMemExportToShareableHandle)(&fds[1], region->memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) ==
+            CUDA_SUCCESS) {
+        union {
+            char room[CMSG_SPACE(sizeof fds)];
+            struct cmsghdr alignment;
+        } control = {{0}};
+        uint64_t id = region->page->id;
+        struct iovec data = {&id, sizeof id};
+        struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+        *rights = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fds)};
+        memcpy(CMSG_DATA(rights), fds, sizeof fds);
+        sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    if (fds[1] >= 0)
+        close(fds[1]);
+    close(connection);
+}
+
+static int receive(int fd, const char *name, int fds[2])
+{
+    union {
+        char room[CMSG_SPACE(2 * sizeof(int))];
+        struct cmsghdr alignment;
+    } control;
+    uint64_t id;
+    struct iovec data = {&id, sizeof id};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    if (poll(&wait, 1, (int)(REGION_PATIENCE_NS / NS_PER_MS)) != 1)
+        return fail(-ETIMEDOUT, "the owner of the region %s does not answer (is it stopped?)", name);
+    ssize_t length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *rights = length < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+        return fail(-EPERM, "the owner of the region %s does not share it with this process", name);
+    memcpy(fds, CMSG_DATA(rights), 2 * sizeof(int));
+    return 0;
+}
+
+int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_fd)
+{
+    struct sockaddr_un address;
+    int directory, fds[2];
+    int rc = address_of(pool, name, &address, &directory);
+    if (rc)
+        return rc;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        rc = fail(-errno, "there is no region %s beside the pool %s (%s)", name, pool, strerror(errno));
+    else if (!may_share(fd, pool))
+        rc = fail(-EPERM, "the region %s belongs to another user", name);
+    else
+        rc = receive(fd, name, fds);
+    if (fd >= 0)
+        close(fd);
+    close(directory);
+    if (rc == 0) {
+        *page_fd = fds[0];
+        *memory_fd = fds[1];
+    }
+    return rc;
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Generations of a region: a publisher records an event that other processes can open, and writes its handle beside the number. Who
+// waits makes its own stream wait for that event. Where the driver has no such events, the publisher waits for the work instead.
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/futex.h"
+#include "lib/region.h"
+
+#define NEVER_NS (UINT64_MAX / 2)
+
+// This process, as publications name it.
+static uint64_t self(void)
+{
+    static _Atomic uint64_t number;
+    static _Atomic uint64_t generation; // of the home: a forked child is another writer
+    uint64_t current = atomic_load(&home_generation), none = 0;
+    if (atomic_exchange(&generation, current) != current)
+        atomic_store(&number, 0);
+    if (atomic_load(&number) == 0)
+        atomic_compare_exchange_strong(&number, &none, page_random());
+    return atomic_load(&number);
+}
+
+// Gives the mapping an event that can be shared. false: the driver has none.
+static bool have_event(struct vgpu_region *map)
+{
+    if (map->event)
+        return true;
+    CUevent event;
+    if (REAL(cuEventCreate)(&event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
+        return false;
+    if (REAL(cuIpcGetEventHandle)(&map->event_handle, event) != CUDA_SUCCESS) {
+        REAL(cuEventDestroy_v2)(event);
+        return false;
+    }
+    map->event = event;
+    return true;
+}
+
+static int record(struct vgpu_region *map, vgpu_stream stream, struct region_publication *publication)
+{
+    pthread_mutex_lock(&regions_mutex);
+    bool shared = have_event(map);
+    pthread_mutex_unlock(&regions_mutex);
+    if (!shared)
+        return fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
+    const struct vgpu *vgpu = map->vgpu;
+    publication->writer = self();
+    publication->slot = vgpu->process;
+    publication->started_ns = vgpu->pool.layout->processes[vgpu->process].started_ns;
+    publication->event = map->event_handle;
+    return fail_driver(REAL(cuEventRecord)(map->event, stream), "cuEventRecord");
+}
+
+static uint64_t announce(struct region_page *page, const struct region_publication *publication)
+{
+    uint64_t generation = atomic_fetch_add(&page->next, 1) + 1, newest = atomic_load(&page->generation);
+    struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
+    atomic_store(&place->generation, 0);
+    place->writer = publication->writer;
+    place->slot = publication->slot;
+    place->started_ns = publication->started_ns;
+    place->event = publication->event;
+    atomic_store(&place->generation, generation); // pairs with the loads in read_publication
+    while (newest < generation && !atomic_compare_exchange_weak(&page->generation, &newest, generation))
+        ;
+    atomic_fetch_add(&page->bell, 1);
+    futex_wake(&page->bell, FUTEX_EVERYONE);
+    return generation;
+}
+
+VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, uint64_t *generation)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    struct region_publication publication = {0};
+    if (!map)
+        return fail(-EINVAL, "the region is NULL");
+    if (map->readonly)
+        return fail(-EPERM, "the region is mapped for reading: there is nothing to publish");
+    int rc = instance_begin_current(map->vgpu, &pushed);
+    if (rc)
+        return rc;
+    rc = instance_stream(map->vgpu, &stream);
+    if (rc == 0)
+        rc = record(map, stream, &publication);
+    if (rc == 0) {
+        uint64_t number = announce(map->region->page, &publication);
+        if (generation)
+            *generation = number;
+    }
+    instance_end_current(map->vgpu, pushed);
+    return rc;
+}
+
+// Copies the newest publication. Returns its generation, or 0 where it is just being overwritten.
+static uint64_t read_publication(struct region_page *page, struct region_publication *publication)
+{
+    uint64_t generation = atomic_load(&page->generation);
+    struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
+    if (atomic_load(&place->generation) != generation)
+        return 0;
+    publication->writer = place->writer;
+    publication->slot = place->slot;
+    publication->started_ns = place->started_ns;
+    publication->event = place->event;
+    return atomic_load(&place->generation) == generation ? generation : 0;
+}
+
+static CUevent own_event(const struct vgpu_region *map, const CUipcEventHandle *handle)
+{
+    for (const struct vgpu_region *other = map->region->maps; other; other = other->next)
+        if (other->event && memcmp(&other->event_handle, handle, sizeof *handle) == 0)
+            return other->event;
+    return NULL;
+}
+
+static bool writer_lives(const struct vgpu *vgpu, const struct region_publication *publication)
+{
+    if (publication->slot >= POOL_MAX_PROCESSES)
+        return false;
+    int probe = pool_probe_open(&vgpu->pool);
+    bool lives = pool_alive(probe, publication->slot);
+    pool_probe_close(probe);
+    return lives && vgpu->pool.layout->processes[publication->slot].started_ns == publication->started_ns;
+}
+
+// *event is NULL where the work is over: its process is gone, and its work with it.
+static int import_event(struct vgpu_region *map, const struct region_publication *publication, CUevent *event)
+{
+    *event = map->imported.event;
+    if (*event && map->imported.writer == publication->writer &&
+        memcmp(&map->imported.handle, &publication->event, sizeof publication->event) == 0)
+        return 0;
+    CUresult result = REAL(cuIpcOpenEventHandle)(event, publication->event);
+    if (result != CUDA_SUCCESS) {
+        *event = NULL;
+        return writer_lives(map->vgpu, publication) ? fail_driver(result, "cuIpcOpenEventHandle") : 0;
+    }
+    if (map->imported.event)
+        REAL(cuEventDestroy_v2)(map->imported.event);
+    map->imported.event = *event;
+    map->imported.writer = publication->writer;
+    map->imported.handle = publication->event;
+    return 0;
+}
+
+static int follow(struct vgpu_region *map, vgpu_stream stream, const struct region_publication *publication)
+{
+    CUevent event = NULL;
+    int rc = 0;
+    if (publication->writer == 0)
+        return 0;
+    pthread_mutex_lock(&regions_mutex);
+    if (publication->writer == self())
+        event = own_event(map, &publication->event);
+    else
+        rc = import_event(map, publication, &event);
+    if (event)
+        rc = fail_driver(REAL(cuStreamWaitEvent)(stream, event, 0), "cuStreamWaitEvent");
+    pthread_mutex_unlock(&regions_mutex);
+    return rc;
+}
+
+static int await(struct region_page *page, uint64_t seen, int64_t timeout_ns, struct region_publication *publication,
+                 uint64_t *generation)
+{
+    uint64_t deadline_ns = timeout_ns < 0 ? NEVER_NS : clock_now_ns() + (uint64_t)timeout_ns;
+    for (;;) {
+        uint32_t bell = atomic_load(&page->bell); // before the look: a ring in between is not slept through
+        uint64_t newest = atomic_load(&page->generation);
+        if (newest > seen && (*generation = read_publication(page, publication)) > seen)
+            return 0;
+        if (newest > seen)
+            continue; // a writer is just behind its publication
+        if (section_of_thread.vgpu && timeout_ns)
+            return fail(-EDEADLK, "waiting for a region in a turn, which lasts as long as the wait");
+        if (clock_now_ns() >= deadline_ns)
+            return fail(-ETIMEDOUT, "the region's generation is still %llu", (unsigned long long)newest);
+        futex_wait(&page->bell, bell, FUTEX_EVERYONE, deadline_ns);
+    }
+}
+
+VGPU_API int vgpu_region_await(struct vgpu_region *map, vgpu_stream stream, uint64_t seen, int64_t timeout_ns,
+                               uint64_t *generation)
+{
+    KEEP_ERRNO;
+    bool pushed;
+    uint64_t newest = 0;
+    struct region_publication publication;
+    if (!map)
+        return fail(-EINVAL, "the region is NULL");
+    int rc = instance_begin_current(map->vgpu, &pushed);
+    if (rc)
+        return rc;
+    int cancel = cancel_disable();
+    rc = instance_stream(map->vgpu, &stream);
+    if (rc == 0)
+        rc = await(map->region->page, seen, timeout_ns, &publication, &newest);
+    if (rc == 0)
+        rc = follow(map, stream, &publication);
+    streams_touch(&map->vgpu->streams);
+    if (rc == 0 && generation)
+        *generation = newest;
+    cancel_restore(cancel);
+    instance_end_current(map->vgpu, pushed);
+    return rc;
+}
+
+void region_sync_end(struct vgpu_region *map)
+{
+    struct region_page *page = map->region->page;
+    for (size_t i = 0; i < REGION_PUBLICATIONS && map->event; i++) {
+        struct region_publication *place = &page->publications[i];
+        if (place->writer == self() && memcmp(&place->event, &map->event_handle, sizeof place->event) == 0)
+            place->writer = 0; // its work is complete
+    }
+    if (map->event)
+        REAL(cuEventDestroy_v2)(map->event);
+    if (map->imported.event)
+        REAL(cuEventDestroy_v2)(map->imported.event);
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The streams of one virtual GPU, and the marks and the fence by which the scheduler and the heap follow the work on them.
+//
+// A mark is an untimed event behind one stream, or a chain of them behind all. The fence stands behind all streams of this virtual GPU
+// and no others: several share a context, so an event behind the whole context would wait for the work of its neighbours.
+//
+// Invariants
+//  - Streams never move: the first is the virtual GPU's own and lives as long as it. They are read without the mutex.
+//  - A stream that is being captured is passed over: nothing captured runs now. What was launched before the capture began is then not
+//    waited for.
+//  - `activity` is raised after work was given to a stream through this library, before the caller goes on; `quiet` is a value of it at
+//    which all work was complete. While both agree and no turn is open, nothing is under way, and the driver need not be asked: this
+//    makes an allocation that follows a free cheap.
+//  - All events belong to the context, which outlives this structure.
+// Thread safe. The mutex is held while events are recorded, which can wait for room in a stream's queue.
+#ifndef VGPU_LIB_STREAMS_H
+#define VGPU_LIB_STREAMS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "include/vgpu.h"
+#include "scheduler/gpu_ops.h"
+#include "shim/hooks.h"
+
+struct mark;
+
+struct streams {
+    CUcontext context;
+    _Atomic(CUstream) list[VGPU_MAX_STREAMS]; // NULL: free
+    pthread_mutex_t mutex;
+    struct mark *unused;
+    _Atomic uint64_t activity, quiet;
+    _Atomic uint32_t turns; // open: what is launched in them is not seen here
+    struct mark *fence;     // events not yet seen complete; the agent's
+};
+
+// What the scheduler asks; `gpu` is a struct streams.
+extern const struct gpu_ops streams_ops __attribute__((visibility("hidden")));
+
+// With the context current. 0 or -errno, with the line for vgpu_detail.
+int streams_init(struct streams *streams, CUcontext context);
+int streams_add(struct streams *streams, CUstream *stream);
+int streams_remove(struct streams *streams, CUstream stream);
+// Waits for the work on all streams. Goes on where one fails, and says what the first said.
+int streams_wait(struct streams *streams);
+// Destroys everything. With the context current, after the scheduler and the heap have let go.
+void streams_free(struct streams *streams);
+
+static inline CUstream streams_own(const struct streams *streams)
+{
+    return atomic_load_explicit(&streams->list[0], memory_order_relaxed);
+}
+
+// The stream that a caller of the API means: its own one for NULL; NULL where it is none of this virtual GPU's.
+static inline CUstream streams_find(const struct streams *streams, CUstream stream)
+{
+    if (!stream)
+        return streams_own(streams);
+    for (unsigned i = 0; i < VGPU_MAX_STREAMS; i++)
+        if (atomic_load_explicit(&streams->list[i], memory_order_relaxed) == stream)
+            return stream;
+    return NULL;
+}
+
+// Work was given to one of the streams.
+static inline void streams_touch(struct streams *streams)
+{
+    atomic_fetch_add_explicit(&streams->activity, 1, memory_order_release); // pairs with the load in streams_mark
+}
+
+// Marks, as the heap wants them: behind `stream`, or behind all streams where that is NULL. NULL: cannot now.
+struct mark *streams_mark(struct streams *streams, CUstream stream);
+bool streams_mark_done(struct streams *streams, struct mark *mark);
+void streams_mark_drop(struct streams *streams, struct mark *mark);
+
+#endif

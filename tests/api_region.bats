@@ -1,0 +1,79 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: AGPL-3.0-or-later
+# The C API: shared regions within a process and between processes.
+bats_require_minimum_version 1.5.0
+load helper
+
+setup() {
+    common_setup
+    export LD_LIBRARY_PATH=$BUILD${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} VGPU_LOG=warn
+    region=$PROGRAMS/api_region
+    module=$KERNELS/testkernels.ptx
+}
+
+teardown() { common_teardown; }
+
+# uses NAME BYTES: whether the virtual GPU has that much of its quota in use
+uses() {
+    "$VGPU" list --json --interval 0 | python3 -c '
+import json, sys
+sys.exit(not any(v["name"] == sys.argv[1] and v["used_bytes"] == int(sys.argv[2]) for v in json.load(sys.stdin)["vgpus"]))' "$@"
+}
+
+gone() { # PATTERN
+    ! compgen -G "$1"
+}
+
+# started: a maker and a taker of the region "shared"; maker and taker are their pids
+started() {
+    spawn "$region" "$module" make shared
+    maker=$pid
+    wait_until file_has "$out" made
+    mkfifo "$BATS_TEST_TMPDIR/hold"
+    exec 4<>"$BATS_TEST_TMPDIR/hold"
+    spawn bash -c '"$@" <"$0"' "$BATS_TEST_TMPDIR/hold" "$region" "$module" take shared
+    taker_out=$out
+    wait_until file_has "$taker_out" read
+}
+
+@test "virtual GPUs of one process share a region, charged once, in the order of their work" {
+    run -0 --separate-stderr "$region" "$module" alone
+    assert_equal "$output" "done"
+    assert_equal "$stderr" ""
+    gone "$VGPU_POOL.region.*"
+}
+
+@test "the same under the preload library" {
+    VGPU_MEMORY=1G run -0 --separate-stderr shim "$region" "$module" alone
+    assert_equal "$output" "done"
+}
+
+@test "another process opens a region by name and reads what was published; its maker pays" {
+    started
+    uses maker 6291456
+    uses taker 0
+    run -0 stat -c '%F %a' "$VGPU_POOL.region.shared"
+    assert_equal "$output" "socket 600"
+}
+
+@test "a region outlives its killed maker: a survivor pays for it and hands it on" {
+    started
+    kill -KILL "$maker"
+    wait_until uses taker 6291456
+    run -0 --separate-stderr "$region" "$module" have shared
+    assert_contains "$output" read
+    uses taker 6291456
+    exec 4>&-
+    kill -KILL "$pid"
+}
+
+@test "the last one to close a region gives its memory back and takes its name away" {
+    spawn "$region" "$module" make shared
+    wait_until file_has "$out" made
+    run -0 --separate-stderr "$region" "$module" have shared
+    assert_contains "$output" "done"
+    kill -KILL "$pid"
+    wait_until process_gone "$pid"
+    run -1 --separate-stderr "$region" "$module" have shared
+    assert_contains "$output" "no region shared"
+}

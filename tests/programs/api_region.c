@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Shared regions.
+//
+// usage: api_region MODULE alone            several virtual GPUs of one process
+//        api_region MODULE make NAME        makes a region, publishes, and stays until it is killed
+//        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
+//        api_region MODULE have NAME        opens it, checks and ends
+#include <pthread.h>
+#include <unistd.h>
+
+#include "api.h"
+
+#define BYTES (6 * MIB)
+#define WORDS (BYTES / 4)
+
+static CUfunction add, spin;
+
+static uint64_t used(struct vgpu *vgpu)
+{
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
+    DONE(vgpu_stats(vgpu, &stats));
+    return stats.used_bytes;
+}
+
+static void write_words(struct vgpu *vgpu, struct vgpu_region *region, uint32_t value, vgpu_stream stream)
+{
+    CUdeviceptr address = (uintptr_t)vgpu_region_pointer(region);
+    uint64_t count = WORDS;
+    void *args[] = {&address, &value, &count};
+    DONE(vgpu_memset_async(vgpu, vgpu_region_pointer(region), 0, BYTES, stream));
+    DONE(api_launch(vgpu, add, stream, args));
+}
+
+static void read_words(struct vgpu *vgpu, struct vgpu_region *region, uint32_t value, vgpu_stream stream)
+{
+    uint32_t *words = malloc(BYTES);
+    DONE(vgpu_memcpy_async(vgpu, words, vgpu_region_pointer(region), BYTES, stream));
+    DONE(vgpu_synchronize(vgpu, stream));
+    for (size_t i = 0; i < WORDS; i++)
+        EQUAL(words[i], value);
+    free(words);
+}
+
+static void errors(struct vgpu *vgpu)
+{
+    struct vgpu_region *region = NULL;
+    REFUSED(vgpu_region_open(vgpu, "none", 0, &region), -ENOENT, "no region none");
+    REFUSED(vgpu_region_unlink(vgpu, "none"), -ENOENT, "no region none");
+    REFUSED(vgpu_region_create(vgpu, "a/b", 1, &region), -EINVAL, "name \"a/b\"");
+    REFUSED(vgpu_region_create(vgpu, NULL, 1, &region), -EINVAL, "name");
+    REFUSED(vgpu_region_create(vgpu, "zero", 0, &region), -EINVAL, "0 bytes");
+    REFUSED(vgpu_region_create(vgpu, "null", 1, NULL), -EINVAL, "NULL");
+    REFUSED(vgpu_region_create(vgpu, "big", 1ull << 40, &region), -ENOMEM, "does not fit");
+    REFUSED(vgpu_region_open(vgpu, "none", 2, &region), -EINVAL, "flags 0x2");
+    REFUSED(vgpu_region_publish(NULL, NULL, NULL), -EINVAL, "NULL");
+    DONE(vgpu_region_close(NULL));
+    EQUAL(region, NULL);
+    EQUAL(used(vgpu), 0);
+}
+
+struct waiter {
+    struct vgpu *vgpu;
+    struct vgpu_region *region;
+    uint64_t generation;
+};
+
+static void *wait_for_two(void *argument)
+{
+    struct waiter *waiter = argument;
+    DONE(vgpu_region_await(waiter->region, NULL, 1, -1, &waiter->generation));
+    return NULL;
+}
+
+static void alone(void)
+{
+    struct vgpu *a = api_create("a", 32 * MIB, 0), *b = api_create("b", 32 * MIB, 0);
+    struct vgpu_region *writer, *reader, *again, *other;
+    uint64_t generation = 0;
+    errors(a);
+    DONE(vgpu_region_create(a, "shared", BYTES - 1000, &writer));
+    EQUAL(vgpu_region_bytes(writer), BYTES);
+    EQUAL(used(a), BYTES);
+    REFUSED(vgpu_region_create(b, "shared", BYTES, &again), -EEXIST, "shared already");
+    DONE(vgpu_region_open(b, "shared", VGPU_REGION_READONLY, &reader));
+    EQUAL(used(b), 0);
+    unsigned long long access;
+    const CUmemLocation here = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0};
+    OK(cuMemGetAccess(&access, &here, (uintptr_t)vgpu_region_pointer(reader)));
+    EQUAL(access, CU_MEM_ACCESS_FLAGS_PROT_READ);
+
+    // The reader's stream waits for the writer's work, not only for the number.
+    REFUSED(vgpu_region_await(reader, NULL, 0, 0, &generation), -ETIMEDOUT, "still 0");
+    REFUSED(vgpu_region_publish(reader, NULL, NULL), -EPERM, "for reading");
+    api_spin(a, spin, 20000000);
+    write_words(a, writer, 5, NULL);
+    DONE(vgpu_region_publish(writer, NULL, &generation));
+    EQUAL(generation, 1);
+    DONE(vgpu_region_await(reader, NULL, 0, -1, &generation));
+    EQUAL(generation, 1);
+    read_words(b, reader, 5, NULL);
+    struct waiter waiter = {.vgpu = b, .region = reader};
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_for_two, &waiter);
+    write_words(a, writer, 6, NULL);
+    DONE(vgpu_region_publish(writer, NULL, NULL));
+    pthread_join(thread, NULL);
+    EQUAL(waiter.generation, 2);
+    read_words(b, reader, 6, NULL);
+    DONE(vgpu_enter(b));
+    REFUSED(vgpu_region_await(reader, NULL, 2, -1, NULL), -EDEADLK, "in a turn");
+    DONE(vgpu_leave(b));
+
+    // The name goes, the memory stays; then its payer goes, and another pays.
+    DONE(vgpu_region_unlink(b, "shared"));
+    REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
+    DONE(vgpu_region_create(b, "shared", 2 * MIB, &other));
+    EQUAL(used(b), 2 * MIB);
+    REFUSED(vgpu_destroy(a), -EBUSY, "1 regions open");
+    DONE(vgpu_region_close(writer));
+    EQUAL(used(a), 0);
+    EQUAL(used(b), 2 * MIB + BYTES);
+    read_words(b, reader, 6, NULL);
+    DONE(vgpu_destroy(a));
+    DONE(vgpu_region_close(reader));
+    DONE(vgpu_region_close(other));
+    EQUAL(used(b), 0);
+    REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
+    DONE(vgpu_destroy(b));
+    puts("done");
+}
+
+static void make(const char *name)
+{
+    struct vgpu *vgpu = api_create("maker", 32 * MIB, 0);
+    struct vgpu_region *region;
+    DONE(vgpu_region_create(vgpu, name, BYTES, &region));
+    api_spin(vgpu, spin, 10000000);
+    write_words(vgpu, region, 9, NULL);
+    DONE(vgpu_region_publish(region, NULL, NULL));
+    puts("made");
+    fflush(stdout);
+    pause();
+}
+
+static void take(const char *name, bool stay)
+{
+    struct vgpu *vgpu = api_create(stay ? "taker" : NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    char line[8];
+    uint64_t generation = 0;
+    DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &region));
+    EQUAL(vgpu_region_bytes(region), BYTES);
+    DONE(vgpu_region_await(region, NULL, 0, -1, &generation));
+    EQUAL(generation, 1);
+    read_words(vgpu, region, 9, NULL);
+    puts("read");
+    fflush(stdout);
+    if (stay) {
+        while (read(0, line, sizeof line) > 0)
+            ;
+        read_words(vgpu, region, 9, NULL);
+    }
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
+    puts("done");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3)
+        fail("usage: api_region MODULE alone|make|take|have [NAME]");
+    struct vgpu *first = api_create(NULL, 0, 0);
+    start();
+    add = api_kernel(argv[1], "add_u32");
+    spin = api_kernel(argv[1], "spin_ns");
+    if (strcmp(argv[2], "alone") == 0)
+        alone();
+    else if (argc > 3 && strcmp(argv[2], "make") == 0)
+        make(argv[3]);
+    else if (argc > 3)
+        take(argv[3], strcmp(argv[2], "take") == 0);
+    DONE(vgpu_destroy(first));
+    return 0;
+}
