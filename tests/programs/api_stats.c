@@ -69,7 +69,7 @@ static void change(struct vgpu *vgpu)
     DONE(vgpu_malloc(vgpu, 100 * MIB, &memory));
     config = (struct vgpu_config)VGPU_CONFIG_INIT;
     config.memory_bytes = 64 * MIB;
-    REFUSED(vgpu_change(vgpu, &config), -EBUSY, "is less than");
+    REFUSED(vgpu_change(vgpu, &config), -EBUSY, "it holds");
     REFUSED(vgpu_change(open, &config), -EINVAL, "without a quota");
     config.memory_bytes = 1ull << 50;
     REFUSED(vgpu_change(vgpu, &config), -ENOMEM, "does not fit");
