@@ -6,12 +6,12 @@
 #include "base/clock.h"
 #include "pool/reservation.h"
 
-static int refuse_small(const struct pool *pool, const struct pool_change *change, const char *what, uint64_t bytes,
+static int refuse_quota(const struct pool *pool, const struct pool_change *change, int code, const char *what, uint64_t bytes,
                         struct error *error)
 {
     const struct pool_vgpu *vgpu = &pool->layout->vgpus[change->vgpu];
-    return error_set(error, -EBUSY, "%.*s on %.*s cannot have a quota of %llu MiB: %s %llu MiB", (int)POOL_NAME_BYTES,
-                     vgpu->name, (int)POOL_NAME_BYTES, pool->layout->gpus[vgpu->gpu].name,
+    return error_set(error, code, "%.*s on %.*s cannot have a quota of %llu MiB: %s %llu MiB", (int)POOL_NAME_BYTES, vgpu->name,
+                     (int)POOL_NAME_BYTES, pool->layout->gpus[vgpu->gpu].name,
                      (unsigned long long)(change->quota_chunks * pool->chunk_bytes >> 20), what,
                      (unsigned long long)(bytes >> 20));
 }
@@ -20,7 +20,7 @@ static int refuse_small(const struct pool *pool, const struct pool_change *chang
 static int check_use(const struct pool *pool, const struct pool_change *change, struct error *error)
 {
     uint64_t used = account_count(&pool->layout->vgpus[change->vgpu].used);
-    return used <= change->quota_chunks ? 0 : refuse_small(pool, change, "it holds", used * pool->chunk_bytes, error);
+    return used <= change->quota_chunks ? 0 : refuse_quota(pool, change, -EBUSY, "it holds", used * pool->chunk_bytes, error);
 }
 
 static int check(const struct pool *pool, const struct pool_change *change, struct error *error)
@@ -36,9 +36,9 @@ static int check(const struct pool *pool, const struct pool_change *change, stru
                          (int)POOL_NAME_BYTES, vgpu->name, (int)POOL_NAME_BYTES, gpu->name);
     uint64_t context = atomic_load(&gpu->context_bytes);
     if (!change->contextless && change->quota_chunks * pool->chunk_bytes < context)
-        return refuse_small(pool, change, "a context alone takes", context, error);
+        return refuse_quota(pool, change, -EBUSY, "a context alone takes", context, error);
     if (change->quota_chunks > gpu->total_chunks)
-        return refuse_small(pool, change, "the GPU has", gpu->total_bytes, error);
+        return refuse_quota(pool, change, -ENOMEM, "the GPU has", gpu->total_bytes, error);
     return check_use(pool, change, error);
 }
 

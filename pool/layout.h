@@ -80,9 +80,8 @@ struct pool_gpu {
     _Atomic uint32_t first;   // who goes next whatever the ring says: it has just taken the token from the holder
     _Atomic uint32_t on_deck; // who is likely to get the token that is being drained
     uint32_t pad2;
-    _Atomic uint64_t switch_ns; // what it costs the GPU to go from one process's work to another's, 0 while unknown
-    _Atomic uint64_t round;     // by how much the level was raised last
-    uint8_t pad3[88];
+    _Atomic uint64_t round; // by how much the level was raised last
+    uint8_t pad3[96];
 };
 
 // Counts of time spans by length: four buckets to an octave from 1 us on, see base/histogram.h.

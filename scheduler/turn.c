@@ -65,10 +65,8 @@ static struct policy_rules rules_for(const struct gate *gate, const struct polic
         if (quantum >= TURN_SHORTEST_NS && quantum <= TURN_LONGEST_NS && quantum < shortest)
             shortest = quantum;
     }
-    if (shortest == UINT64_MAX) {
-        uint64_t cost = atomic_load_explicit(&gate->gpu->switch_ns, memory_order_relaxed);
-        shortest = policy_auto_quantum(cost ? cost : TURN_SWITCH_NS, count);
-    }
+    if (shortest == UINT64_MAX)
+        shortest = policy_auto_quantum(TURN_SWITCH_NS, count);
     return (struct policy_rules){.quantum_ns = shortest, .shortest_ns = TURN_SHORTEST_NS};
 }
 

@@ -16,7 +16,7 @@
 
 #include "scheduler/gate.h"
 
-// What going from one process's work to another's costs the GPU, where that was not measured: as on an H100.
+// What going from one process's work to another's costs an H100, hand-over aside; the automatic quantum follows from it.
 #define TURN_SWITCH_NS 110000ull
 // No turn is shorter: below, the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull

@@ -72,7 +72,7 @@ static void change(struct vgpu *vgpu)
     REFUSED(vgpu_change(vgpu, &config), -EBUSY, "it holds");
     REFUSED(vgpu_change(open, &config), -EINVAL, "without a quota");
     config.memory_bytes = 1ull << 50;
-    REFUSED(vgpu_change(vgpu, &config), -ENOMEM, "does not fit");
+    REFUSED(vgpu_change(vgpu, &config), -ENOMEM, "the GPU has");
     EQUAL(figures(vgpu).quota_bytes, 128 * MIB);
     config.memory_bytes = 0;
     config.priority = VGPU_PRIORITY_NORMAL;
