@@ -70,6 +70,12 @@ int device_take(struct device *device, uint64_t bytes)
     return rc;
 }
 
+bool device_exceeded(const struct device *device, uint64_t bytes)
+{
+    const struct holdings *holdings = &device->holdings;
+    return bytes > holdings->pool->layout->gpus[holdings->gpu].total_bytes;
+}
+
 CUresult device_refuse(struct device *device, uint64_t bytes, const char *function)
 {
     holdings_count_refusal(&device->holdings, bytes);

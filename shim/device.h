@@ -95,6 +95,9 @@ int device_take(struct device *device, uint64_t bytes);
 // Counts and logs a refused request; returns CUDA_ERROR_OUT_OF_MEMORY.
 CUresult device_refuse(struct device *device, uint64_t bytes, const char *function);
 
+// Whether no quota could be enough: then the driver refuses as well, and in its own words for sizes that make no sense.
+bool device_exceeded(const struct device *device, uint64_t bytes);
+
 // The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
 // and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
 bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns);

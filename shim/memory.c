@@ -19,6 +19,7 @@ struct request {
     struct device *device;
     uint64_t bytes;
     uint64_t taken;
+    bool refused; // yet the driver is asked for its answer
     const char *function;
 };
 
@@ -41,7 +42,11 @@ static CUresult begin(struct request *request, bool valid, uint64_t bytes, const
     request->device = device_current();
     if (!request->device)
         return device_absent();
-    return take(request) ? device_refuse(request->device, bytes, function) : CUDA_SUCCESS;
+    request->refused = take(request) != 0;
+    if (!request->refused)
+        return CUDA_SUCCESS;
+    CUresult rc = device_refuse(request->device, bytes, function);
+    return device_exceeded(request->device, bytes) ? CUDA_SUCCESS : rc;
 }
 
 // Books what the driver gave, or gives back what was taken. `bytes` is what the driver really gave.
@@ -49,6 +54,11 @@ static CUresult end(struct request *request, CUresult result, CUdeviceptr addres
 {
     if (!request->device)
         return result;
+    if (request->refused) {
+        if (result == CUDA_SUCCESS)
+            REAL(cuMemFree_v2)(address);
+        return result == CUDA_SUCCESS ? CUDA_ERROR_OUT_OF_MEMORY : result;
+    }
     if (result != CUDA_SUCCESS) {
         allocation_cancel(&request->device->holdings, request->taken);
         return result;

@@ -85,9 +85,16 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
         return REAL(cuMemCreate)(handle, bytes, properties, flags);
 
     uint64_t taken = holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
-    if (device_take(device, taken))
-        return device_refuse(device, bytes, __func__);
-    CUresult rc = DEVICE_ASK(device, REAL(cuMemCreate)(handle, bytes, properties, flags));
+    CUresult rc;
+    if (taken < bytes || device_take(device, taken)) {
+        device_refuse(device, bytes, __func__);
+        rc = taken < bytes || device_exceeded(device, bytes) ? REAL(cuMemCreate)(handle, bytes, properties, flags)
+                                                             : CUDA_ERROR_OUT_OF_MEMORY;
+        if (rc == CUDA_SUCCESS)
+            REAL(cuMemRelease)(*handle);
+        return rc == CUDA_SUCCESS ? CUDA_ERROR_OUT_OF_MEMORY : rc;
+    }
+    rc = DEVICE_ASK(device, REAL(cuMemCreate)(handle, bytes, properties, flags));
     if (rc != CUDA_SUCCESS) {
         holdings_give(&device->holdings, taken);
         return rc;
