@@ -119,22 +119,21 @@ refused() { # STATUS MESSAGE ARGUMENT...
     wait_until file_has "$out" "device 5368709120 total 5368709120"
 }
 
-# part NAME SECONDS: the part of the time for which NAME had the GPU, in percent
-part() {
-    "$VGPU" list --json --interval "$2" | jq --arg name "$1" '.vgpus[] | select(.name == $name) | .share_interval * 100 | round'
+# part_is NAME LEAST MOST: whether NAME has the GPU for so many percent of three seconds
+part_is() {
+    local percent
+    percent=$("$VGPU" list --json --interval 3 | jq --arg name "$1" '.vgpus[] | select(.name == $name) | .share_interval * 100 | round')
+    echo "$1: $percent %, allowed is $2 to $3"
+    [[ $percent -ge $2 && $percent -le $3 ]]
 }
 
 @test "a limit that is set on a program alone on the GPU holds, and goes when it is taken back" {
     spawn "$VGPU" run --name alone -- "$KERNELS/spin" --seconds 600 --kernel-us 500
     wait_until -t 20 bash -c '"$VGPU" list --json --interval 0 | jq -e ".vgpus[0].launches > 100"'
     run -0 "$VGPU" set alone --limit 30
-    run -0 part alone 3
-    echo "at 30 %: $output %"
-    [[ $output -ge 22 && $output -le 38 ]]
+    wait_until -t 15 part_is alone 22 38
     run -0 "$VGPU" set alone --limit none
-    run -0 part alone 3
-    echo "without a limit: $output %"
-    [[ $output -ge 85 ]]
+    wait_until -t 15 part_is alone 85 100
 }
 
 @test "a weight that is set while two programs share the GPU changes their shares" {
@@ -142,7 +141,5 @@ part() {
     spawn "$VGPU" run --name b -- "$KERNELS/spin" --seconds 600 --kernel-us 500
     wait_until -t 20 bash -c '"$VGPU" list --json --interval 0 | jq -e "[.vgpus[].launches > 100] == [true, true]"'
     run -0 "$VGPU" set b --weight 400
-    run -0 part b 4
-    echo "80 % is due: $output %"
-    [[ $output -ge 70 && $output -le 88 ]]
+    wait_until -t 15 part_is b 70 88
 }

@@ -33,7 +33,7 @@ static void test_table(void)
         {"gpu.wanting", offsetof(struct pool_gpu, wanting), 256},
         {"gpu.vgpus", offsetof(struct pool_gpu, vgpus), 320},
         {"gpu.level", offsetof(struct pool_gpu, level), 384},
-        {"gpu.round", offsetof(struct pool_gpu, round), 416},
+        {"gpu.round", offsetof(struct pool_gpu, round), 408},
         {"a gpu", sizeof(struct pool_gpu), 512},
         {"processes", offsetof(struct pool_layout, processes), 8320},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
