@@ -186,7 +186,9 @@ static void prepare(struct place *place, int ordinal, const char *path)
     struct arguments a;
     void **params = arguments_of(&a, place);
     a.value = 0;
-    OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
+    // In the default stream, behind the words' clearing, and waited for: the streams of the families may overlap with both.
+    OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, NULL, params, NULL));
+    OK(cuCtxSynchronize());
 }
 
 static void check(const struct place *place)
