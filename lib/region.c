@@ -2,6 +2,7 @@
 // Regions: made, opened, mapped, paid for and closed. lib/region.h has the whole.
 #include "lib/region.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,14 +40,14 @@ static struct region *find_page(uint64_t id)
     return NULL;
 }
 
-static struct region *new_region(const char *path, const char *name, int page_fd)
+static struct region *new_region(const char *path, const char *name, int page_fd, int memory_fd)
 {
     struct region *region = calloc(1, sizeof *region);
     if (!region) {
         fail(-ENOMEM, "out of memory");
         return NULL;
     }
-    *region = (struct region){.page_fd = page_fd, .listener = -1};
+    *region = (struct region){.page_fd = page_fd, .memory_fd = memory_fd, .listener = -1};
     snprintf(region->name, sizeof region->name, "%s", name);
     snprintf(region->path, sizeof region->path, "%s", path);
     return region;
@@ -76,6 +77,7 @@ static void drop(struct region *region)
     REAL(cuMemRelease)(region->memory);
     page_unmap(region->page);
     close(region->page_fd);
+    close(region->memory_fd);
     free(region);
 }
 
@@ -134,7 +136,7 @@ static void unmap(struct vgpu_region *map)
     free(map);
 }
 
-static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocationHandle *memory)
+static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocationHandle *memory, int *fd)
 {
     const CUmemAllocationProp properties = {
         .type = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -148,22 +150,33 @@ static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocati
     }
     int rc = fail_driver(REAL(cuMemCreate)(memory, bytes, &properties, 0), "cuMemCreate");
     if (rc)
-        holdings_give(&vgpu->holdings, bytes);
+        goto give;
+    rc = fail_driver(REAL(cuMemExportToShareableHandle)(fd, *memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+                     "cuMemExportToShareableHandle");
+    if (rc)
+        goto release;
+    fcntl(*fd, F_SETFD, FD_CLOEXEC);
+    return 0;
+
+release:
+    REAL(cuMemRelease)(*memory);
+give:
+    holdings_give(&vgpu->holdings, bytes);
     return rc;
 }
 
 // Under the mutex, the pool locked and the name free.
 static int make(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu_region **out)
 {
-    int page_fd;
+    int page_fd, memory_fd;
     CUmemGenericAllocationHandle memory;
-    int rc = create_memory(vgpu, bytes, &memory);
+    int rc = create_memory(vgpu, bytes, &memory, &memory_fd);
     if (rc)
         return rc;
     rc = page_create(bytes, vgpu->gpu->uuid, &page_fd);
     if (rc)
         goto release_memory;
-    struct region *region = new_region(vgpu->pool.path, name, page_fd);
+    struct region *region = new_region(vgpu->pool.path, name, page_fd, memory_fd);
     rc = region ? page_map(page_fd, &region->page, &region->owned) : -ENOMEM;
     if (rc) {
         free(region);
@@ -190,6 +203,7 @@ static int make(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu
     return rc;
 
 release_memory:
+    close(memory_fd);
     REAL(cuMemRelease)(memory);
     holdings_give(&vgpu->holdings, bytes);
     return rc;
@@ -231,7 +245,7 @@ static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vg
 // The descriptors' region, entered; they are closed or belong to it afterwards. Under the mutex.
 static int adopt(struct vgpu *vgpu, const char *name, int page_fd, int memory_fd, struct region **out)
 {
-    struct region *region = new_region(vgpu->pool.path, name, page_fd);
+    struct region *region = new_region(vgpu->pool.path, name, page_fd, memory_fd);
     int rc = region ? page_map(page_fd, &region->page, &region->owned) : -ENOMEM;
     if (rc)
         goto free_region;
@@ -247,7 +261,6 @@ static int adopt(struct vgpu *vgpu, const char *name, int page_fd, int memory_fd
                          "cuMemImportFromShareableHandle");
     if (rc || *out)
         goto unmap_page;
-    close(memory_fd);
     enter(region);
     *out = region;
     return 0;

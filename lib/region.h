@@ -57,7 +57,8 @@ struct region {
     char path[PATH_MAX]; // of the pool
     CUmemGenericAllocationHandle memory;
     uint64_t bytes;
-    int page_fd; // for those who open it
+    int page_fd; // both for those who open it: imported memory cannot be exported again, but its descriptor can be handed on
+    int memory_fd;
     struct region_page *page;
     int listener;             // -1: not the owner, or without a name
     bool owned;               // holds the page's lock

@@ -107,13 +107,11 @@ static bool may_share(int fd, const char *pool)
 
 void socket_serve(const struct region *region)
 {
-    int fds[2] = {region->page_fd, -1};
+    int fds[2] = {region->page_fd, region->memory_fd};
     int connection = accept4(region->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (connection < 0)
         return;
-    if (may_share(connection, region->path) &&
-        REAL(cuMemExportToShareableHandle)(&fds[1], region->memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0) ==
-            CUDA_SUCCESS) {
+    if (may_share(connection, region->path)) {
         union {
             char room[CMSG_SPACE(sizeof fds)];
             struct cmsghdr alignment;
@@ -126,8 +124,6 @@ void socket_serve(const struct region *region)
         memcpy(CMSG_DATA(rights), fds, sizeof fds);
         sendmsg(connection, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
-    if (fds[1] >= 0)
-        close(fds[1]);
     close(connection);
 }
 

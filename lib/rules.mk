@@ -34,9 +34,9 @@ $(BUILD)/examples/%: examples/%.cu $(BUILD)/libvgpu.so $(BUILD)/flags/nvcc inclu
 $(sim)/obj/table/examples/%.o: device_cppflags += -Iinclude
 device_srcs += $(if $(driver_srcs),$(wildcard examples/*.cu))
 
-$(BUILD)/libtorch_allocator.so: bindings/python/torch_allocator.c $(BUILD)/libvgpu.so $(BUILD)/flags/c include/vgpu.h
+$(BUILD)/libtorch_allocator.so: bindings/python/torch_allocator.cpp $(BUILD)/libvgpu.so $(BUILD)/flags/cxx include/vgpu.h
 	$(call say,LINK,$@)
-	$(Q)$(CC) -std=c11 -fPIC -shared $(c_warnings) -Iinclude $(CFLAGS) $(LDFLAGS) -o $@ $< -L$(BUILD) -lvgpu
+	$(Q)$(CXX) -std=c++17 -fPIC -shared $(warnings) -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) -o $@ $< -L$(BUILD) -lvgpu
 tests: $(BUILD)/libtorch_allocator.so
 
 all: $(BUILD)/libvgpu.so $(BUILD)/vgpu.pc $(examples)

@@ -14,13 +14,11 @@ void capture_begin(CUstream stream)
     // Counted first, marked second: a launch that finds nothing counted came before the mark.
     streams_capture_begins();
     gpu_ops_keep_mark(stream, !other && REAL_EXISTS(cuCtxRecordEvent), NULL);
-    streams_unlock();
     errno = saved;
 }
 
 void capture_begun(CUstream stream, CUresult result)
 {
-    streams_lock();
     if (result == CUDA_SUCCESS)
         streams_capture_began(stream);
     else

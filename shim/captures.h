@@ -12,7 +12,9 @@
 
 #include "shim/streams.h"
 
-// Around the driver's call that begins a capture.
+// Around the driver's call that begins a capture. The lock of the streams is held from one to the other: the agent, which marks streams
+// under it, would else find a stream that is not captured and record its event into the capture, and asking for that event's state
+// invalidates the capture.
 void capture_begin(CUstream stream);
 void capture_begun(CUstream stream, CUresult result);
 // After the driver's call that ended one.

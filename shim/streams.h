@@ -10,7 +10,8 @@
 //    the mutex; without it, it may be read to find out that nothing is being captured.
 //  - A stream is in the table from its creation until just before its destruction. Not in it: the default streams, and streams made
 //    by functions that have no hook.
-// Lock order: streams, then contexts. The mutex may be held while an event is recorded, which can wait for room in a stream's queue.
+// Lock order: streams, then contexts. The mutex may be held while an event is recorded, which can wait for room in a stream's queue,
+// and while the driver begins a capture.
 #ifndef VGPU_SHIM_STREAMS_H
 #define VGPU_SHIM_STREAMS_H
 

@@ -85,6 +85,8 @@ runtime_library() {
         grep -hoE '\bcu(GL|VDPAU)[A-Za-z0-9_]+' "$include"/cuda{GL,VDPAU}.h
         # In the runtimes of CUDA 12 only.
         printf "%s\n" cudaGetDeviceProperties_v2 cudaLaunchCooperativeKernelMultiDevice
+        # In the drivers (580) only.
+        printf "%s\n" cuMemGetAttribute cuMemGetAttribute_v2
     } | sort -u >"$BATS_TEST_TMPDIR/known"
     assert_equal "$({ rows PASS && hooked; } | grep -v '^nvml' | sort -u | comm -23 - "$BATS_TEST_TMPDIR/known")" ""
 }

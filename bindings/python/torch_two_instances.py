@@ -47,8 +47,8 @@ def main():
     try:
         with torch.cuda.stream(torch.cuda.ExternalStream(gpus[0].stream)):
             torch.empty(600 * MIB, dtype=torch.uint8, device="cuda")
-    except RuntimeError:
-        print("more than the quota is refused")
+    except RuntimeError as error:
+        print("more than the quota is refused:", error)
     # Tensors of a virtual GPU go before it does, and PyTorch keeps some to its end: the process ends with the virtual GPUs open.
 
 

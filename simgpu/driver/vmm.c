@@ -313,7 +313,8 @@ CUresult cuMemExportToShareableHandle(void *out, CUmemGenericAllocationHandle ha
     if (rc)
         return rc;
     struct physical *physical = physical_get(handle);
-    if (!out || !physical || flags || !(physical->properties.requestedHandleTypes & type))
+    // Whoever imported memory cannot export it on (H100, driver 580).
+    if (!out || !physical || flags || physical->imported || !(physical->properties.requestedHandleTypes & type))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     int fd = fcntl(physical->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
