@@ -96,6 +96,12 @@ static void mark_drop(void *gpu, void *mark)
     streams_mark_drop(&vgpu->streams, mark);
 }
 
+static bool is_idle(void *gpu)
+{
+    struct vgpu *vgpu = gpu;
+    return streams_are_quiet(&vgpu->streams);
+}
+
 static const struct heap_gpu heap_ops = {
     .range_reserve = range_reserve,
     .range_release = range_release,
@@ -107,6 +113,7 @@ static const struct heap_gpu heap_ops = {
     .mark_put = mark_put,
     .mark_done = mark_done,
     .mark_drop = mark_drop,
+    .is_idle = is_idle,
 };
 
 int memory_init(struct vgpu *vgpu)
