@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "shim/attach.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include "options/aliases.h"
 #include "scheduler/agent.h"
 #include "scheduler/policy.h"
+#include "shim/api_door.h"
 #include "shim/contexts.h"
 #include "shim/gpu_ops.h"
 #include "shim/heap_memory.h"
@@ -22,6 +24,7 @@
 #include "shim/graph_memory.h"
 #include "shim/green.h"
 #include "shim/limits.h"
+#include "shim/loader.h"
 #include "shim/measure.h"
 #include "shim/modules.h"
 #include "shim/newer.h"
@@ -272,6 +275,17 @@ static void say_alias(const char *alias, const char *value, const char *option, 
         log_info("%s is not used beside %s", alias, option);
 }
 
+// Two copies would make a virtual GPU each and wait for one another at every launch.
+static int refuse_second_copy(struct attempt *attempt)
+{
+    const void *other = loader_find(RTLD_NEXT, API_DOOR_NAME);
+    if (!other)
+        return 0;
+    error_set(&attempt->error, -EEXIST, "the library is preloaded twice, also as %.300s: name one of them in LD_PRELOAD",
+              loader_object(other)->l_name);
+    return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+}
+
 static CUresult attach(unsigned int flags)
 {
     static struct attempt attempt; // too large for a stack that may be small; guarded by the mutex
@@ -290,6 +304,8 @@ static CUresult attach(unsigned int flags)
         refuse(&attempt, CUDA_ERROR_INVALID_VALUE);
         goto refused;
     }
+    if (refuse_second_copy(&attempt))
+        goto refused;
     aliases_tell(&attempt.options, say_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)

@@ -128,6 +128,12 @@ tenant() {
     [[ ! -e $VGPU_POOL ]]
 }
 
+@test "a second copy of the library in one process is refused, and named" {
+    cp "$SHIM" "$BATS_TEST_TMPDIR/copy.so"
+    with=("LD_PRELOAD=$SHIM:$BATS_TEST_TMPDIR/copy.so")
+    refused $NOT_READY "$BATS_TEST_TMPDIR/copy.so"
+}
+
 @test "a pool that cannot be made is refused" {
     with=("VGPU_POOL=$BATS_TEST_TMPDIR/missing/pool")
     refused $NOT_READY "$BATS_TEST_TMPDIR/missing/pool"
