@@ -40,8 +40,8 @@ static inline uint64_t context_bytes_or_usual(uint64_t bytes, uint64_t physical_
     return bytes && bytes <= physical_bytes / 4 ? bytes : 528ull << 20;
 }
 
-// Measures what one context takes on a GPU, for pool_gpu.context_bytes; `held_bytes` is what the members of the pool hold on it. Leaves
-// the contexts of the process and the context stack of the thread as they were. 0: could not be measured. shim/calibrate.c.
-uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes);
+// Measures what one context takes on a GPU, for pool_gpu.context_bytes. Leaves the contexts of the process and the context stack of the
+// thread as they were. 0: could not be measured. shim/calibrate.c.
+uint64_t calibrate_context(CUdevice ordinal);
 
 #endif

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
 //
-// Two figures bound it. What is used on the GPU with one context, less what the pool's members hold, contains the context and also what
-// programs outside the pool hold. What a second context adds is clean, but lacks what the first one alone costs (on the H100, 3.2 MiB
-// taken by cuInit). So the second figure counts, and of the difference only as much as a first context can plausibly cost more.
+// A context grows after its creation: with the first module (on the H100 by 112 MiB or more, most of it stacks), which stays when
+// the module is unloaded, and at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to
+// its price from the start. What the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the
+// GPU, and nobody's.
 #include "shim/attach.h"
 
 #include <string.h>
 
 #include "base/log.h"
 
-#define FIRST_CONTEXT_EXTRA_BYTES (8ull << 20)
 #define LEAST_BYTES (1ull << 20)
 
 CUresult identify(CUdevice ordinal, struct identity *identity)
@@ -33,6 +33,12 @@ CUresult identify(CUdevice ordinal, struct identity *identity)
     return CUDA_SUCCESS;
 }
 
+// A module with one kernel that does nothing. PTX: the driver compiles it for the GPU that it finds.
+static const char module_image[] = ".version 6.0\n"
+                                   ".target sm_50\n"
+                                   ".address_size 64\n"
+                                   ".visible .entry vgpu_calibration() { ret; }\n";
+
 static bool free_bytes(uint64_t *available, uint64_t *total)
 {
     size_t available_now, total_now;
@@ -44,27 +50,26 @@ static bool free_bytes(uint64_t *available, uint64_t *total)
 }
 
 // With one context current. A context that is created becomes current, and one that is destroyed on its own thread no longer is.
-static uint64_t measure(CUdevice ordinal, uint64_t held_bytes)
+static uint64_t measure(CUdevice ordinal)
 {
     uint64_t before, after, total;
+    size_t heap = 0;
     CUcontext second;
+    CUmodule module;
     if (!free_bytes(&before, &total) || REAL(cuCtxCreate_v2)(&second, 0, ordinal) != CUDA_SUCCESS)
         return 0;
+    REAL(cuModuleLoadData)(&module, module_image); // ends with the context
+    REAL(cuCtxGetLimit)(&heap, CU_LIMIT_MALLOC_HEAP_SIZE);
     bool known = free_bytes(&after, &total);
     REAL(cuCtxDestroy_v2)(second);
-    if (!known || after > before || before > total)
+    if (!known || after > before || before - after < LEAST_BYTES || before - after > total / 4)
         return 0;
-    uint64_t added = before - after;
-    if (added < LEAST_BYTES || added > total / 4)
-        return 0;
-    uint64_t used = total - before > held_bytes ? total - before - held_bytes : 0;
-    uint64_t extra = used > added ? used - added : 0;
-    if (extra > FIRST_CONTEXT_EXTRA_BYTES)
-        extra = FIRST_CONTEXT_EXTRA_BYTES;
-    return holdings_round_up(added + extra, HOLDINGS_BLOCK_BYTES);
+    // The driver takes a block more than the heap's size (580).
+    return holdings_round_up(before - after, HOLDINGS_BLOCK_BYTES) + holdings_round_up(heap, HOLDINGS_BLOCK_BYTES) +
+           HOLDINGS_BLOCK_BYTES;
 }
 
-uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes)
+uint64_t calibrate_context(CUdevice ordinal)
 {
     unsigned int flags;
     int active;
@@ -75,7 +80,7 @@ uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes)
         REAL(cuDevicePrimaryCtxRetain)(&primary, ordinal) != CUDA_SUCCESS)
         goto out;
     if (REAL(cuCtxPushCurrent_v2)(primary) == CUDA_SUCCESS) {
-        bytes = measure(ordinal, held_bytes);
+        bytes = measure(ordinal);
         REAL(cuCtxPopCurrent_v2)(&primary);
     }
     REAL(cuDevicePrimaryCtxRelease_v2)(ordinal);
