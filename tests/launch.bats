@@ -80,6 +80,15 @@ waits_its_turn() {
     [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
 }
 
+@test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
+    two_gpus
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph_elsewhere
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[1,11]"
+}
+
 @test "a cooperative launch over several GPUs waits for the token of each" {
     two_gpus
     rival 2

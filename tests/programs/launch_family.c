@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // launch_family MODULE FAMILY: makes ten launches by one family of functions, each on every device, and checks that each has run once.
-// Before them, one of cuLaunchKernel that changes nothing. Prints "launched" and stays.
+// graph_elsewhere: on every device but the first, which is current. Before them, one of cuLaunchKernel that changes nothing. Prints
+// "launched" and stays.
 #include <string.h>
 #include <unistd.h>
 
@@ -181,6 +182,8 @@ static CUresult launch(const struct place *place, const char *family)
         CUgraphExec *graph = &graphs[place - places];
         if (!*graph)
             *graph = make_graph(place, family);
+        if (strcmp(family, "graph_elsewhere") == 0)
+            OK(cuCtxSetCurrent(places[0].context));
         return strcmp(family, "graph_ptsz") == 0 ? cuGraphLaunch_ptsz(*graph, NULL) : cuGraphLaunch(*graph, place->stream);
     }
     if (strcmp(family, "launch") == 0 || strcmp(family, "grid") == 0 || strcmp(family, "grid_async") == 0)
@@ -226,14 +229,15 @@ int main(int argc, char **argv)
     for (int i = 0; i < place_count; i++)
         prepare(&places[i], i, argv[1]);
     bool over = strcmp(argv[2], "multi_device") == 0;
+    int first = strcmp(argv[2], "graph_elsewhere") == 0;
     for (int round = 0; round < LAUNCHES; round++) {
-        for (int i = 0; i < (over ? 1 : place_count); i++) {
+        for (int i = first; i < (over ? 1 : place_count); i++) {
             OK(cuCtxSetCurrent(places[i].context));
             OK(over ? over_all() : launch(&places[i], argv[2]));
             OK(cuCtxSynchronize());
         }
     }
-    for (int i = 0; i < place_count; i++)
+    for (int i = first; i < place_count; i++)
         check(&places[i]);
     puts("launched");
     fflush(stdout);
