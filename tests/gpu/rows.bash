@@ -19,6 +19,9 @@ torch torch-eager "PyTorch: tensors, streams, linear algebra, the caching alloca
 torch torch-train "PyTorch: autograd training with AMP and a gradient scaler" train
 torch torch-graphs "PyTorch: a training step as a CUDA graph, captured once" graphs
 torch torch-recapture "PyTorch: the same, captured again and again" recapture
+torch torch-replayed "PyTorch: torch.compile that captures and replays by itself (reduce-overhead)" replayed
+torch torch-profiled "PyTorch: the profiler, by CUPTI: the kernels that it has seen" profiled
+torch torch-distributed "PyTorch: DistributedDataParallel over NCCL, in a group of one" distributed
 torch torch-fork "PyTorch: DataLoader workers by fork, pinned memory" fork
 torch torch-spawn "PyTorch: DataLoader workers by spawn, pinned memory" spawn
 row torch-expandable "PyTorch: training with expandable_segments:True" \
