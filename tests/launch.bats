@@ -64,6 +64,7 @@ waits_its_turn() {
 @test "cuGraphLaunch_ptsz waits for its turn" { waits_its_turn graph_ptsz; }
 @test "cuGraphLaunch of an executable with an updated node waits for its turn" { waits_its_turn graph_updated; }
 @test "cuGraphLaunch of an executable updated by another graph waits for its turn" { waits_its_turn graph_replaced; }
+@test "cuGraphLaunch with a conditional node waits for its turn, once" { waits_its_turn graph_conditional; }
 
 @test "captured launches are not counted where nobody else wants the GPU, either" {
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph
