@@ -55,6 +55,8 @@ uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu);
 uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu);
 // Takes back a lower quota that was only being tried. Under the pool lock.
 void pool_vgpu_restore_quota(struct pool_vgpu *vgpu);
+// Keeps the GPU's set of those of the high class right after a class was changed. Under the pool lock.
+void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu);
 uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu);
 
 #endif

@@ -60,7 +60,7 @@ static bool adopt(struct gate *gate, uint64_t word)
         if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
             return false;
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
-        turn_begin(gate);
+        turn_begin(gate, word);
         window_clear(&gate->window);
         agent_start();
         // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
@@ -173,7 +173,7 @@ static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
         return true;
-    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, now), now);
+    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, word, now), now);
     if (pause == 0)
         return true;
     atomic_fetch_add(&gate->throttled, 1);
