@@ -118,6 +118,18 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     return 0;
 }
 
+void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps)
+{
+    struct pool_gpu *record = &pool->layout->gpus[gpu];
+    bool others = pool_bit_next(record->vgpus, POOL_MAX_VGPUS, 0) < POOL_MAX_VGPUS;
+    bool before = atomic_load(&record->mps) != 0, now = mps && (before || !others);
+    if (now == before)
+        return;
+    atomic_store(&record->mps, now);
+    atomic_store(&record->switch_ns, 0);
+    atomic_store(&record->switch_seen_ns, 0);
+}
+
 void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];

@@ -31,6 +31,10 @@ struct tenancy_request {
 int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const char *name, uint64_t total_bytes,
                    struct error *error);
 
+// Says whether the contexts of a process that is about to become a member are clients of MPS. A GPU counts as shared through MPS
+// while all members say so; what was learned about its switches is forgotten where that changes.
+void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps);
+
 // The virtual GPU of this name on a GPU, or -ENOENT.
 int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name);
 

@@ -237,11 +237,12 @@ uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count)
     return most(SECOND_NS / (rounds * quanta), SHORTEST_AUTO_NS);
 }
 
-uint64_t policy_learn_switch(uint64_t known_ns, uint64_t seen_ns)
+uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns)
 {
-    // Steps of a 64th up and three of them down: at rest where three of four are dearer.
+    // Steps of a 64th up and three of them down: at rest where three of four are dearer. What may be either is neither.
     uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 64;
-    return most(least(seen_ns > known ? known + step : known - 3 * step, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
+    uint64_t next = least_ns > known ? known + step : most_ns < known ? known - 3 * step : known;
+    return most(least(next, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
 }
 
 // --- caps ---

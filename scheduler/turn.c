@@ -69,6 +69,17 @@ uint64_t turn_switch_ns(const struct pool_gpu *gpu)
     return learned ? learned : atomic_load_explicit(&gpu->mps, memory_order_relaxed) ? TURN_SWITCH_MPS_NS : TURN_SWITCH_NS;
 }
 
+void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns)
+{
+    struct pool_gpu *gpu = gate->gpu;
+    // Of two who learn at once one may be lost.
+    uint64_t used = turn_switch_ns(gpu), seen = atomic_load_explicit(&gpu->switch_seen_ns, memory_order_relaxed);
+    seen = policy_learn_switch(seen ? seen : used, least_ns, most_ns);
+    atomic_store_explicit(&gpu->switch_seen_ns, seen, memory_order_relaxed);
+    if (seen > used + used / 4 || seen < used - used / 4)
+        atomic_store_explicit(&gpu->switch_ns, seen, memory_order_relaxed);
+}
+
 static struct policy_rules rules_of(const struct gate *gate)
 {
     return (struct policy_rules){.switch_ns = turn_switch_ns(gate->gpu), .shortest_ns = TURN_SHORTEST_NS};

@@ -43,6 +43,7 @@ struct window_batch {
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
     struct window_functions functions;
+    bool guessed; // holds a launch whose duration was not known
 };
 
 struct window_duration {
@@ -69,6 +70,9 @@ struct window {
     uint64_t span_estimate_ns;
     struct window_functions span_functions;
 
+    uint64_t granted_ns;                      // when the turn came whose first batch has not been seen complete yet; 0: none
+    uint64_t switch_least_ns, switch_most_ns; // what the last switch has cost, until that is asked for; 0, 0: nothing new
+
     struct window_duration durations[WINDOW_FUNCTIONS];
 };
 
@@ -80,6 +84,13 @@ uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
 
 // Takes note of a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);
+
+// A thread that waited for the turn goes ahead: what passes from granted_ns, when the other's work was complete, to the end of the first
+// batch, less what that takes, is what the switch has cost. Where launches have gone ahead already, nothing is learned from this turn.
+void window_granted(struct window *window, uint64_t granted_ns);
+
+// What the last switch has cost, once, between *least_ns and *most_ns. false: nothing new.
+bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns);
 
 // Estimated GPU time of one launch of `function`; 0: not learned yet. Exposed for tests.
 uint64_t window_estimate(struct window *window, const void *function);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "pool/tenancy.h"
 #include "scheduler/grant.h"
+#include "scheduler/turn.h"
 
 // How often the figures of a grant are read again when the token moved meanwhile. A hand-over takes microseconds and turns last
 // milliseconds, so the second try all but always succeeds.
@@ -66,6 +67,8 @@ static void read_gpu(const struct reader *reader, uint32_t index, struct snapsho
         .index = index,
         .total_bytes = gpu->total_bytes,
         .context_bytes = atomic_load(&gpu->context_bytes),
+        .switch_ns = turn_switch_ns(gpu),
+        .mps = atomic_load(&gpu->mps) != 0,
         .holder = POOL_NO_INDEX,
     };
     snapshot_format_uuid(out->uuid, gpu->uuid);

@@ -125,7 +125,7 @@ static void test_refusals(void)
     struct pool_header header = good;
     header.version = POOL_VERSION + 1;
     write_pool(&header, size, 0600);
-    refused(-EPROTO, "layout version 3 and this library needs 2", "a pool of a newer version");
+    refused(-EPROTO, "layout version 4 and this library needs 3", "a pool of a newer version");
     header = good;
     header.magic ^= 1;
     write_pool(&header, size, 0600);

@@ -359,8 +359,9 @@ static void test_auto_quantum(void)
 static uint64_t learned(uint64_t known_ns, uint64_t usual_ns, uint64_t one_in)
 {
     for (int i = 0; i < 2000; i++) {
-        uint64_t noise = usual_ns * (random_next(&state) % 10) / 100;
-        known_ns = policy_learn_switch(known_ns, usual_ns + noise + (random_next(&state) % one_in ? 0 : usual_ns * 9));
+        uint64_t seen = usual_ns + usual_ns * (random_next(&state) % 10) / 100;
+        seen += random_next(&state) % one_in ? 0 : usual_ns * 9;
+        known_ns = policy_learn_switch(known_ns, seen - random_next(&state) % (usual_ns / 10 + 1), seen);
     }
     return known_ns;
 }
@@ -372,8 +373,9 @@ static void test_switch_cost(void)
     cost = learned(14000, 150000, 2);
     ok(cost >= 140000 && cost <= 170000,
        "also where it is dearer than it was, and every other one looks ten times as dear (%llu ns)", (unsigned long long)cost);
+    is_int(policy_learn_switch(50000, 20000, 200000), 50000, "what was seen too late to tell changes nothing");
     is_int(learned(0, 0, 2), 10000, "it is bounded below");
-    ok(learned(UINT64_MAX, NS_PER_S, 2) == 500000 && policy_learn_switch(UINT64_MAX, UINT64_MAX) == 500000, "and above");
+    ok(learned(UINT64_MAX, NS_PER_S, 2) == 500000 && policy_learn_switch(UINT64_MAX, UINT64_MAX, 0) == 500000, "and above");
 }
 
 static void test_debts(void)
