@@ -12,8 +12,8 @@
 
 // How often a thread that waits for freed memory looks: a mark is seen late by this much at most.
 #define WAIT_LOOK_NS 20000
-// An idle GPU has reached a mark in that time.
-#define WAIT_SPIN_NS 10000
+// What it costs to grow, and later to give that back; a GPU that keeps up has reached a mark sooner.
+#define WAIT_SPIN_NS 50000
 
 // A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
 // piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the
@@ -207,13 +207,12 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         pthread_mutex_unlock(&heap->books);
         lanes_mark(heap);
         pthread_mutex_lock(&heap->books);
-        // A synchronous free would have waited. Here the next allocation does, rather than to let the heap grow without end:
-        // briefly where what waits is half of what may, and as long as it takes where it is more.
-        bool waits = want->stream == HEAP_ANY_STREAM && heap->any.mark;
+        // What waits for work is soon ready on a GPU that keeps up, and to grow costs more than a short wait. A synchronous free
+        // would have waited for as long as it takes: the next such allocation does, rather than to let the heap grow without end.
         uint64_t bound = heap_bound(heap);
-        if (waits && heap->any.bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
+        if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
             continue;
-        if (!waits || heap->any.bytes <= bound) {
+        if (want->stream != HEAP_ANY_STREAM || !heap->any.mark || heap->any.bytes <= bound) {
             struct lane *lane = lane_of(heap, want->stream);
             struct piece *piece = physical_grow(heap, want->zone, want->bytes, want->alignment, lane ? lane : &heap->ready);
             if (piece && pieces_reserve(heap, 2)) {
@@ -284,6 +283,15 @@ static void relieve(struct heap *heap)
     pthread_mutex_unlock(&heap->grow);
 }
 
+static struct lane *lane_for_free(struct heap *heap, void *stream)
+{
+    if (heap->ops->is_idle && heap->ops->is_idle(heap->gpu))
+        return &heap->ready;
+    // Where there is no memory for a lane of the stream's own, the mark behind all work will do.
+    struct lane *lane = stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, true);
+    return lane ? lane : &heap->any;
+}
+
 int heap_free(struct heap *heap, uint64_t address, void *stream)
 {
     struct piece *piece;
@@ -294,11 +302,9 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
     if (rc == 0 && piece->address != address)
         rc = -EFAULT;
     if (rc == 0) {
-        // Where there is no memory for a lane of the stream's own, the mark behind all work will do.
-        struct lane *lane = stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, true);
         heap->live_bytes -= piece->asked;
         heap->live_count--;
-        free_enter(heap, piece, lane ? lane : &heap->any);
+        free_enter(heap, piece, lane_for_free(heap, stream));
         uint64_t spare = heap->idle_bytes + heap->waiting_bytes;
         much = spare > heap->look_bytes && spare > heap_bound(heap);
     }

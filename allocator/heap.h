@@ -13,7 +13,7 @@
 // the piece is free: from then on allocations for this same stream get it at once, since their work comes later in the stream;
 // all others, and extents that go back, only once a mark put behind that work is done. Marks are put when somebody needs the
 // memory, not at every free: one that is put later stands behind more. A free for HEAP_ANY_STREAM waits for a mark behind all
-// work of the GPU's context.
+// work of the GPU's context. No free waits for anything while the GPU is known to be idle.
 //
 // Invariants (heap_check verifies what concerns the books)
 //  - Every address of a zone is in exactly one piece: used, free (mapped) or a hole (not mapped). Extents cover the used and
@@ -25,7 +25,7 @@
 //    heap_trim gives it back before.
 //  - A refused or wrong call changes nothing.
 // Thread safe, but for heap_destroy. Lock order: grow, then books; both are the heap's own. The operations for physical memory
-// and mark_put are called under `grow`, mark_done and mark_drop under both: none of them may call the heap. Nobody waits for
+// and mark_put are called under `grow`, is_idle under books, mark_done and mark_drop under both: none of them may call the heap. Nobody waits for
 // the GPU under a lock. Host memory: about 100 bytes for each piece.
 #ifndef VGPU_ALLOCATOR_HEAP_H
 #define VGPU_ALLOCATOR_HEAP_H
@@ -68,6 +68,9 @@ struct heap_gpu {
     // Whether everything before the mark is complete. An error counts as complete: work that failed is over.
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
+    // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then is free for
+    // everybody. May be NULL.
+    bool (*is_idle)(void *gpu);
 };
 
 struct heap_config {

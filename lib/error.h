@@ -12,15 +12,10 @@ extern __thread struct error error_of_thread __attribute__((visibility("hidden")
 
 #define fail(code, ...) error_set(&error_of_thread, (code), __VA_ARGS__)
 
+// Where a result is to go to NULL.
+int fail_no_result(void);
+
 // The same for what the driver said to the call named `call`; 0 for CUDA_SUCCESS.
 int fail_driver(CUresult result, const char *call);
-
-static inline void errno_restore(const int *saved)
-{
-    errno = *saved;
-}
-
-// At the beginning of every public function: errno is the program's.
-#define KEEP_ERRNO __attribute__((cleanup(errno_restore), unused)) int errno_kept = errno
 
 #endif

@@ -4,8 +4,8 @@
 //
 // Invariants
 //  - Nothing happens before the first vgpu_create or vgpu_open: no driver, no pool, no thread.
-//  - The home slot and its mapping stay until the process ends: the agent sleeps there. They are the process's own and belong to no
-//    virtual GPU of the API.
+//  - The home slot and its mapping stay until the process ends: the agent sleeps there, but for the preload library's, which serves this
+//    library's gates where it can. They are the process's own and belong to no virtual GPU of the API.
 //  - A primary context in use is charged once: by the preload library to the process's virtual GPU where that library is loaded, else
 //    to one without a quota that the home slot joins, named after the process. No instance's quota shrinks by it.
 //  - A forked child starts anew: `generation` tells handles of the parent.

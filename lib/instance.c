@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/clock.h"
 #include "lib/tasks.h"
 #include "options/options.h"
@@ -15,44 +14,48 @@
 // How often destruction looks whether the last call has returned.
 #define CALLS_LOOK_NS (100 * NS_PER_US)
 
-int instance_begin(struct vgpu *vgpu)
+static inline struct call count_in(struct vgpu *vgpu, struct entry entry)
 {
     if (!vgpu)
-        return fail(-EINVAL, "the virtual GPU is NULL");
+        return (struct call){entry, fail(-EINVAL, "the virtual GPU is NULL"), NULL, false};
     if (vgpu->generation != atomic_load_explicit(&home_generation, memory_order_relaxed))
-        return fail(-ECHILD, "the virtual GPU was made by the parent of this process, and is not inherited");
+        return (struct call){entry,
+                             fail(-ECHILD, "the virtual GPU was made by the parent of this process, and is not inherited"),
+                             NULL, false};
     // Pairs with close_for_calls: counted in before the flag is read.
     atomic_fetch_add(&vgpu->calls, 1);
-    if (!atomic_load(&vgpu->closing))
-        return 0;
-    atomic_fetch_sub(&vgpu->calls, 1);
-    return fail(-ESHUTDOWN, "the virtual GPU is being destroyed");
+    int rc = atomic_load(&vgpu->closing) ? fail(-ESHUTDOWN, "the virtual GPU is being destroyed") : 0;
+    return (struct call){entry, rc, vgpu, false};
 }
 
-void instance_end(struct vgpu *vgpu)
+struct call call_begin(struct vgpu *vgpu)
 {
-    atomic_fetch_sub_explicit(&vgpu->calls, 1, memory_order_release);
+    return count_in(vgpu, entry_begin());
 }
 
-int instance_begin_current(struct vgpu *vgpu, bool *pushed)
+struct call call_begin_quick(struct vgpu *vgpu)
+{
+    return count_in(vgpu, (struct entry){errno, ENTRY_CANCELLABLE});
+}
+
+struct call call_begin_current(struct vgpu *vgpu)
 {
     CUcontext current = NULL;
-    int rc = instance_begin(vgpu);
-    if (rc)
-        return rc;
-    *pushed = REAL(cuCtxGetCurrent)(&current) != CUDA_SUCCESS || current != vgpu->gpu->context;
-    rc = *pushed ? fail_driver(REAL(cuCtxPushCurrent_v2)(vgpu->gpu->context), "cuCtxPushCurrent") : 0;
-    if (rc)
-        instance_end(vgpu);
-    return rc;
+    struct call call = call_begin(vgpu);
+    if (call.rc || (REAL(cuCtxGetCurrent)(&current) == CUDA_SUCCESS && current == vgpu->gpu->context))
+        return call;
+    call.rc = fail_driver(REAL(cuCtxPushCurrent_v2)(vgpu->gpu->context), "cuCtxPushCurrent");
+    call.pushed = call.rc == 0;
+    return call;
 }
 
-void instance_end_current(struct vgpu *vgpu, bool pushed)
+void call_end(const struct call *call)
 {
-    CUcontext context;
-    if (pushed)
-        REAL(cuCtxPopCurrent_v2)(&context);
-    instance_end(vgpu);
+    if (call->pushed)
+        REAL(cuCtxPopCurrent_v2)(&(CUcontext){NULL});
+    if (call->vgpu)
+        atomic_fetch_sub_explicit(&call->vgpu->calls, 1, memory_order_release);
+    entry_end(&call->entry);
 }
 
 int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
@@ -202,7 +205,7 @@ static int make(const struct vgpu_config *given, struct vgpu **out, bool existin
     struct vgpu_config config;
     int rc = read_config(given, &config);
     if (rc == 0 && !out)
-        rc = fail(-EINVAL, "there is no place for the result: it is NULL");
+        rc = fail_no_result();
     if (rc == 0 && existing && !config.name)
         rc = fail(-EINVAL, "vgpu_open wants a name");
     if (rc)
@@ -239,20 +242,14 @@ free_vgpu:
 
 VGPU_API int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu)
 {
-    KEEP_ERRNO;
-    int cancel = cancel_disable();
-    int rc = make(config, vgpu, false);
-    cancel_restore(cancel);
-    return rc;
+    ENTRY;
+    return make(config, vgpu, false);
 }
 
 VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
 {
-    KEEP_ERRNO;
-    int cancel = cancel_disable();
-    int rc = make(config, vgpu, true);
-    cancel_restore(cancel);
-    return rc;
+    ENTRY;
+    return make(config, vgpu, true);
 }
 
 // The pool is locked.
@@ -277,25 +274,19 @@ static int change(struct vgpu *vgpu, const struct tenancy_request *request)
 
 VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
 {
-    KEEP_ERRNO;
+    CALL call = call_begin(vgpu);
     struct vgpu_config config;
     struct tenancy_request request;
-    int rc = read_config(given, &config);
+    int rc = call.rc ? call.rc : read_config(given, &config);
     if (rc == 0)
-        rc = instance_begin(vgpu);
+        rc = read_request(&config, vgpu, &request);
     if (rc)
         return rc;
-    int cancel = cancel_disable();
-    int lock = -1;
-    rc = read_request(&config, vgpu, &request);
-    if (rc == 0)
-        rc = lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
-    if (lock >= 0) {
-        rc = change(vgpu, &request);
-        pool_unlock(lock);
-    }
-    cancel_restore(cancel);
-    instance_end(vgpu);
+    int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
+    if (lock < 0)
+        return lock;
+    rc = change(vgpu, &request);
+    pool_unlock(lock);
     return rc;
 }
 
@@ -325,28 +316,27 @@ static void dismantle(struct vgpu *vgpu)
     free(vgpu);
 }
 
+static int refuse_destruction(struct vgpu *vgpu)
+{
+    CALL call = call_begin(vgpu);
+    if (call.rc)
+        return call.rc;
+    if (section_of_thread.vgpu)
+        return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
+    if (atomic_load(&vgpu->regions))
+        return fail(-EBUSY, "the virtual GPU has %u regions open", atomic_load(&vgpu->regions));
+    return atomic_exchange(&vgpu->destroying, true) ? fail(-ESHUTDOWN, "the virtual GPU is being destroyed") : 0;
+}
+
 VGPU_API int vgpu_destroy(struct vgpu *vgpu)
 {
-    KEEP_ERRNO;
-    if (!vgpu)
-        return 0;
-    int rc = instance_begin(vgpu);
-    if (rc)
+    ENTRY;
+    int rc = vgpu ? refuse_destruction(vgpu) : 0;
+    if (rc || !vgpu)
         return rc;
-    if (atomic_load(&vgpu->regions))
-        rc = fail(-EBUSY, "the virtual GPU has %u regions open", atomic_load(&vgpu->regions));
-    if (section_of_thread.vgpu)
-        rc = fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
-    instance_end(vgpu);
-    if (rc)
-        return rc;
-    if (atomic_exchange(&vgpu->destroying, true))
-        return fail(-ESHUTDOWN, "the virtual GPU is being destroyed");
-    int cancel = cancel_disable();
     tasks_drain(vgpu); // its tasks still make calls
     close_for_calls(vgpu);
     dismantle(vgpu);
-    cancel_restore(cancel);
     return 0;
 }
 
@@ -357,50 +347,36 @@ VGPU_API vgpu_stream vgpu_own_stream(const struct vgpu *vgpu)
 
 VGPU_API int vgpu_stream_create(struct vgpu *vgpu, vgpu_stream *stream)
 {
-    KEEP_ERRNO;
-    bool pushed;
-    if (!stream)
-        return fail(-EINVAL, "there is no place for the result: it is NULL");
-    int rc = instance_begin_current(vgpu, &pushed);
-    if (rc)
-        return rc;
-    rc = streams_add(&vgpu->streams, stream);
-    instance_end_current(vgpu, pushed);
-    return rc;
+    CALL call = call_begin_current(vgpu);
+    if (call.rc)
+        return call.rc;
+    return stream ? streams_add(&vgpu->streams, stream) : fail_no_result();
+}
+
+static int wait_for_stream(struct vgpu *vgpu, vgpu_stream stream)
+{
+    int rc = instance_stream(vgpu, &stream);
+    return rc ? rc : fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
 }
 
 VGPU_API int vgpu_stream_destroy(struct vgpu *vgpu, vgpu_stream stream)
 {
-    KEEP_ERRNO;
-    bool pushed;
-    int rc = instance_begin_current(vgpu, &pushed);
+    CALL call = call_begin_current(vgpu);
+    if (call.rc)
+        return call.rc;
+    if (!stream || stream == streams_own(&vgpu->streams))
+        return fail(-EINVAL, "a virtual GPU's own stream goes with it");
+    int rc = wait_for_stream(vgpu, stream);
     if (rc)
         return rc;
-    if (!stream || stream == streams_own(&vgpu->streams))
-        rc = fail(-EINVAL, "a virtual GPU's own stream goes with it");
-    else
-        rc = instance_stream(vgpu, &stream);
-    if (rc == 0)
-        rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
-    if (rc == 0)
-        heap_stream_end(vgpu->heap, stream, true);
-    if (rc == 0)
-        rc = streams_remove(&vgpu->streams, stream);
-    instance_end_current(vgpu, pushed);
-    return rc;
+    heap_stream_end(vgpu->heap, stream, true);
+    return streams_remove(&vgpu->streams, stream);
 }
 
 VGPU_API int vgpu_synchronize(struct vgpu *vgpu, vgpu_stream stream)
 {
-    KEEP_ERRNO;
-    bool pushed;
-    int rc = instance_begin_current(vgpu, &pushed);
-    if (rc)
-        return rc;
-    if (!stream)
-        rc = streams_wait(&vgpu->streams);
-    else if ((rc = instance_stream(vgpu, &stream)) == 0)
-        rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
-    instance_end_current(vgpu, pushed);
-    return rc;
+    CALL call = call_begin_current(vgpu);
+    if (call.rc)
+        return call.rc;
+    return stream ? wait_for_stream(vgpu, stream) : streams_wait(&vgpu->streams);
 }

@@ -3,8 +3,8 @@
 //
 // Invariants
 //  - Each instance has a process slot of its own, and with it a mapping of the pool: the slot lives as long as that.
-//  - Every public function that touches the instance runs between instance_begin and instance_end. Destruction first lets no more calls
-//    begin, then waits for those that have.
+//  - Every public function that touches the instance is a call, counted in and out. Destruction first lets no more begin, then waits for those
+//    that have.
 //  - Memory of the instance is charged to its slot and so goes with it, whatever happens to the process.
 // Lock order: instance table of the home, then the locks of streams, heap and holdings, which nest in this order.
 #ifndef VGPU_LIB_INSTANCE_H
@@ -43,13 +43,22 @@ struct section {
 
 extern __thread struct section section_of_thread __attribute__((visibility("hidden")));
 
-// Counts a call in. 0, -EINVAL (NULL), -ECHILD or -ESHUTDOWN.
-int instance_begin(struct vgpu *vgpu);
-void instance_end(struct vgpu *vgpu);
+// A call of a public function into an instance, which ends with the scope: CALL call = call_begin(vgpu).
+struct call {
+    struct entry entry;
+    int rc;            // 0: counted in; else -EINVAL (NULL), -ECHILD, -ESHUTDOWN, or what the driver said
+    struct vgpu *vgpu; // that it was counted in at
+    bool pushed;       // its context
+};
 
-// The same with the instance's context current; *pushed is for instance_end_current.
-int instance_begin_current(struct vgpu *vgpu, bool *pushed);
-void instance_end_current(struct vgpu *vgpu, bool pushed);
+#define CALL __attribute__((cleanup(call_end))) struct call
+
+struct call call_begin(struct vgpu *vgpu);
+// For what reaches no cancellation point, and is done often.
+struct call call_begin_quick(struct vgpu *vgpu);
+// With the instance's context current.
+struct call call_begin_current(struct vgpu *vgpu);
+void call_end(const struct call *call);
 
 // A stream argument of a public function: *stream is replaced where it is NULL. 0 or -EINVAL.
 int instance_stream(struct vgpu *vgpu, vgpu_stream *stream);

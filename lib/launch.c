@@ -29,30 +29,26 @@ static int refuse_nesting(void)
     return fail(-EDEADLK, "this thread is in a turn of another virtual GPU: both cannot have the GPU at once");
 }
 
-// The call that began with vgpu_enter ends with vgpu_leave: no destruction in between.
 VGPU_API int vgpu_enter(struct vgpu *vgpu)
 {
-    KEEP_ERRNO;
-    bool pushed;
     if (vgpu && section_of_thread.vgpu == vgpu) {
         section_of_thread.depth++;
         return 0;
     }
     if (section_of_thread.vgpu)
         return refuse_nesting();
-    int rc = instance_begin_current(vgpu, &pushed);
-    if (rc)
-        return rc;
+    CALL call = call_begin_current(vgpu);
+    if (call.rc)
+        return call.rc;
+    atomic_fetch_add(&vgpu->calls, 1); // until vgpu_leave: no destruction in between
     section_begin(vgpu);
     section_of_thread.depth = 1;
-    if (pushed)
-        REAL(cuCtxPopCurrent_v2)(&(CUcontext){NULL});
     return 0;
 }
 
 VGPU_API int vgpu_leave(struct vgpu *vgpu)
 {
-    KEEP_ERRNO;
+    ENTRY;
     if (!vgpu || section_of_thread.vgpu != vgpu || section_of_thread.depth == 0)
         return fail(-EINVAL, "this thread has not entered a turn of this virtual GPU");
     if (--section_of_thread.depth || section_of_thread.task)
@@ -61,7 +57,7 @@ VGPU_API int vgpu_leave(struct vgpu *vgpu)
     REAL(cuCtxPushCurrent_v2)(context);
     section_end(vgpu);
     REAL(cuCtxPopCurrent_v2)(&context);
-    instance_end(vgpu);
+    atomic_fetch_sub_explicit(&vgpu->calls, 1, memory_order_release);
     return 0;
 }
 
@@ -102,30 +98,23 @@ static CUresult run(struct vgpu *vgpu, const struct vgpu_launch_config *launch, 
 
 VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *given)
 {
-    KEEP_ERRNO;
-    bool pushed;
     struct vgpu_launch_config launch;
     bool inside = vgpu && section_of_thread.vgpu == vgpu;
-    int rc = read_launch(given, &launch);
-    if (rc)
-        return rc;
     if (section_of_thread.vgpu && !inside)
         return refuse_nesting();
-    rc = instance_begin_current(vgpu, &pushed);
+    CALL call = call_begin_current(vgpu);
+    int rc = call.rc ? call.rc : read_launch(given, &launch);
+    if (rc == 0)
+        rc = instance_stream(vgpu, &launch.stream);
     if (rc)
         return rc;
     CUfunction function = launch.function;
-    rc = instance_stream(vgpu, &launch.stream);
-    if (rc == 0 && !function)
-        rc = find_kernel(launch.host_function, &function);
-    if (rc == 0 && inside) {
-        rc = fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
-    } else if (rc == 0) {
-        enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
-        CUresult result = run(vgpu, &launch, function);
-        gate_leave(&vgpu->gate, pass, launch.stream, function);
-        rc = fail_driver(result, "cuLaunchKernel");
-    }
-    instance_end_current(vgpu, pushed);
-    return rc;
+    if (!function && (rc = find_kernel(launch.host_function, &function)) != 0)
+        return rc;
+    if (inside)
+        return fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
+    enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
+    CUresult result = run(vgpu, &launch, function);
+    gate_leave(&vgpu->gate, pass, launch.stream, function);
+    return fail_driver(result, "cuLaunchKernel");
 }

@@ -96,6 +96,12 @@ static void mark_drop(void *gpu, void *mark)
     streams_mark_drop(&vgpu->streams, mark);
 }
 
+static bool is_idle(void *gpu)
+{
+    struct vgpu *vgpu = gpu;
+    return streams_are_quiet(&vgpu->streams);
+}
+
 static const struct heap_gpu heap_ops = {
     .range_reserve = range_reserve,
     .range_release = range_release,
@@ -107,6 +113,7 @@ static const struct heap_gpu heap_ops = {
     .mark_put = mark_put,
     .mark_done = mark_done,
     .mark_drop = mark_drop,
+    .is_idle = is_idle,
 };
 
 int memory_init(struct vgpu *vgpu)
@@ -140,22 +147,12 @@ static int allocate(struct vgpu *vgpu, size_t bytes, size_t alignment, void *str
     return rc;
 }
 
-static int no_result(void)
-{
-    return fail(-EINVAL, "there is no place for the result: it is NULL");
-}
-
 VGPU_API int vgpu_malloc_aligned(struct vgpu *vgpu, size_t bytes, size_t alignment, void **pointer)
 {
-    KEEP_ERRNO;
-    if (!pointer)
-        return no_result();
-    int rc = instance_begin(vgpu);
-    if (rc)
-        return rc;
-    rc = allocate(vgpu, bytes, alignment, HEAP_ANY_STREAM, pointer);
-    instance_end(vgpu);
-    return rc;
+    CALL call = call_begin_quick(vgpu);
+    if (call.rc)
+        return call.rc;
+    return pointer ? allocate(vgpu, bytes, alignment, HEAP_ANY_STREAM, pointer) : fail_no_result();
 }
 
 VGPU_API int vgpu_malloc(struct vgpu *vgpu, size_t bytes, void **pointer)
@@ -165,17 +162,11 @@ VGPU_API int vgpu_malloc(struct vgpu *vgpu, size_t bytes, void **pointer)
 
 VGPU_API int vgpu_malloc_async(struct vgpu *vgpu, size_t bytes, vgpu_stream stream, void **pointer)
 {
-    KEEP_ERRNO;
-    if (!pointer)
-        return no_result();
-    int rc = instance_begin(vgpu);
+    CALL call = call_begin_quick(vgpu);
+    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
     if (rc)
         return rc;
-    rc = instance_stream(vgpu, &stream);
-    if (rc == 0)
-        rc = allocate(vgpu, bytes, 0, stream, pointer);
-    instance_end(vgpu);
-    return rc;
+    return pointer ? allocate(vgpu, bytes, 0, stream, pointer) : fail_no_result();
 }
 
 static int release(struct vgpu *vgpu, void *pointer, void *stream)
@@ -192,26 +183,15 @@ static int release(struct vgpu *vgpu, void *pointer, void *stream)
 
 VGPU_API int vgpu_free(struct vgpu *vgpu, void *pointer)
 {
-    KEEP_ERRNO;
-    int rc = instance_begin(vgpu);
-    if (rc)
-        return rc;
-    rc = release(vgpu, pointer, HEAP_ANY_STREAM);
-    instance_end(vgpu);
-    return rc;
+    CALL call = call_begin_quick(vgpu);
+    return call.rc ? call.rc : release(vgpu, pointer, HEAP_ANY_STREAM);
 }
 
 VGPU_API int vgpu_free_async(struct vgpu *vgpu, void *pointer, vgpu_stream stream)
 {
-    KEEP_ERRNO;
-    int rc = instance_begin(vgpu);
-    if (rc)
-        return rc;
-    rc = instance_stream(vgpu, &stream);
-    if (rc == 0)
-        rc = release(vgpu, pointer, stream);
-    instance_end(vgpu);
-    return rc;
+    CALL call = call_begin_quick(vgpu);
+    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
+    return rc ? rc : release(vgpu, pointer, stream);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -221,77 +201,68 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 VGPU_API int vgpu_mem_info(struct vgpu *vgpu, size_t *free_bytes, size_t *total_bytes)
 {
-    KEEP_ERRNO;
-    bool pushed;
+    CALL call = call_begin_current(vgpu);
     size_t physical, physical_total;
+    if (call.rc)
+        return call.rc;
     if (!free_bytes || !total_bytes)
-        return no_result();
-    int rc = instance_begin_current(vgpu, &pushed);
+        return fail_no_result();
+    int rc = fail_driver(REAL(cuMemGetInfo_v2)(&physical, &physical_total), "cuMemGetInfo");
     if (rc)
         return rc;
-    rc = fail_driver(REAL(cuMemGetInfo_v2)(&physical, &physical_total), "cuMemGetInfo");
-    if (rc == 0) {
-        struct holdings_view view = holdings_look(&vgpu->holdings);
-        struct heap_stats heap = heap_look(vgpu->heap);
-        // What the heap has and nobody uses serves the next allocation, or goes back before one is refused.
-        *free_bytes = least(view.free_bytes, physical) + heap.physical_bytes - heap.live_bytes;
-        *total_bytes = view.total_bytes;
-    }
-    instance_end_current(vgpu, pushed);
-    return rc;
+    struct holdings_view view = holdings_look(&vgpu->holdings);
+    struct heap_stats heap = heap_look(vgpu->heap);
+    // What the heap has and nobody uses serves the next allocation, or goes back before one is refused.
+    *free_bytes = least(view.free_bytes, physical) + heap.physical_bytes - heap.live_bytes;
+    *total_bytes = view.total_bytes;
+    return 0;
 }
 
-struct copy {
-    void *to;
-    const void *from;
-    size_t bytes;
-    int value;
-};
-
-static int copy(struct vgpu *vgpu, const struct copy *copy, vgpu_stream stream, bool wait)
+// Behind work that was given to a stream, or refused.
+static int finish(struct vgpu *vgpu, int rc, CUstream stream, bool wait)
 {
-    bool pushed;
-    int rc = instance_begin_current(vgpu, &pushed);
-    if (rc)
-        return rc;
-    CUdeviceptr to = (uintptr_t)copy->to;
-    rc = instance_stream(vgpu, &stream);
-    if (rc == 0 && copy->bytes && copy->from)
-        rc = fail_driver(REAL(cuMemcpyAsync)(to, (uintptr_t)copy->from, copy->bytes, stream), "cuMemcpyAsync");
-    else if (rc == 0 && copy->bytes)
-        rc = fail_driver(REAL(cuMemsetD8Async)(to, (unsigned char)copy->value, copy->bytes, stream), "cuMemsetD8Async");
     streams_touch(&vgpu->streams);
-    if (rc == 0 && wait)
-        rc = fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
-    instance_end_current(vgpu, pushed);
-    return rc;
+    return rc || !wait ? rc : fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
 }
 
-static int no_source(void)
+static int copy(struct vgpu *vgpu, void *to, const void *from, size_t bytes, vgpu_stream stream, bool wait)
 {
-    return fail(-EINVAL, "there is nothing to copy from: it is NULL");
+    CALL call = call_begin_current(vgpu);
+    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
+    if (rc == 0 && !from)
+        rc = fail(-EINVAL, "there is nothing to copy from: it is NULL");
+    if (rc || bytes == 0)
+        return rc;
+    rc = fail_driver(REAL(cuMemcpyAsync)((uintptr_t)to, (uintptr_t)from, bytes, stream), "cuMemcpyAsync");
+    return finish(vgpu, rc, stream, wait);
+}
+
+static int fill(struct vgpu *vgpu, void *to, int value, size_t bytes, vgpu_stream stream, bool wait)
+{
+    CALL call = call_begin_current(vgpu);
+    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
+    if (rc || bytes == 0)
+        return rc;
+    rc = fail_driver(REAL(cuMemsetD8Async)((uintptr_t)to, (unsigned char)value, bytes, stream), "cuMemsetD8Async");
+    return finish(vgpu, rc, stream, wait);
 }
 
 VGPU_API int vgpu_memcpy(struct vgpu *vgpu, void *to, const void *from, size_t bytes)
 {
-    KEEP_ERRNO;
-    return from ? copy(vgpu, &(struct copy){.to = to, .from = from, .bytes = bytes}, NULL, true) : no_source();
+    return copy(vgpu, to, from, bytes, NULL, true);
 }
 
 VGPU_API int vgpu_memcpy_async(struct vgpu *vgpu, void *to, const void *from, size_t bytes, vgpu_stream stream)
 {
-    KEEP_ERRNO;
-    return from ? copy(vgpu, &(struct copy){.to = to, .from = from, .bytes = bytes}, stream, false) : no_source();
+    return copy(vgpu, to, from, bytes, stream, false);
 }
 
 VGPU_API int vgpu_memset(struct vgpu *vgpu, void *to, int value, size_t bytes)
 {
-    KEEP_ERRNO;
-    return copy(vgpu, &(struct copy){.to = to, .bytes = bytes, .value = value}, NULL, true);
+    return fill(vgpu, to, value, bytes, NULL, true);
 }
 
 VGPU_API int vgpu_memset_async(struct vgpu *vgpu, void *to, int value, size_t bytes, vgpu_stream stream)
 {
-    KEEP_ERRNO;
-    return copy(vgpu, &(struct copy){.to = to, .bytes = bytes, .value = value}, stream, false);
+    return fill(vgpu, to, value, bytes, stream, false);
 }

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/cancel.h"
 #include "base/log.h"
 
 #define OWNER_LOOK_NS (20 * NS_PER_MS)
@@ -306,51 +305,38 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
 
 VGPU_API int vgpu_region_create(struct vgpu *vgpu, const char *name, size_t bytes, struct vgpu_region **region)
 {
-    KEEP_ERRNO;
-    bool pushed;
-    int rc = region && bytes ? instance_check_name(name)
-                             : fail(-EINVAL, bytes ? "there is no place for the result: it is NULL" : "a region of 0 bytes");
-    if (rc == 0)
-        rc = instance_begin_current(vgpu, &pushed);
+    CALL call = call_begin_current(vgpu);
+    int rc = call.rc ? call.rc : instance_check_name(name);
     if (rc)
         return rc;
-    int cancel = cancel_disable();
-    rc = create(vgpu, name, holdings_round_up(bytes, HEAP_BLOCK_BYTES), region);
-    cancel_restore(cancel);
-    instance_end_current(vgpu, pushed);
-    return rc;
+    if (!region)
+        return fail_no_result();
+    if (bytes == 0)
+        return fail(-EINVAL, "a region of 0 bytes");
+    return create(vgpu, name, holdings_round_up(bytes, HEAP_BLOCK_BYTES), region);
 }
 
 VGPU_API int vgpu_region_open(struct vgpu *vgpu, const char *name, unsigned flags, struct vgpu_region **region)
 {
-    KEEP_ERRNO;
-    bool pushed;
-    int rc = region ? instance_check_name(name) : fail(-EINVAL, "there is no place for the result: it is NULL");
-    if (rc == 0 && flags & ~(unsigned)VGPU_REGION_READONLY)
-        rc = fail(-EINVAL, "flags %#x: allowed is VGPU_REGION_READONLY, or 0", flags);
-    if (rc == 0)
-        rc = instance_begin_current(vgpu, &pushed);
+    CALL call = call_begin_current(vgpu);
+    int rc = call.rc ? call.rc : instance_check_name(name);
     if (rc)
         return rc;
-    int cancel = cancel_disable();
-    rc = open_region(vgpu, name, flags, region);
-    cancel_restore(cancel);
-    instance_end_current(vgpu, pushed);
-    return rc;
+    if (!region)
+        return fail_no_result();
+    if (flags & ~(unsigned)VGPU_REGION_READONLY)
+        return fail(-EINVAL, "flags %#x: allowed is VGPU_REGION_READONLY, or 0", flags);
+    return open_region(vgpu, name, flags, region);
 }
 
 VGPU_API int vgpu_region_close(struct vgpu_region *map)
 {
-    KEEP_ERRNO;
-    bool pushed;
     if (!map)
         return 0;
-    struct vgpu *vgpu = map->vgpu;
-    int rc = instance_begin_current(vgpu, &pushed);
-    if (rc)
-        return rc;
-    int cancel = cancel_disable();
-    streams_wait(&vgpu->streams);
+    CALL call = call_begin_current(map->vgpu);
+    if (call.rc)
+        return call.rc;
+    streams_wait(&map->vgpu->streams);
     pthread_mutex_lock(&regions_mutex);
     struct region *region = map->region;
     unmap(map);
@@ -358,8 +344,6 @@ VGPU_API int vgpu_region_close(struct vgpu_region *map)
         drop(region);
     service_notify();
     pthread_mutex_unlock(&regions_mutex);
-    cancel_restore(cancel);
-    instance_end_current(vgpu, pushed);
     return 0;
 }
 
@@ -394,17 +378,9 @@ static int unlink_name(struct vgpu *vgpu, const char *name)
 
 VGPU_API int vgpu_region_unlink(struct vgpu *vgpu, const char *name)
 {
-    KEEP_ERRNO;
-    int rc = instance_check_name(name);
-    if (rc == 0)
-        rc = instance_begin(vgpu);
-    if (rc)
-        return rc;
-    int cancel = cancel_disable();
-    rc = unlink_name(vgpu, name);
-    cancel_restore(cancel);
-    instance_end(vgpu);
-    return rc;
+    CALL call = call_begin(vgpu);
+    int rc = call.rc ? call.rc : instance_check_name(name);
+    return rc ? rc : unlink_name(vgpu, name);
 }
 
 VGPU_API void *vgpu_region_pointer(const struct vgpu_region *region)

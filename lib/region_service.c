@@ -144,6 +144,7 @@ void service_reset(void)
         if (region->listener >= 0)
             close(region->listener);
         close(region->page_fd);
+        close(region->memory_fd);
     }
     if (service.wake >= 0)
         close(service.wake);

@@ -3,7 +3,6 @@
 // waits makes its own stream wait for that event. Where the driver has no such events, the publisher waits for the work instead.
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/futex.h"
 #include "lib/region.h"
 
@@ -70,28 +69,32 @@ static uint64_t announce(struct region_page *page, const struct region_publicati
     return generation;
 }
 
+// A call by a mapping, on a stream.
+static struct call region_call(const struct vgpu_region *map, vgpu_stream *stream)
+{
+    if (!map)
+        return (struct call){.entry = entry_begin(), .rc = fail(-EINVAL, "the region is NULL")};
+    struct call call = call_begin_current(map->vgpu);
+    if (call.rc == 0)
+        call.rc = instance_stream(map->vgpu, stream);
+    return call;
+}
+
 VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, uint64_t *generation)
 {
-    KEEP_ERRNO;
-    bool pushed;
+    CALL call = region_call(map, &stream);
     struct region_publication publication = {0};
-    if (!map)
-        return fail(-EINVAL, "the region is NULL");
+    if (call.rc)
+        return call.rc;
     if (map->readonly)
         return fail(-EPERM, "the region is mapped for reading: there is nothing to publish");
-    int rc = instance_begin_current(map->vgpu, &pushed);
+    int rc = record(map, stream, &publication);
     if (rc)
         return rc;
-    rc = instance_stream(map->vgpu, &stream);
-    if (rc == 0)
-        rc = record(map, stream, &publication);
-    if (rc == 0) {
-        uint64_t number = announce(map->region->page, &publication);
-        if (generation)
-            *generation = number;
-    }
-    instance_end_current(map->vgpu, pushed);
-    return rc;
+    uint64_t number = announce(map->region->page, &publication);
+    if (generation)
+        *generation = number;
+    return 0;
 }
 
 // Copies the newest publication. Returns its generation, or 0 where it is just being overwritten.
@@ -185,26 +188,16 @@ static int await(struct region_page *page, uint64_t seen, int64_t timeout_ns, st
 VGPU_API int vgpu_region_await(struct vgpu_region *map, vgpu_stream stream, uint64_t seen, int64_t timeout_ns,
                                uint64_t *generation)
 {
-    KEEP_ERRNO;
-    bool pushed;
+    CALL call = region_call(map, &stream);
     uint64_t newest = 0;
     struct region_publication publication;
-    if (!map)
-        return fail(-EINVAL, "the region is NULL");
-    int rc = instance_begin_current(map->vgpu, &pushed);
+    int rc = call.rc ? call.rc : await(map->region->page, seen, timeout_ns, &publication, &newest);
     if (rc)
         return rc;
-    int cancel = cancel_disable();
-    rc = instance_stream(map->vgpu, &stream);
-    if (rc == 0)
-        rc = await(map->region->page, seen, timeout_ns, &publication, &newest);
-    if (rc == 0)
-        rc = follow(map, stream, &publication);
+    rc = follow(map, stream, &publication);
     streams_touch(&map->vgpu->streams);
     if (rc == 0 && generation)
         *generation = newest;
-    cancel_restore(cancel);
-    instance_end_current(map->vgpu, pushed);
     return rc;
 }
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "lib/tasks.h"
 #include "scheduler/policy.h"
 #include "tools/snapshot.h"
@@ -82,47 +81,39 @@ static int find(const struct vgpu *vgpu, struct vgpu_instance_stats *stats)
 
 VGPU_API int vgpu_stats(struct vgpu *vgpu, struct vgpu_instance_stats *out)
 {
-    KEEP_ERRNO;
+    CALL call = call_begin(vgpu);
     struct vgpu_instance_stats stats;
+    if (call.rc)
+        return call.rc;
     if (!out || out->size < offsetof(struct vgpu_instance_stats, weight))
         return fail(-EINVAL, "the figures are %s: begin with VGPU_STATS_INIT", out ? "without a size" : "NULL");
-    int rc = instance_begin(vgpu);
+    int rc = find(vgpu, &stats);
     if (rc)
         return rc;
-    int cancel = cancel_disable();
-    rc = find(vgpu, &stats);
-    cancel_restore(cancel);
-    if (rc == 0) {
-        struct heap_stats heap = heap_look(vgpu->heap);
-        struct tasks_view tasks = tasks_look(vgpu);
-        stats.heap_bytes = heap.physical_bytes;
-        stats.live_bytes = heap.live_bytes;
-        stats.allocations = heap.live_count;
-        stats.tasks_waiting = tasks.waiting;
-        stats.tasks_finished = tasks.finished;
-        // A program that knows an older version gets what it has room for.
-        stats.size = out->size < sizeof stats ? out->size : sizeof stats;
-        memcpy(out, &stats, stats.size);
-    }
-    instance_end(vgpu);
-    return rc;
+    struct heap_stats heap = heap_look(vgpu->heap);
+    struct tasks_view tasks = tasks_look(vgpu);
+    stats.heap_bytes = heap.physical_bytes;
+    stats.live_bytes = heap.live_bytes;
+    stats.allocations = heap.live_count;
+    stats.tasks_waiting = tasks.waiting;
+    stats.tasks_finished = tasks.finished;
+    // A program that knows an older version gets what it has room for.
+    stats.size = out->size < sizeof stats ? out->size : sizeof stats;
+    memcpy(out, &stats, stats.size);
+    return 0;
 }
 
 static int take_default(struct snapshot **snapshot)
 {
     char path[PATH_MAX];
-    int cancel = cancel_disable();
     int rc = home_pool_path(path);
     *snapshot = NULL;
-    if (rc == 0)
-        rc = take(path, snapshot);
-    cancel_restore(cancel);
-    return rc;
+    return rc ? rc : take(path, snapshot);
 }
 
 VGPU_API int vgpu_each(int (*visit)(const struct vgpu_instance_stats *stats, void *argument), void *argument)
 {
-    KEEP_ERRNO;
+    ENTRY;
     struct snapshot *snapshot;
     if (!visit)
         return fail(-EINVAL, "there is no function to call");
@@ -137,7 +128,7 @@ VGPU_API int vgpu_each(int (*visit)(const struct vgpu_instance_stats *stats, voi
 
 VGPU_API int vgpu_each_gpu(int (*visit)(const struct vgpu_gpu_stats *stats, void *argument), void *argument)
 {
-    KEEP_ERRNO;
+    ENTRY;
     struct snapshot *snapshot;
     if (!visit)
         return fail(-EINVAL, "there is no function to call");

@@ -59,12 +59,15 @@ int streams_remove(struct streams *streams, CUstream stream)
 int streams_wait(struct streams *streams)
 {
     CUresult first = CUDA_SUCCESS;
+    uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
     for (unsigned i = 0; i < VGPU_MAX_STREAMS; i++) {
         CUstream stream = atomic_load(&streams->list[i]);
         CUresult result = stream ? REAL(cuStreamSynchronize)(stream) : CUDA_SUCCESS;
         if (first == CUDA_SUCCESS)
             first = result;
     }
+    if (first == CUDA_SUCCESS)
+        atomic_store(&streams->quiet, activity);
     return fail_driver(first, "cuStreamSynchronize");
 }
 
@@ -165,11 +168,10 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 struct mark *streams_mark(struct streams *streams, CUstream stream)
 {
     struct mark *chain;
-    // In this order: the end of a turn is preceded by its touch. And before the marks: what is given to the streams later is not covered.
-    bool closed = atomic_load(&streams->turns) == 0;
-    uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
-    if (!stream && closed && activity == atomic_load(&streams->quiet))
+    if (streams_are_quiet(streams))
         return &nothing;
+    // Before the marks: what is given to the streams later is not covered.
+    uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
     put(streams, stream, &chain);
     if (chain && !stream)
         chain->activity = activity;

@@ -69,6 +69,12 @@ static inline void streams_touch(struct streams *streams)
     atomic_fetch_add_explicit(&streams->activity, 1, memory_order_release); // pairs with the load in streams_mark
 }
 
+// Whether all work was complete when last looked, and none has been given since. In this order: the end of a turn is preceded by its touch.
+static inline bool streams_are_quiet(const struct streams *streams)
+{
+    return atomic_load(&streams->turns) == 0 && atomic_load(&streams->activity) == atomic_load(&streams->quiet);
+}
+
 // Marks, as the heap wants them: behind `stream`, or behind all streams where that is NULL. NULL: cannot now.
 struct mark *streams_mark(struct streams *streams, CUstream stream);
 bool streams_mark_done(struct streams *streams, struct mark *mark);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/futex.h"
 
 #define DEFAULT_DEPTH 1024u
@@ -137,29 +136,23 @@ static int enqueue(struct vgpu *vgpu, struct vgpu_task *task)
 
 VGPU_API int vgpu_submit(struct vgpu *vgpu, vgpu_task_function *function, void *argument, struct vgpu_task **out)
 {
-    KEEP_ERRNO;
+    CALL call = call_begin(vgpu);
+    if (call.rc)
+        return call.rc;
     if (!function)
         return fail(-EINVAL, "the task has no function");
-    int rc = instance_begin(vgpu);
+    struct vgpu_task *task = malloc(sizeof *task);
+    if (!task)
+        return fail(-ENOMEM, "out of memory");
+    *task = (struct vgpu_task){.generation = vgpu->generation,
+                               .references = out ? 2 : 1,
+                               .function = function,
+                               .argument = argument};
+    int rc = enqueue(vgpu, task);
     if (rc)
-        return rc;
-    int cancel = cancel_disable();
-    struct vgpu_task *task = calloc(1, sizeof *task);
-    if (!task) {
-        rc = fail(-ENOMEM, "out of memory");
-    } else {
-        *task = (struct vgpu_task){.generation = vgpu->generation,
-                                   .references = out ? 2 : 1,
-                                   .function = function,
-                                   .argument = argument};
-        rc = enqueue(vgpu, task);
-        if (rc)
-            free(task);
-        else if (out)
-            *out = task;
-    }
-    cancel_restore(cancel);
-    instance_end(vgpu);
+        free(task);
+    else if (out)
+        *out = task;
     return rc;
 }
 
@@ -174,13 +167,12 @@ static int check(const struct vgpu_task *task)
 
 VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result)
 {
-    KEEP_ERRNO;
+    ENTRY;
     int rc = check(task);
     if (rc)
         return rc;
     uint64_t deadline_ns = timeout_ns < 0 ? NEVER_NS : clock_now_ns() + (uint64_t)timeout_ns;
     uint32_t state;
-    int cancel = cancel_disable();
     while ((state = atomic_load(&task->state)) != TASK_DONE && state != TASK_CANCELLED && rc == 0) {
         if (section_of_thread.vgpu && timeout_ns)
             rc = fail(-EDEADLK, "waiting for a task in a turn, which lasts as long as the wait");
@@ -189,7 +181,6 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
         else
             futex_wait(&task->state, state, FUTEX_EVERYONE, deadline_ns);
     }
-    cancel_restore(cancel);
     if (state == TASK_CANCELLED)
         return fail(-ECANCELED, "the task was cancelled before it began");
     if (rc == 0 && result)
@@ -199,7 +190,7 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
 
 VGPU_API int vgpu_task_cancel(struct vgpu_task *task)
 {
-    KEEP_ERRNO;
+    ENTRY;
     int rc = check(task);
     if (rc)
         return rc;

@@ -45,7 +45,8 @@ static struct {
     _Atomic bool stop;
     _Atomic uint32_t *doorbell;
     const struct gpu_ops *ops;
-    _Atomic size_t gate_count; // places used so far; NULL: dismissed
+    const struct agent_service *other; // who serves this library's gates instead; NULL: nobody
+    _Atomic size_t gate_count;         // places used so far; NULL: dismissed
     struct gate *_Atomic gates[AGENT_GATES];
     struct gate *_Atomic serving; // what a step is under way for
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -301,8 +302,19 @@ void agent_sleep_at(_Atomic uint32_t *doorbell)
     pthread_mutex_unlock(&agent.mutex);
 }
 
+const struct agent_service agent_service = {agent_serve, agent_dismiss, agent_start};
+
+void agent_use(const struct agent_service *other)
+{
+    agent.other = other;
+}
+
 void agent_serve(struct gate *gate)
 {
+    if (agent.other) {
+        agent.other->serve(gate);
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     size_t count = atomic_load(&agent.gate_count), place = 0;
     while (place < count && atomic_load(&agent.gates[place]))
@@ -336,6 +348,10 @@ static int create_thread(void)
 
 void agent_start(void)
 {
+    if (agent.other) {
+        agent.other->start();
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     if (!agent.running && !agent.stopped && atomic_load(&agent.gate_count)) {
         int rc = create_thread();
@@ -389,6 +405,10 @@ void agent_stop(void)
 
 void agent_dismiss(struct gate *gate)
 {
+    if (agent.other) {
+        agent.other->dismiss(gate);
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     for (size_t i = 0; i < atomic_load(&agent.gate_count); i++)
         if (atomic_load(&agent.gates[i]) == gate)
@@ -411,4 +431,5 @@ void agent_reset(void)
     atomic_store(&agent.gate_count, 0);
     atomic_store(&agent.serving, NULL);
     agent.doorbell = NULL;
+    agent.other = NULL;
 }

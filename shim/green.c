@@ -8,6 +8,7 @@
 #include "allocator/allocations.h"
 #include "shim/arrays.h"
 #include "shim/modules.h"
+#include "shim/priorities.h"
 #include "shim/streams.h"
 
 struct green {
@@ -77,8 +78,20 @@ CUresult cuGreenCtxDestroy(CUgreenCtx handle)
     return rc;
 }
 
+static const struct device *device_of_green(CUgreenCtx handle)
+{
+    pthread_mutex_lock(&mutex);
+    const struct green *green = greens;
+    while (green && green->handle != handle)
+        green = green->next;
+    const struct device *device = green ? green->device : NULL;
+    pthread_mutex_unlock(&mutex);
+    return device;
+}
+
 CUresult cuGreenCtxStreamCreate(CUstream *stream, CUgreenCtx handle, unsigned int flags, int priority)
 {
+    priority = priority_allowed(device_of_green(handle), priority);
     CUresult rc = REAL(cuGreenCtxStreamCreate)(stream, handle, flags, priority);
     if (rc == CUDA_SUCCESS)
         stream_add(*stream);

@@ -8,9 +8,11 @@
 // Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
 // What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "shim/graph_memory.h"
 #include "shim/launch.h"
+#include "shim/priorities.h"
 
 // The device whose gate a launch passes; *missing is the answer where there is none.
 static inline struct device *launch_device(CUresult *missing)
@@ -56,12 +58,22 @@ CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int grid_x, unsigned int gri
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
 {
-    return GATED(config ? config->hStream : NULL, f, REAL(cuLaunchKernelEx)(config, f, params, extra));
+    CUlaunchConfig copy;
+    const CUlaunchConfig *allowed = priority_launch(config, &copy);
+    CUresult rc = GATED(config ? config->hStream : NULL, f, REAL(cuLaunchKernelEx)(allowed, f, params, extra));
+    if (allowed == &copy)
+        free(copy.attrs);
+    return rc;
 }
 
 CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **params, void **extra)
 {
-    return GATED(own_stream(config ? config->hStream : NULL), f, REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra));
+    CUlaunchConfig copy;
+    const CUlaunchConfig *allowed = priority_launch(config, &copy);
+    CUresult rc = GATED(own_stream(config ? config->hStream : NULL), f, REAL(cuLaunchKernelEx_ptsz)(allowed, f, params, extra));
+    if (allowed == &copy)
+        free(copy.attrs);
+    return rc;
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,

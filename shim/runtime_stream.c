@@ -3,6 +3,7 @@
 // which a runtime is noticed that does not pass the driver layer. Of an unseen runtime the streams and captures are noted here, so that
 // a drain finds the streams and leaves the captures alone.
 #include "shim/captures.h"
+#include "shim/priorities.h"
 #include "shim/runtime_api.h"
 
 static cudaError_t created(struct runtime *runtime, cudaError_t result, unsigned calls, const cudaStream_t *stream)
@@ -34,6 +35,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *pStream, unsigned int flags)
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *pStream, unsigned int flags, int priority)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
+    priority = priority_allowed(device_current(), priority);
     unsigned calls = driver_layer_calls;
     return created(runtime, RUNTIME_REAL(runtime, cudaStreamCreateWithPriority)(pStream, flags, priority), calls, pStream);
 }

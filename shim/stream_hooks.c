@@ -8,6 +8,7 @@
 #include "shim/captures.h"
 #include "shim/device.h"
 #include "shim/pools.h"
+#include "shim/priorities.h"
 
 static CUresult created(CUresult result, const CUstream *stream)
 {
@@ -23,6 +24,7 @@ CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
 
 CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int priority)
 {
+    priority = priority_allowed(device_current(), priority);
     return created(REAL(cuStreamCreateWithPriority)(stream, flags, priority), stream);
 }
 

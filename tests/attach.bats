@@ -32,14 +32,10 @@ tenants() {
     "$VGPU" list --json --interval 0 | jq -r '.vgpus | length'
 }
 
-# childless HOW [VARIABLE=VALUE]: a child that no fork handler has seen, and its parent afterwards, get the answers that they get
-# without the library
+# childless HOW [VARIABLE=VALUE]: a child that no fork handler has seen gets the driver's error and disturbs nobody
 childless() {
-    run -0 env "${@:2}" "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx" "$1"
-    assert_contains "$output" "child 0x300"
-    local plain=$output
     VGPU_LOG=warn run -0 --separate-stderr shim env "${@:2}" "$PROGRAMS/attach_clone" "$KERNELS/testkernels.ptx" "$1"
-    assert_equal "$output" "$plain"
+    assert_equal "$output" ""
     assert_equal "$stderr" ""
 }
 
@@ -250,6 +246,7 @@ tenant() {
 
 @test "a child made by a bare clone finds CUDA not initialised, and its parent goes on" {
     childless clone
+    if ! real_gpu; then childless clone_all; fi
 }
 
 @test "a child made by vfork leaves its parent's GPU alone" {
@@ -258,7 +255,7 @@ tenant() {
 
 @test "with several GPUs a child that no fork handler has seen finds CUDA not initialised" {
     sim_only "needs two GPUs"
-    childless clone SIMGPU_DEVICES=2
+    childless clone_all SIMGPU_DEVICES=2
 }
 
 @test "the helper thread starts whatever thread-local data the program has" {

@@ -82,6 +82,14 @@ overran() { # NAME
 
 @test "streams get the priorities that they get without the library" {
     as_without priorities
+    as_without asked
+}
+
+@test "a virtual GPU of the low class gets the lowest priority by every road, and the range as it is" {
+    run -0 shim env VGPU_PRIORITY=low "$PROGRAMS/stream_cases" "$module" priorities
+    [[ ${lines[0]} =~ ^0\ to\ -[0-9]+:(\ 0)+$ ]]
+    run -0 shim env VGPU_PRIORITY=low "$PROGRAMS/stream_cases" "$module" asked
+    [[ ${lines[0]} =~ ^-[0-9]+:\ launch\ 0\ node\ 0\ stream\ 0\ green\ 0$ ]]
 }
 
 @test "a host function that waits for a later launch gets it, whoever has the turn" {

@@ -62,7 +62,8 @@ waits_its_turn() {
 @test "cuLaunchGridAsync waits for its turn" { waits_its_turn grid_async; }
 @test "cuGraphLaunch waits for its turn, once for all nodes, and their capture does not count" { waits_its_turn graph; }
 @test "cuGraphLaunch_ptsz waits for its turn" { waits_its_turn graph_ptsz; }
-@test "cuGraphLaunch of an updated executable waits for its turn" { waits_its_turn graph_updated; }
+@test "cuGraphLaunch of an executable with an updated node waits for its turn" { waits_its_turn graph_updated; }
+@test "cuGraphLaunch of an executable updated by another graph waits for its turn" { waits_its_turn graph_replaced; }
 
 @test "captured launches are not counted where nobody else wants the GPU, either" {
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph

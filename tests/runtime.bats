@@ -49,3 +49,10 @@ figure() { # NAME KEY
     assert_equal "$(figure tenant launches)" 20
     [[ $(figure tenant waits) -ge 1 ]]
 }
+
+@test "a stream of an unseen runtime gets the lowest priority where the virtual GPU is of the low class" {
+    unseen priority -2
+    assert_equal "$output" -2
+    VGPU_PRIORITY=low unseen priority -2
+    assert_equal "$output" 0
+}

@@ -44,7 +44,7 @@ def checked(command, env):
     """Output of a program that has to succeed."""
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip()[-200:] or "it said nothing"
+        said = (done.stderr.strip() or done.stdout.strip())[-200:] or "it said nothing"
         raise BenchError(f"{os.path.basename(command[0])} exited with {done.returncode}: {said}")
     return done.stdout
 

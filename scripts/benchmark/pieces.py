@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The pieces, in the order in which they run and are reported."""
-from . import accounting, alloc, alone, requests, sharing, training
+from . import accounting, alloc, alone, api, requests, sharing, training
 
 PIECES = {
     "launch": alone.LAUNCH,
@@ -18,4 +18,5 @@ PIECES = {
     "start": alone.START,
     "memory": alone.MEMORY,
     "alloc": alloc.ALLOC,
+    "api": api.API,
 }

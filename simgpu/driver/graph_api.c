@@ -238,35 +238,47 @@ CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType *type)
     return api_leave(CUDA_SUCCESS);
 }
 
-// Launch attributes make no difference to how a kernel runs here; they are accepted and not kept.
-static CUresult check_kernel_node(CUgraphNode node)
+static bool is_kernel_node(CUgraphNode node)
+{
+    return handle_is(node, HANDLE_NODE) && node->type == CU_GRAPH_NODE_TYPE_KERNEL;
+}
+
+// Launch attributes make no difference to how a kernel runs here; all are accepted, and its priority is kept.
+CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute, const CUkernelNodeAttrValue *value)
 {
     CUresult rc = api_enter();
 
     if (rc)
         return rc;
-    return api_leave(handle_is(node, HANDLE_NODE) && node->type == CU_GRAPH_NODE_TYPE_KERNEL ? CUDA_SUCCESS
-                                                                                             : CUDA_ERROR_INVALID_VALUE);
-}
-
-CUresult cuGraphKernelNodeSetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute, const CUkernelNodeAttrValue *value)
-{
-    (void)attribute;
-    return value ? check_kernel_node(node) : CUDA_ERROR_INVALID_VALUE;
+    if (!value || !is_kernel_node(node))
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (attribute == CU_KERNEL_NODE_ATTRIBUTE_PRIORITY)
+        node->op.priority = stream_clamp_priority(value->priority);
+    return api_leave(CUDA_SUCCESS);
 }
 
 CUresult cuGraphKernelNodeGetAttribute(CUgraphNode node, CUkernelNodeAttrID attribute, CUkernelNodeAttrValue *value)
 {
-    CUresult rc = value ? check_kernel_node(node) : CUDA_ERROR_INVALID_VALUE;
+    CUresult rc = api_enter();
 
-    (void)attribute;
-    if (!rc)
-        *value = (CUkernelNodeAttrValue){0};
-    return rc;
+    if (rc)
+        return rc;
+    if (!value || !is_kernel_node(node))
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    *value = (CUkernelNodeAttrValue){0};
+    if (attribute == CU_KERNEL_NODE_ATTRIBUTE_PRIORITY)
+        value->priority = node->op.priority;
+    return api_leave(CUDA_SUCCESS);
 }
 
 CUresult cuGraphKernelNodeCopyAttributes(CUgraphNode dst, CUgraphNode src)
 {
-    CUresult rc = check_kernel_node(dst);
-    return rc ? rc : check_kernel_node(src);
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!is_kernel_node(dst) || !is_kernel_node(src))
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    dst->op.priority = src->op.priority;
+    return api_leave(CUDA_SUCCESS);
 }

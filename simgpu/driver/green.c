@@ -4,6 +4,7 @@
 
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/handle.h"
+#include "simgpu/driver/stream.h"
 
 // What the program sees of a description of resources: which device they are of.
 struct CUdevResourceDesc_st {
@@ -90,6 +91,19 @@ CUresult cuGreenCtxDestroy(CUgreenCtx green)
     if (primary->retained && --primary->retained == 0)
         context_shut_down(primary);
     return api_leave(CUDA_SUCCESS);
+}
+
+CUresult cuGreenCtxStreamCreate(CUstream *out, CUgreenCtx green, unsigned flags, int priority)
+{
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    // Such a stream never synchronises with the legacy stream, and must say so.
+    if (!out || !handle_is(green, HANDLE_GREEN) || flags != CU_STREAM_NON_BLOCKING)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    *out = stream_new(green->device->primary, flags, priority);
+    return api_leave(*out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
 }
 
 CUresult cuCtxFromGreenCtx(CUcontext *out, CUgreenCtx green)

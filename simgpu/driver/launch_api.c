@@ -4,65 +4,77 @@
 #include "simgpu/driver/launch.h"
 #include "simgpu/driver/stream.h"
 
-static CUresult submit(bool per_thread, CUfunction function, struct simgpu_dim3 grid, struct simgpu_dim3 block,
-                       unsigned shared_bytes, CUstream handle, void **params, void **extra)
+// All blocks must fit on the device at once.
+static CUresult check_cooperative(CUfunction function, struct simgpu_dim3 grid, struct simgpu_dim3 block, unsigned shared_bytes)
+{
+    int per_sm;
+    uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, threads = (uint64_t)block.x * block.y * block.z;
+
+    if (!threads || threads > DEVICE_MAX_THREADS_PER_BLOCK)
+        return CUDA_SUCCESS; // the launch itself is refused for it
+    CUresult rc = cuOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, function, (int)threads, shared_bytes);
+    return !rc && blocks > (uint64_t)per_sm * DEVICE_SM_COUNT ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : rc;
+}
+
+static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *config, CUfunction function, void **params,
+                                     void **extra)
 {
     struct CUctx_st *ctx;
     struct CUstream_st *stream;
     struct op op = {.kind = OP_KERNEL};
-    CUresult rc = api_enter_context(&ctx);
+    bool cooperative = false;
 
+    if (!config || (config->numAttrs && !config->attrs))
+        return api_ready() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_INITIALIZED;
+    struct simgpu_dim3 grid = {config->gridDimX, config->gridDimY, config->gridDimZ};
+    struct simgpu_dim3 block = {config->blockDimX, config->blockDimY, config->blockDimZ};
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
+            cooperative = config->attrs[i].value.cooperative != 0;
+    if (cooperative) {
+        CUresult rc = check_cooperative(function, grid, block, config->sharedMemBytes);
+        if (rc)
+            return rc;
+    }
+    CUresult rc = api_enter_context(&ctx);
     if (rc)
         return rc;
-    rc = stream_resolve(per_thread, handle, &stream);
+    rc = stream_resolve(per_thread, config->hStream, &stream);
     if (!rc)
-        rc = launch_new(function, grid, block, shared_bytes, params, extra, &op.launch);
-    return api_leave(rc ? rc : stream_submit_bounded(stream, &op));
+        rc = launch_new(function, grid, block, config->sharedMemBytes, params, extra, &op.launch);
+    if (rc)
+        return api_leave(rc);
+    op.priority = stream->priority;
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_PRIORITY)
+            op.priority = stream_clamp_priority(config->attrs[i].value.priority);
+    return api_leave(stream_submit_bounded(stream, &op));
 }
 
 static CUresult cuLaunchKernel_any(bool per_thread, CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                    unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream,
                                    void **params, void **extra)
 {
-    return submit(per_thread, function, (struct simgpu_dim3){grid_x, grid_y, grid_z},
-                  (struct simgpu_dim3){block_x, block_y, block_z}, shared_bytes, stream, params, extra);
+    CUlaunchConfig config = {.gridDimX = grid_x,
+                             .gridDimY = grid_y,
+                             .gridDimZ = grid_z,
+                             .blockDimX = block_x,
+                             .blockDimY = block_y,
+                             .blockDimZ = block_z,
+                             .sharedMemBytes = shared_bytes,
+                             .hStream = stream};
+    return cuLaunchKernelEx_any(per_thread, &config, function, params, extra);
 }
 
 static CUresult cuLaunchCooperativeKernel_any(bool per_thread, CUfunction function, unsigned grid_x, unsigned grid_y,
                                               unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
                                               unsigned shared_bytes, CUstream stream, void **params)
 {
-    int per_sm;
-    uint64_t blocks = (uint64_t)grid_x * grid_y * grid_z, threads = (uint64_t)block_x * block_y * block_z;
-
-    // All blocks must fit on the device at once.
-    if (threads && threads <= DEVICE_MAX_THREADS_PER_BLOCK) {
-        CUresult rc = cuOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, function, (int)threads, shared_bytes);
-        if (rc)
-            return rc;
-        if (blocks > (uint64_t)per_sm * DEVICE_SM_COUNT)
-            return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
-    }
-    return cuLaunchKernel_any(per_thread, function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
-                              params, NULL);
-}
-
-static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *config, CUfunction function, void **params,
-                                     void **extra)
-{
-    bool cooperative = false;
-
-    if (!config || (config->numAttrs && !config->attrs))
-        return api_ready() ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_INITIALIZED;
-    for (unsigned i = 0; i < config->numAttrs; i++)
-        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE)
-            cooperative = config->attrs[i].value.cooperative != 0;
-    if (cooperative && !extra)
-        return cuLaunchCooperativeKernel_any(per_thread, function, config->gridDimX, config->gridDimY, config->gridDimZ,
-                                             config->blockDimX, config->blockDimY, config->blockDimZ, config->sharedMemBytes,
-                                             config->hStream, params);
-    return cuLaunchKernel_any(per_thread, function, config->gridDimX, config->gridDimY, config->gridDimZ, config->blockDimX,
-                              config->blockDimY, config->blockDimZ, config->sharedMemBytes, config->hStream, params, extra);
+    CUresult rc = check_cooperative(function, (struct simgpu_dim3){grid_x, grid_y, grid_z},
+                                    (struct simgpu_dim3){block_x, block_y, block_z}, shared_bytes);
+    return rc ? rc
+              : cuLaunchKernel_any(per_thread, function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
+                                   stream, params, NULL);
 }
 
 TWIN_API(cuLaunchKernel, _ptsz,

@@ -17,6 +17,11 @@
 static pthread_key_t thread_exit_key;
 static pthread_once_t thread_exit_once = PTHREAD_ONCE_INIT;
 
+int stream_clamp_priority(int priority)
+{
+    return priority > 0 ? 0 : priority < DEVICE_GREATEST_PRIORITY ? DEVICE_GREATEST_PRIORITY : priority;
+}
+
 struct CUstream_st *stream_new(struct CUctx_st *ctx, unsigned flags, int priority)
 {
     static uint64_t last_id;
@@ -29,7 +34,7 @@ struct CUstream_st *stream_new(struct CUctx_st *ctx, unsigned flags, int priorit
     stream->ctx = ctx;
     stream->awaited = UINT64_MAX;
     stream->flags = flags;
-    stream->priority = priority > 0 ? 0 : priority < DEVICE_GREATEST_PRIORITY ? DEVICE_GREATEST_PRIORITY : priority;
+    stream->priority = stream_clamp_priority(priority);
     stream->id = ++last_id;
     stream->next = ctx->streams;
     ctx->streams = stream;

@@ -63,6 +63,7 @@ struct op {
     struct op *next;
     uint64_t sequence;
     enum op_kind kind;
+    int priority; // of a kernel; kept and told, but kernels run by that of their stream
     union {
         struct launch *launch;
         struct copy copy;
@@ -105,6 +106,9 @@ struct CUstream_st {
     CUgraphNode *capture_deps;
     size_t capture_dep_count;
 };
+
+// A priority within the device's range.
+int stream_clamp_priority(int priority);
 
 // Makes a stream of the context. NULL when memory is short.
 struct CUstream_st *stream_new(struct CUctx_st *ctx, unsigned flags, int priority);

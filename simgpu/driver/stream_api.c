@@ -180,7 +180,7 @@ static CUresult cuStreamSetAttribute_any(bool per_thread, CUstream handle, CUstr
         return rc;
     rc = value ? stream_resolve(per_thread, handle, &stream) : CUDA_ERROR_INVALID_VALUE;
     if (!rc && attribute == CU_STREAM_ATTRIBUTE_PRIORITY)
-        stream->priority = value->priority;
+        stream->priority = stream_clamp_priority(value->priority);
     // Caching and the way of waiting make no difference that the simulator shows.
     else if (!rc && attribute != CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW &&
              attribute != CU_STREAM_ATTRIBUTE_SYNCHRONIZATION_POLICY)

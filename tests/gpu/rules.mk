@@ -13,6 +13,8 @@ gpu_simulated := streams pools threads contexts vmm
 gpu_flags_threads := --default-stream per-thread
 gpu_flags_nested := -rdc=true
 gpu_link_nested := -rdc=true -lcudadevrt
+gpu_flags_device_launch := $(gpu_flags_nested)
+gpu_link_device_launch := $(gpu_link_nested)
 gpu_library_cublas := cublas
 gpu_library_cublaslt := cublasLt
 gpu_library_cudnn := cudnn

@@ -110,21 +110,36 @@ static CUresult over_all(void)
     return cuLaunchCooperativeKernelMultiDevice(launches, (unsigned)place_count, 0);
 }
 
-// A graph of two additions, one of which does nothing: captured, or captured with another value and set right in the executable.
-static CUgraphExec make_graph(const struct place *place, const char *family)
+// A graph of two additions, one of which does nothing.
+static CUgraph capture_graph(const struct place *place, uint32_t value)
 {
     struct arguments a;
     CUgraph graph;
-    CUgraphExec executable;
-    bool update = strcmp(family, "graph_updated") == 0;
     void **params = arguments_of(&a, place);
     OK(cuStreamBeginCapture(place->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
-    a.value = update ? 100 : 1;
+    a.value = value;
     OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
     a.value = 0;
     OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
     OK(cuStreamEndCapture(place->stream, &graph));
+    return graph;
+}
+
+// Captured as it should be, or with another value and set right in the executable, by a node or by another graph.
+static CUgraphExec make_graph(const struct place *place, const char *family)
+{
+    struct arguments a;
+    CUgraphExec executable;
+    bool update = strcmp(family, "graph_updated") == 0, replace = strcmp(family, "graph_replaced") == 0;
+    void **params = arguments_of(&a, place);
+    CUgraph graph = capture_graph(place, update || replace ? 100 : 1);
     OK(cuGraphInstantiate(&executable, graph, 0));
+    if (replace) {
+        CUgraphExecUpdateResultInfo info;
+        OK(cuGraphDestroy(graph));
+        graph = capture_graph(place, 1);
+        OK(cuGraphExecUpdate(executable, graph, &info));
+    }
     if (update) {
         CUgraphNode nodes[2];
         size_t count = 2;
@@ -186,7 +201,9 @@ static void prepare(struct place *place, int ordinal, const char *path)
     struct arguments a;
     void **params = arguments_of(&a, place);
     a.value = 0;
-    OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
+    // In the default stream, behind the words' clearing, and waited for: the streams of the families may overlap with both.
+    OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, NULL, params, NULL));
+    OK(cuCtxSynchronize());
 }
 
 static void check(const struct place *place)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE: a runtime whose own dlsym is bound past every preloaded library, opened with
-// RTLD_DEEPBIND, as in door_deepbind.
+// runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE | priority NUMBER: a runtime whose own dlsym is bound past every preloaded
+// library, opened with RTLD_DEEPBIND, as in door_deepbind.
 //
 //     arrays      makes two arrays of so many MiB, frees the first, makes it again: prints what each call says, for a plain array and one
 //                 with three dimensions
 //     launches    ten launches and ten of a captured graph, with the result checked; prints "launched" and stays
+//     priority    makes a stream of that priority, not as the first call: prints what it got
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <stdint.h>
@@ -100,15 +101,27 @@ static void launches(const char *module)
         pause();
 }
 
+static void priority(int asked)
+{
+    cudaStream_t stream;
+    int got;
+    OK(cudaStreamCreate, &stream);
+    OK(cudaStreamCreateWithPriority, &stream, cudaStreamNonBlocking, asked);
+    OK(cudaStreamGetPriority, stream, &got);
+    printf("%d\n", got);
+}
+
 int main(int argc, char **argv)
 {
     library = argc > 3 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND) : NULL;
     if (!library) {
-        puts("usage: runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE");
+        puts("usage: runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE | priority NUMBER");
         return 1;
     }
     if (strcmp(argv[2], "arrays") == 0)
         arrays(strtoull(argv[3], NULL, 10));
+    else if (strcmp(argv[2], "priority") == 0)
+        priority(atoi(argv[3]));
     else
         launches(argv[3]);
     return 0;

@@ -2,6 +2,7 @@
 // stream_cases MODULE CASE [FILE]: what streams and captures do, apart from launching. Prints "done" at the end.
 //
 //     priorities      streams of every priority, and beyond: prints what they got
+//     asked           the highest priority, asked for by every other road: prints what it became
 //     invalidated     a capture that is broken off, then one that is not: prints what the calls say
 //     to_graph        a capture into a graph that exists
 //     host_waits      host functions that wait for a launch that comes after them
@@ -74,6 +75,71 @@ static void priorities(void)
         printf(" %d", got);
     }
     printf("\n");
+}
+
+static CUgraphNode captured_launch(const CUlaunchConfig *config)
+{
+    CUgraph graph;
+    CUgraphNode node;
+    size_t count = 1;
+    uint32_t value = 0;
+    uint64_t words_count = WORDS;
+    void *params[] = {&words, &value, &words_count};
+    OK(cuLaunchKernelEx(config, add, params, NULL));
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    OK(cuLaunchKernelEx(config, add, params, NULL));
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuGraphGetNodes(graph, &node, &count));
+    return node;
+}
+
+static void say_node(const char *what, CUgraphNode node)
+{
+    CUlaunchAttributeValue got;
+    OK(cuGraphKernelNodeGetAttribute(node, CU_KERNEL_NODE_ATTRIBUTE_PRIORITY, &got));
+    printf(" %s %d", what, got.priority);
+}
+
+static void asked(void)
+{
+    int greatest, got;
+    OK(cuCtxGetStreamPriorityRange(NULL, &greatest));
+    printf("%d:", greatest);
+    CUlaunchAttribute attributes[] = {{.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                       .value.programmaticStreamSerializationAllowed = 0},
+                                      {.id = CU_LAUNCH_ATTRIBUTE_PRIORITY, .value.priority = greatest}};
+    CUlaunchConfig config = {.gridDimX = 1,
+                             .gridDimY = 1,
+                             .gridDimZ = 1,
+                             .blockDimX = 128,
+                             .blockDimY = 1,
+                             .blockDimZ = 1,
+                             .hStream = stream,
+                             .attrs = attributes,
+                             .numAttrs = 2};
+    say_node("launch", captured_launch(&config));
+    if (attributes[1].value.priority != greatest)
+        fail("the launch has changed what it was given");
+    config.numAttrs = 0;
+    CUgraphNode node = captured_launch(&config);
+    OK(cuGraphKernelNodeSetAttribute(node, CU_KERNEL_NODE_ATTRIBUTE_PRIORITY, &attributes[1].value));
+    say_node("node", node);
+    OK(cuStreamSetAttribute(stream, CU_STREAM_ATTRIBUTE_PRIORITY, &attributes[1].value));
+    OK(cuStreamGetPriority(stream, &got));
+    printf(" stream %d", got);
+
+    CUdevResource processors;
+    CUdevResourceDesc description;
+    CUgreenCtx green;
+    CUstream made;
+    OK(cuDeviceGetDevResource(0, &processors, CU_DEV_RESOURCE_TYPE_SM));
+    OK(cuDevResourceGenerateDesc(&description, &processors, 1));
+    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, greatest));
+    OK(cuStreamGetPriority(made, &got));
+    printf(" green %d\n", got);
+    OK(cuStreamDestroy(made));
+    OK(cuGreenCtxDestroy(green));
 }
 
 static void invalidated(void)
@@ -192,6 +258,8 @@ int main(int argc, char **argv)
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     if (strcmp(argv[2], "priorities") == 0)
         priorities();
+    else if (strcmp(argv[2], "asked") == 0)
+        asked();
     else if (strcmp(argv[2], "invalidated") == 0)
         invalidated();
     else if (strcmp(argv[2], "to_graph") == 0)

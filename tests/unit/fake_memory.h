@@ -35,6 +35,7 @@ struct fake_memory {
     int marks;
     int fail_in;        // the call after that many fails; -1: none
     bool marks_refused; // as during a capture
+    bool tells_idle;    // and not only by marks
     bool advances;      // each question about a mark completes one piece of work of each stream
     const char *fault;
     struct fake_use *uses;
@@ -235,6 +236,17 @@ static void fake_mark_drop(void *context, void *mark)
     pthread_mutex_unlock(&gpu->mutex);
 }
 
+static bool fake_is_idle(void *context)
+{
+    struct fake_memory *gpu = context;
+    pthread_mutex_lock(&gpu->mutex);
+    bool idle = gpu->tells_idle;
+    for (unsigned i = 0; i < FAKE_STREAMS; i++)
+        idle = idle && gpu->done[i] == gpu->given[i];
+    pthread_mutex_unlock(&gpu->mutex);
+    return idle;
+}
+
 static const struct heap_gpu fake_ops = {
     .range_reserve = fake_range_reserve,
     .range_release = fake_range_release,
@@ -247,6 +259,7 @@ static const struct heap_gpu fake_ops = {
     .mark_put = fake_mark_put,
     .mark_done = fake_mark_done,
     .mark_drop = fake_mark_drop,
+    .is_idle = fake_is_idle,
 };
 
 static inline void fake_begin(struct fake_memory *gpu, uint64_t quota_bytes)

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "pool/tenancy.h"
+#include "tests/unit/random.h"
 
 #define TENANT_CHUNK (2ull << 20)
 #define TENANT_GPU_CHUNKS 1000u
@@ -141,15 +142,6 @@ static inline bool becomes(const _Atomic uint32_t *word, uint32_t value)
         if (atomic_load(word) >= value)
             return true;
     return false;
-}
-
-// xorshift64*, so that a run can be repeated.
-static inline uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 0x2545f4914f6cdd1dull;
 }
 
 #endif

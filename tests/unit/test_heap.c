@@ -160,6 +160,20 @@ static void test_all_streams(void)
     stop();
 }
 
+static void test_idle(void)
+{
+    start(64, 0);
+    gpu.tells_idle = gpu.marks_refused = true;
+    uint64_t address = get(30 * MIB, A);
+    heap_free(heap, address, A);
+    is_int(get(30 * MIB, B), address, "what is freed while nothing is under way serves everybody at once, without a mark");
+    fake_launch(&gpu, 0, address, 30 * MIB);
+    heap_free(heap, address, HEAP_ANY_STREAM);
+    ok(get(30 * MIB, B) != address, "and while something is, it does not");
+    fake_run(&gpu, 0, 0);
+    stop();
+}
+
 static void test_stream_end(void)
 {
     start(64, 0);
@@ -339,6 +353,7 @@ int main(void)
     test_wrong_pointers();
     test_streams();
     test_all_streams();
+    test_idle();
     test_stream_end();
     test_waiting();
     test_return();

@@ -134,6 +134,7 @@ static void test_one_thread(void)
         const char *fault = NULL;
         int steps = 0;
         start(200);
+        gpu.tells_idle = seed % 2;
         for (; steps < STEPS && !fault && !gpu.fault; steps++) {
             step(&state, slots);
             if (gpu.fail_in > 0 && steps % 50 == 49)
