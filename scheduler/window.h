@@ -2,7 +2,7 @@
 // The window: how much GPU work a contended holder may have in flight, in GPU time.
 //
 // A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
-// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function from
+// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function and grid from
 // completed work: launches are gathered into batches, each closed by a mark (an untimed event) in its stream, and the time that a span of
 // several batches took corrects the estimates of the functions in it.
 //
@@ -75,6 +75,15 @@ struct window {
 
     struct window_duration durations[WINDOW_FUNCTIONS];
 };
+
+// What the duration of a launch is learned by: its function and how many blocks it has, to a power of two, since one function may take very
+// different times for different grids. Only compared, never followed.
+static inline const void *window_key(const void *function, unsigned int x, unsigned int y, unsigned int z)
+{
+    uint64_t blocks = (uint64_t)x * y * z;
+    uint64_t doublings = blocks ? 63 - (uint64_t)__builtin_clzll(blocks) : 0;
+    return (const void *)((uintptr_t)function ^ (uintptr_t)(doublings * 0x9e3779b97f4a7c15ull));
+}
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 

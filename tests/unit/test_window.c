@@ -239,6 +239,33 @@ static void test_clear(void)
     end();
 }
 
+// One function with a small and a large grid, in phases.
+static void test_grids(void)
+{
+    const void *function = &gpu;
+    const uintptr_t small = (uintptr_t)window_key(function, 8, 1, 1), large = (uintptr_t)window_key(function, 64, 64, 2);
+    begin();
+    for (int phase = 0; phase < 6; phase++) {
+        gpu.longest_queue_ns = 0;
+        for (int n = 0; n < 1000; n++)
+            launch(0, small, 20000);
+        for (int n = 0; n < 20; n++)
+            launch(0, large, 2 * NS_PER_MS);
+    }
+    // What is under way when a phase ends is learned together.
+    ok(estimate(small) <= 60000 && is_near(estimate(large), 2 * NS_PER_MS, 25),
+       "one function's launches with 8 and with 8192 blocks are told apart: %llu and %llu us",
+       (unsigned long long)(estimate(small) / 1000), (unsigned long long)(estimate(large) / 1000));
+    ok(gpu.longest_queue_ns <= 4 * WINDOW_NS,
+       "so that the first large ones do not fill the window as if they were small: %llu us",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    ok(window_key(function, 65535, 65535, 1) == window_key(function, 65535, 40000, 1),
+       "a number of blocks counts to a power of two");
+    ok(window_key(function, 0, 1, 1) == function && window_key(function, 1, 1, 1) == function,
+       "one block, or none, is the function itself");
+    end();
+}
+
 // Turns that begin with a switch: the kernel that comes first ends so much later.
 static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
 {
@@ -282,6 +309,7 @@ int main(void)
     test_patience();
     test_full_ring();
     test_clear();
+    test_grids();
     test_switches(14000, 14000);
     test_switches(150000, 300000);
     test_switches(400000, 500000);
