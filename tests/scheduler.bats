@@ -77,17 +77,15 @@ switch_costs() { # -lt or -gt, NANOSECONDS
 # The quantum in use by what a switch costs is a matter of tests/unit/test_policy.c.
 @test "what a switch costs is learned: dear ones, for longer turns" {
     sim_only "the cost can be set"
-    export SIMGPU_SWITCH_US=2000
-    tenant one 100
-    tenant two 100
+    SIMGPU_SWITCH_US=2000 tenant one 100
+    SIMGPU_SWITCH_US=2000 tenant two 100
     wait_until -t 30 switch_costs -gt 250000
 }
 
 @test "what a switch costs is learned: cheap ones, for shorter turns" {
     sim_only "the cost can be set"
-    export SIMGPU_SWITCH_US=0
-    tenant one 100
-    tenant two 100
+    SIMGPU_SWITCH_US=0 tenant one 100
+    SIMGPU_SWITCH_US=0 tenant two 100
     wait_until -t 30 switch_costs -lt 85000
 }
 
