@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "lib/region.h"
 #include "options/options.h"
 #include "scheduler/agent.h"
@@ -21,6 +22,7 @@ static struct {
     bool handlers; // inherited by a forked child, as the handlers are
     struct pool pool;
     uint32_t process;
+    uint32_t bell; // the slot at whose doorbell the agent sleeps
     int count;
     struct home_gpu gpus[DEVICE_MAX];
 } home = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -76,7 +78,7 @@ static int find_gpus(void)
     for (int i = 0; i < home.count && rc == 0; i++) {
         struct identity identity;
         rc = fail_driver(identify(i, &identity), "cuDeviceGetUuid");
-        home.gpus[i] = (struct home_gpu){.ordinal = i, .bytes = identity.bytes};
+        home.gpus[i] = (struct home_gpu){.ordinal = i, .bytes = identity.bytes, .mps = identity.mps};
         memcpy(home.gpus[i].uuid, identity.uuid, sizeof identity.uuid);
         memcpy(home.gpus[i].name, identity.name, sizeof identity.name);
     }
@@ -99,8 +101,12 @@ static int enter_pool(const char *path, uint64_t chunk_bytes)
         pool_close(&home.pool);
         return rc;
     }
-    home.process = (uint32_t)rc;
-    agent_sleep_at(&home.pool.layout->processes[home.process].doorbell);
+    home.process = home.bell = (uint32_t)rc;
+    const struct agent_service *agent = driver.door ? driver.door->agent(VGPU_VERSION, &home.pool, &home.bell) : NULL;
+    if (agent)
+        agent_use(agent);
+    else
+        agent_sleep_at(&home.pool.layout->processes[home.process].doorbell);
     return 0;
 }
 
@@ -133,6 +139,7 @@ int home_gpu_enter(struct pool *pool, const struct home_gpu *gpu)
     if (index < 0)
         return index;
     struct pool_gpu *record = &pool->layout->gpus[index];
+    pool_gpu_note_mps(pool, (uint32_t)index, gpu->mps);
     if (atomic_load(&record->context_bytes) == 0)
         atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal));
     return index;
@@ -268,6 +275,6 @@ int home_pool_claim(struct pool *pool, uint32_t *slot, int *lock)
         return rc;
     }
     *slot = (uint32_t)rc;
-    atomic_store(&pool->layout->processes[*slot].bell, home.process);
+    atomic_store(&pool->layout->processes[*slot].bell, home.bell);
     return 0;
 }

@@ -4,8 +4,8 @@
 //
 // Invariants
 //  - Nothing happens before the first vgpu_create or vgpu_open: no driver, no pool, no thread.
-//  - The home slot and its mapping stay until the process ends: the agent sleeps there. They are the process's own and belong to no
-//    virtual GPU of the API.
+//  - The home slot and its mapping stay until the process ends: the agent sleeps there, but for the preload library's, which serves this
+//    library's gates where it can. They are the process's own and belong to no virtual GPU of the API.
 //  - A primary context in use is charged once: by the preload library to the process's virtual GPU where that library is loaded, else
 //    to one without a quota that the home slot joins, named after the process. No instance's quota shrinks by it.
 //  - A forked child starts anew: `generation` tells handles of the parent.
@@ -22,6 +22,7 @@ struct home_gpu {
     uint8_t uuid[POOL_UUID_BYTES];
     char name[POOL_NAME_BYTES];
     uint64_t bytes;
+    bool mps;       // contexts made here are clients of MPS
     uint32_t users; // instances on it: the primary context is retained while there are any
     CUcontext context;
     uint64_t charged_bytes;

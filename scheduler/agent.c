@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/spin.h"
+#include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
@@ -44,7 +45,8 @@ static struct {
     _Atomic bool stop;
     _Atomic uint32_t *doorbell;
     const struct gpu_ops *ops;
-    _Atomic size_t gate_count; // places used so far; NULL: dismissed
+    const struct agent_service *other; // who serves this library's gates instead; NULL: nobody
+    _Atomic size_t gate_count;         // places used so far; NULL: dismissed
     struct gate *_Atomic gates[AGENT_GATES];
     struct gate *_Atomic serving; // what a step is under way for
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -189,12 +191,10 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns)
 // The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    uint64_t start = 0;
-    if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &start, now_ns))
-        start = now_ns;
-    uint64_t turn = atomic_load(&gate->vgpu->turn_ns);
+    grant_set(&gate->vgpu->charged_from, gate->token, word, 0, now_ns);
+    uint64_t start = grant_get(&gate->vgpu->charged_from, word), turn = grant_get(&gate->vgpu->turn, word);
     if (!turn)
-        turn = turn_start(gate, now_ns);
+        turn = turn_start(gate, word, now_ns);
     if (now_ns >= start + turn)
         return end_turn(gate, word, now_ns);
 
@@ -238,8 +238,8 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         return watch_turn(gate, word, now_ns);
     }
     // Whoever waited has gone without a turn: nothing is charged and no turn runs until the next one comes.
-    atomic_store(&gate->vgpu->charge_from_ns, 0);
-    atomic_store(&gate->vgpu->turn_ns, 0);
+    grant_set(&gate->vgpu->charged_from, gate->token, word, grant_get(&gate->vgpu->charged_from, word), 0);
+    grant_set(&gate->vgpu->turn, gate->token, word, grant_get(&gate->vgpu->turn, word), 0);
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)
         return forget;
@@ -302,8 +302,19 @@ void agent_sleep_at(_Atomic uint32_t *doorbell)
     pthread_mutex_unlock(&agent.mutex);
 }
 
+const struct agent_service agent_service = {agent_serve, agent_dismiss, agent_start};
+
+void agent_use(const struct agent_service *other)
+{
+    agent.other = other;
+}
+
 void agent_serve(struct gate *gate)
 {
+    if (agent.other) {
+        agent.other->serve(gate);
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     size_t count = atomic_load(&agent.gate_count), place = 0;
     while (place < count && atomic_load(&agent.gates[place]))
@@ -337,6 +348,10 @@ static int create_thread(void)
 
 void agent_start(void)
 {
+    if (agent.other) {
+        agent.other->start();
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     if (!agent.running && !agent.stopped && atomic_load(&agent.gate_count)) {
         int rc = create_thread();
@@ -390,6 +405,10 @@ void agent_stop(void)
 
 void agent_dismiss(struct gate *gate)
 {
+    if (agent.other) {
+        agent.other->dismiss(gate);
+        return;
+    }
     pthread_mutex_lock(&agent.mutex);
     for (size_t i = 0; i < atomic_load(&agent.gate_count); i++)
         if (atomic_load(&agent.gates[i]) == gate)
@@ -412,4 +431,5 @@ void agent_reset(void)
     atomic_store(&agent.gate_count, 0);
     atomic_store(&agent.serving, NULL);
     agent.doorbell = NULL;
+    agent.other = NULL;
 }

@@ -3,7 +3,7 @@
 // it away when idle.
 //
 // Invariants
-//  - One thread and one doorbell, however many gates and process slots this process has.
+//  - One thread and one doorbell, however many gates and process slots this process has, also where two libraries have gates of their own.
 //  - It runs only while it has something to do: while nobody waits for a token of this process, it sleeps on its doorbell.
 //  - It holds no lock of the scheduler's while it calls the driver or sleeps. All signals are blocked in it.
 //  - What it does for one gate is one step of a state machine that returns when it wants to be called again: no step waits for the GPU.
@@ -11,6 +11,17 @@
 #define VGPU_SCHEDULER_AGENT_H
 
 #include "scheduler/gate.h"
+
+// An agent as another library of the process uses it.
+struct agent_service {
+    void (*serve)(struct gate *gate);
+    void (*dismiss)(struct gate *gate);
+    void (*start)(void);
+};
+extern const struct agent_service agent_service;
+
+// Leaves the gates of this library to another's agent. Before the first gate.
+void agent_use(const struct agent_service *other);
 
 // Puts a gate into the agent's care. Called by gate_init, before the first launch.
 void agent_serve(struct gate *gate);

@@ -7,14 +7,21 @@
 #define VGPU_SHIM_API_DOOR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define API_DOOR_NAME "vgpu_shim_door_1"
+
+struct agent_service;
+struct pool;
 
 struct api_door {
     // The C library's dlsym: the real function where dlsym would find a hook.
     void *(*find)(void *handle, const char *name);
     // Whether the calling thread's launches are gated elsewhere.
     void (*exempt)(bool exempt);
+    // The agent of this library, which serves the other's gates too: one thread for a process. *bell is the slot of the pool at whose
+    // doorbell it sleeps. NULL: it cannot, since that pool is another one, or the other library another version.
+    const struct agent_service *(*agent)(const char *version, const struct pool *pool, uint32_t *bell);
 };
 
 __attribute__((visibility("default"))) const struct api_door *vgpu_shim_door_1(void);

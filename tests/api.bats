@@ -57,7 +57,7 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     assert_equal "$output" "done"
 }
 
-@test "what a task launches by plain calls under the preload library passes one gate, not two" {
+@test "what a task launches by plain calls under the preload library passes one gate, not two, and one agent serves both" {
     run -0 --separate-stderr shim "$PROGRAMS/api_plain" "$module"
     assert_equal "$output" "done"
     assert_equal "$stderr" ""

@@ -17,6 +17,8 @@ def figures(bench, *arguments):
     """What tests/programs/api_bench says; it needs nothing but libvgpu.so."""
     env = dict(bench.machine.env, VGPU_POOL=os.path.join(bench.machine.work, "pool-api"), VGPU_LOG="error")
     env["LD_LIBRARY_PATH"] = bench.machine.build + ":" + env["LD_LIBRARY_PATH"]
+    if bench.machine.simulated: # recorded quotas do not fit on the usual one
+        env.update(SIMGPU_STATE=os.path.join(bench.machine.work, "simgpu-api"), SIMGPU_MEMORY="80G")
     command = [bench.machine.path("tests/programs/api_bench"), bench.machine.path("kernels/testkernels.ptx")]
     values = tenants.result_line(checked(command + [str(argument) for argument in arguments], env))
     return {name: float(value) for name, value in values.items()}

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "simgpu/driver/device.h"
 
+#include <string.h>
+
 struct attribute {
     CUdevice_attribute name;
     int value;
@@ -79,6 +81,8 @@ static const struct attribute attributes[] = {
     YES(CAN_USE_STREAM_WAIT_VALUE_NOR),
 };
 
+#define MPS_ENABLED ((CUdevice_attribute)133) // which older headers lack
+
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute name, CUdevice dev)
 {
     if (!api_ready())
@@ -88,6 +92,9 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute name, CUdevice dev)
     if (!device_get(dev))
         return CUDA_ERROR_INVALID_DEVICE;
     *value = name == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID ? dev + 1 : 0;
+    const char *mps = getenv("SIMGPU_MPS");
+    if (name == MPS_ENABLED && mps)
+        *value = strcmp(mps, "1") == 0;
     for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++)
         if (attributes[i].name == name)
             *value = attributes[i].value;

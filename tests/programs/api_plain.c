@@ -2,6 +2,8 @@
 // Work that a task launches by plain CUDA calls counts as the virtual GPU's, once, and what the program launches by itself as the program's.
 //
 // usage: api_plain MODULE          under the preload library
+#include <glob.h>
+
 #include "api.h"
 
 #define LAUNCHES 20
@@ -34,6 +36,23 @@ static int own(const struct vgpu_instance_stats *stats, void *argument)
     return 0;
 }
 
+// Threads of this process that serve turns.
+static int agents(void)
+{
+    glob_t found;
+    int count = 0;
+    EQUAL(glob("/proc/self/task/*/comm", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char name[32] = "";
+        FILE *file = fopen(found.gl_pathv[i], "r");
+        count += file && fgets(name, sizeof name, file) && strcmp(name, "vgpu-agent\n") == 0;
+        if (file)
+            fclose(file);
+    }
+    globfree(&found);
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     struct vgpu_instance_stats program = VGPU_STATS_INIT, task = VGPU_STATS_INIT;
@@ -63,6 +82,7 @@ int main(int argc, char **argv)
     if (program.peak_bytes == 0 || task.peak_bytes != 0)
         fail("charged %llu bytes to the program and %llu to its virtual GPU", (unsigned long long)program.peak_bytes,
              (unsigned long long)task.peak_bytes);
+    EQUAL(agents(), 1); // of both
     DONE(vgpu_destroy(vgpu));
     puts("done");
     return 0;
