@@ -1,6 +1,7 @@
 // Kernels that make their context take memory when they are launched.
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define FRAME_WORDS 512
@@ -17,11 +18,13 @@ extern "C" __global__ void large_frame(uint32_t *sum, uint32_t count)
     *sum = total;
 }
 
-// Takes and gives back memory of the device's heap.
+// Takes and gives back memory of the device's heap, and could print: what a context takes for kernels that can.
 extern "C" __global__ void heap_user(uint32_t *sum, uint32_t count)
 {
     volatile uint32_t *words = static_cast<volatile uint32_t *>(malloc(count * sizeof *words));
     *sum = words != nullptr;
+    if (!words)
+        printf("the heap is full\n");
     free(const_cast<uint32_t *>(words));
 }
 
