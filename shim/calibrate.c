@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
 //
-// A context grows after its creation: with the first module (on the H100 by 112 to 138 MiB), which stays when
-// the module is unloaded, and at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to
+// A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to
 // its price from the start. What the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the
 // GPU, and nobody's.
 #include "shim/attach.h"
