@@ -115,6 +115,6 @@ VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *giv
         return fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
     enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
     CUresult result = run(vgpu, &launch, function);
-    gate_leave(&vgpu->gate, pass, launch.stream, function);
+    gate_leave(&vgpu->gate, pass, launch.stream, window_key(function, launch.grid[0], launch.grid[1], launch.grid[2]));
     return fail_driver(result, "cuLaunchKernel");
 }

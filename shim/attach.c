@@ -136,11 +136,12 @@ static int quota_of(struct attempt *attempt, const struct device *device, uint32
     return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
 }
 
-static int join(struct attempt *attempt, struct device *device)
+static int join(struct attempt *attempt, struct device *device, bool mps)
 {
     int gpu = pool_gpu_enter(&pool, device->uuid, device->name, device->physical_bytes, &attempt->error);
     if (gpu < 0)
         return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+    pool_gpu_note_mps(&pool, (uint32_t)gpu, mps);
     _Atomic uint64_t *context_bytes = &pool.layout->gpus[gpu].context_bytes;
     if (atomic_load(context_bytes) == 0)
         atomic_store(context_bytes, calibrate_context(device->ordinal, held_on((uint32_t)gpu)));
@@ -186,7 +187,7 @@ static int join_all(struct attempt *attempt, int count)
         device->physical_bytes = identity.bytes;
         memcpy(device->uuid, identity.uuid, sizeof device->uuid);
         memcpy(device->name, identity.name, sizeof device->name);
-        if (join(attempt, device))
+        if (join(attempt, device, identity.mps))
             return -1;
     }
     return 0;

@@ -28,6 +28,7 @@ struct identity {
     uint8_t uuid[POOL_UUID_BYTES];
     char name[POOL_NAME_BYTES];
     uint64_t bytes;
+    bool mps; // contexts made here are clients of MPS
 };
 
 // shim/calibrate.c.

@@ -13,6 +13,16 @@
 #define FIRST_CONTEXT_EXTRA_BYTES (8ull << 20)
 #define LEAST_BYTES (1ull << 20)
 
+// CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS: that a daemon
+// runs, or a folder of one is there, says nothing about this process. An older driver does not know; then the cost of a switch is learned.
+#define ATTRIBUTE_MPS_ENABLED ((CUdevice_attribute)133)
+
+static bool is_mps_client(CUdevice ordinal)
+{
+    int enabled = 0;
+    return REAL(cuDeviceGetAttribute)(&enabled, ATTRIBUTE_MPS_ENABLED, ordinal) == CUDA_SUCCESS && enabled > 0;
+}
+
 CUresult identify(CUdevice ordinal, struct identity *identity)
 {
     CUuuid uuid;
@@ -27,7 +37,7 @@ CUresult identify(CUdevice ordinal, struct identity *identity)
         rc = REAL(cuDeviceGetName)(name, sizeof name, ordinal);
     if (rc != CUDA_SUCCESS)
         return rc;
-    *identity = (struct identity){.bytes = bytes};
+    *identity = (struct identity){.bytes = bytes, .mps = is_mps_client(ordinal)};
     memcpy(identity->uuid, uuid.bytes, sizeof identity->uuid);
     snprintf(identity->name, sizeof identity->name, "%s", name);
     return CUDA_SUCCESS;

@@ -4,8 +4,8 @@
 // On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
 // their handles; in the per-thread forms NULL stands for the thread's own stream.
 //
-// A launch is known to the window by its function, a graph launch by its executable: one gate and one duration for the whole graph.
-// Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
+// A launch is known to the window by its function and the size of its grid, a graph launch by its executable: one gate and one
+// duration for the whole graph. Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
 // What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 #include <stdlib.h>
@@ -23,7 +23,11 @@ static inline struct device *launch_device(CUresult *missing)
     return device;
 }
 
-// The value of the launch `call`, made between the gate's enter and leave.
+// What the window knows a launch by, from the names that the functions below give to their parameters.
+#define GRID_KEY(f) window_key((f), grid_x, grid_y, grid_z)
+#define CONFIG_KEY(f) (config ? window_key((f), config->gridDimX, config->gridDimY, config->gridDimZ) : (f))
+
+// The value of the launch `call`, made between the gate's enter and leave. The window's key is made only where the window is asked.
 #define GATED(stream, function, call)                                                                                          \
     (__extension__({                                                                                                           \
         CUresult gated_rc;                                                                                                     \
@@ -31,7 +35,7 @@ static inline struct device *launch_device(CUresult *missing)
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
             enum gate_pass gated_pass = launch_enter(gated_device, (stream));                                                  \
             gated_rc = (call);                                                                                                 \
-            launch_leave(gated_device, gated_pass, (stream), (function));                                                      \
+            launch_leave(gated_device, gated_pass, (stream), gated_pass == GATE_OPEN ? NULL : (function));                     \
         } else {                                                                                                               \
             driver_layer_seen();                                                                                               \
         }                                                                                                                      \
@@ -42,7 +46,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, 
                         unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params,
                         void **extra)
 {
-    return GATED(stream, f,
+    return GATED(stream, GRID_KEY(f),
                  REAL(cuLaunchKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
                                       extra));
 }
@@ -51,7 +55,7 @@ CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int grid_x, unsigned int gri
                              unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream,
                              void **params, void **extra)
 {
-    return GATED(own_stream(stream), f,
+    return GATED(own_stream(stream), GRID_KEY(f),
                  REAL(cuLaunchKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
                                            extra));
 }
@@ -60,7 +64,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **par
 {
     CUlaunchConfig copy;
     const CUlaunchConfig *allowed = priority_launch(config, &copy);
-    CUresult rc = GATED(config ? config->hStream : NULL, f, REAL(cuLaunchKernelEx)(allowed, f, params, extra));
+    CUresult rc = GATED(config ? config->hStream : NULL, CONFIG_KEY(f), REAL(cuLaunchKernelEx)(allowed, f, params, extra));
     if (allowed == &copy)
         free(copy.attrs);
     return rc;
@@ -70,7 +74,8 @@ CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void 
 {
     CUlaunchConfig copy;
     const CUlaunchConfig *allowed = priority_launch(config, &copy);
-    CUresult rc = GATED(own_stream(config ? config->hStream : NULL), f, REAL(cuLaunchKernelEx_ptsz)(allowed, f, params, extra));
+    CUresult rc = GATED(own_stream(config ? config->hStream : NULL), CONFIG_KEY(f),
+                        REAL(cuLaunchKernelEx_ptsz)(allowed, f, params, extra));
     if (allowed == &copy)
         free(copy.attrs);
     return rc;
@@ -80,7 +85,7 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int grid_x, unsigned i
                                    unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
                                    CUstream stream, void **params)
 {
-    return GATED(stream, f,
+    return GATED(stream, GRID_KEY(f),
                  REAL(cuLaunchCooperativeKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
                                                  params));
 }
@@ -89,28 +94,9 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int grid_x, unsig
                                         unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                         unsigned int shared_bytes, CUstream stream, void **params)
 {
-    return GATED(own_stream(stream), f,
+    return GATED(own_stream(stream), GRID_KEY(f),
                  REAL(cuLaunchCooperativeKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
                                                       stream, params));
-}
-
-CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, stream);
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream)), stream);
-}
-
-CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, own_stream(stream));
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream)),
-                            own_stream(stream));
 }
 
 CUresult cuLaunch(CUfunction f)
@@ -182,4 +168,35 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
     CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
     launch_group_leave(&group);
     return rc;
+}
+
+// A graph runs on the GPU of the stream, whatever context is current.
+static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream given, CUresult (*real)(CUgraphExec, CUstream))
+{
+    struct graph_launch memory;
+    struct launch_group group;
+    CUresult rc = graph_memory_begin(&memory, graph, stream);
+    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
+        return rc;
+    group.count = 0;
+    if (__builtin_expect(device_several(), 0))
+        launch_group_add(&group, stream, graph);
+    if (__builtin_expect(group.count, 0)) {
+        launch_group_enter(&group);
+        rc = real(graph, given);
+        launch_group_leave(&group);
+    } else {
+        rc = GATED(stream, graph, real(graph, given));
+    }
+    return graph_memory_end(&memory, rc, stream);
+}
+
+CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, stream, stream, REAL(cuGraphLaunch));
+}
+
+CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, own_stream(stream), stream, REAL(cuGraphLaunch_ptsz));
 }

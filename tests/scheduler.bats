@@ -65,6 +65,40 @@ share() {
     [[ $output -ge 40 && $output -le 60 ]]
 }
 
+# switch_ns: what a switch costs on the GPU, as far as is known
+switch_ns() {
+    "$VGPU" list --json --interval 0 | jq '.gpus[0].switch_ns'
+}
+
+switch_costs() { # -lt or -gt, NANOSECONDS
+    test "$(switch_ns)" "$1" "$2"
+}
+
+# The quantum in use by what a switch costs is a matter of tests/unit/test_policy.c.
+@test "what a switch costs is learned: dear ones, for longer turns" {
+    sim_only "the cost can be set"
+    SIMGPU_SWITCH_US=2000 tenant one 100
+    SIMGPU_SWITCH_US=2000 tenant two 100
+    wait_until -t 30 switch_costs -gt 250000
+}
+
+@test "what a switch costs is learned: cheap ones, for shorter turns" {
+    sim_only "the cost can be set"
+    SIMGPU_SWITCH_US=0 tenant one 100
+    SIMGPU_SWITCH_US=0 tenant two 100
+    wait_until -t 30 switch_costs -lt 85000
+}
+
+@test "a GPU whose programs are all clients of MPS is taken to switch fast" {
+    sim_only "needs no MPS daemon"
+    SIMGPU_MPS=1 tenant client 100
+    wait_until has_launched client 10
+    assert_equal "$("$VGPU" list --json --interval 0 | jq -c '.gpus[0] | [.mps, .switch_ns]')" '[true,14000]'
+    SIMGPU_MPS=0 tenant other 100
+    wait_until has_launched other 1
+    assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" false
+}
+
 @test "a program that is alone has the GPU to itself and is not charged" {
     tenant alone 100
     launches_on alone

@@ -7,6 +7,7 @@
 #include "pool/change.h"
 #include "pool/reservation.h"
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/notice.h"
 #include "scheduler/policy.h"
 #include "scheduler/turn.h"
@@ -157,7 +158,7 @@ static void test_limit_of_holder(void)
     gate_init(&gate, &a.pool, a.process, a.gpu, a.vgpu, &fake_gpu_ops, &gpu);
     ok(turn_claim(&gate, atomic_load(gate.token)), "a virtual GPU has the token");
     uint64_t now = clock_now_ns();
-    atomic_store(&vgpu_of(&a)->begun_ns, now - 60 * NS_PER_S);
+    atomic_store(&vgpu_of(&a)->begun, grant_value(atomic_load(gate.token), now - 60 * NS_PER_S));
     uint32_t rung = atomic_load(&a.pool.layout->processes[a.process].doorbell);
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 50});
     notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_NORMAL);
@@ -182,7 +183,7 @@ static int64_t time_left(const struct tenant *tenant, uint64_t level)
 {
     const struct pool_vgpu *vgpu = vgpu_of(tenant);
     const struct policy_entry entry = {tenant->vgpu, atomic_load(&vgpu->weight),
-                                       (enum policy_class)atomic_load(&vgpu->priority), atomic_load(&vgpu->pass)};
+                                       (enum policy_class)atomic_load(&vgpu->priority), atomic_load(&vgpu->pass), 0};
     return entry.pass > level ? -(int64_t)policy_time(&entry, entry.pass - level)
                               : (int64_t)policy_time(&entry, level - entry.pass);
 }

@@ -239,6 +239,65 @@ static void test_clear(void)
     end();
 }
 
+// One function with a small and a large grid, in phases.
+static void test_grids(void)
+{
+    const void *function = &gpu;
+    const uintptr_t small = (uintptr_t)window_key(function, 8, 1, 1), large = (uintptr_t)window_key(function, 64, 64, 2);
+    begin();
+    for (int phase = 0; phase < 6; phase++) {
+        gpu.longest_queue_ns = 0;
+        for (int n = 0; n < 1000; n++)
+            launch(0, small, 20000);
+        for (int n = 0; n < 20; n++)
+            launch(0, large, 2 * NS_PER_MS);
+    }
+    // What is under way when a phase ends is learned together.
+    ok(estimate(small) <= 60000 && is_near(estimate(large), 2 * NS_PER_MS, 25),
+       "one function's launches with 8 and with 8192 blocks are told apart: %llu and %llu us",
+       (unsigned long long)(estimate(small) / 1000), (unsigned long long)(estimate(large) / 1000));
+    ok(gpu.longest_queue_ns <= 4 * WINDOW_NS,
+       "so that the first large ones do not fill the window as if they were small: %llu us",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    ok(window_key(function, 65535, 65535, 1) == window_key(function, 65535, 40000, 1),
+       "a number of blocks counts to a power of two");
+    ok(window_key(function, 0, 1, 1) == function && window_key(function, 1, 1, 1) == function,
+       "one block, or none, is the function itself");
+    end();
+}
+
+// Turns that begin with a switch: the kernel that comes first ends so much later.
+static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
+{
+    begin();
+    for (int n = 0; n < 300; n++)
+        launch(0, 1, kernel_ns);
+    bool bounded = true;
+    int told = 0;
+    uint64_t least, most;
+    for (int turn = 0; turn < 20; turn++) {
+        gpu.now_ns = gpu.busy_until_ns;
+        window_clear(&window);
+        bounded = bounded && !window_switch(&window, &least, &most);
+        uint64_t granted = gpu.now_ns;
+        window_granted(&window, granted);
+        gpu.busy_until_ns = granted + cost_ns;
+        for (uint64_t n = 0; n < 8 + 4 * NS_PER_MS / kernel_ns; n++) {
+            launch(0, 1, kernel_ns);
+            window_granted(&window, granted); // of a thread that comes later
+            if (!window_switch(&window, &least, &most))
+                continue;
+            told++;
+            uint64_t error = kernel_ns / 10 + 25000; // of the estimate of a batch
+            bounded = bounded && least <= cost_ns + error && most + error >= cost_ns && most - least <= OVERSLEEP_NS + 300000;
+        }
+    }
+    ok(bounded, "with kernels of %llu us a switch of %llu us is seen for what it costs", (unsigned long long)(kernel_ns / 1000),
+       (unsigned long long)(cost_ns / 1000));
+    is_int(told, kernel_ns <= WINDOW_NS ? 20 : 0, "once in each turn, unless kernels are too long to tell");
+    end();
+}
+
 int main(void)
 {
     test_durations();
@@ -250,5 +309,10 @@ int main(void)
     test_patience();
     test_full_ring();
     test_clear();
+    test_grids();
+    test_switches(14000, 14000);
+    test_switches(150000, 300000);
+    test_switches(400000, 500000);
+    test_switches(150000, 11700000);
     return done_testing();
 }
