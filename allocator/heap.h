@@ -13,7 +13,7 @@
 // the piece is free: from then on allocations for this same stream get it at once, since their work comes later in the stream;
 // all others, and extents that go back, only once a mark put behind that work is done. Marks are put when somebody needs the
 // memory, not at every free: one that is put later stands behind more. A free for HEAP_ANY_STREAM waits for a mark behind all
-// work of the GPU's context. No free waits for anything while the GPU is known to be idle.
+// work of the GPU's context, or for nothing while that is known to be idle.
 //
 // Invariants (heap_check verifies what concerns the books)
 //  - Every address of a zone is in exactly one piece: used, free (mapped) or a hole (not mapped). Extents cover the used and
@@ -68,8 +68,8 @@ struct heap_gpu {
     // Whether everything before the mark is complete. An error counts as complete: work that failed is over.
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
-    // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then is free for
-    // everybody. May be NULL.
+    // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then for
+    // HEAP_ANY_STREAM is free for everybody. May be NULL.
     bool (*is_idle)(void *gpu);
 };
 

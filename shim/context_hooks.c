@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "allocator/allocations.h"
 #include "shim/arrays.h"
 #include "shim/contexts.h"
 #include "shim/green.h"
@@ -46,7 +47,7 @@ static CUresult creation_end(const struct creation *creation, CUresult result, c
 {
     // Without memory for the books a context stays charged until the process ends, which favours nobody.
     if (creation->device && result == CUDA_SUCCESS)
-        context_add(*context, creation->device, creation->bytes, primary);
+        context_add(*context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
     else if (creation->device)
         holdings_give(&creation->device->holdings, creation->bytes);
     device_forget_current();
@@ -99,6 +100,7 @@ static void context_gone(CUcontext context)
     arrays_drop_context(context);
     modules_drop_context(context);
     heap_memory_drop_context(context);
+    allocations_drop_context(context);
     context_remove(context);
     pools_settle();
 }
@@ -220,13 +222,16 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
     bool last = context && (at_once || primary_retains[ordinal] <= 1);
     // Whether this call ends the context is known only afterwards: there may be retains that did not come through here. Until then
     // nobody uses it.
-    if (last)
+    if (last) {
+        green_retire_device(device);
         context_retire(context);
+    }
     CUresult rc = driver_end(ordinal);
     if (context && rc == CUDA_SUCCESS && !at_once && primary_retains[ordinal])
         primary_retains[ordinal]--;
     if (last && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active)) {
         context_revive(context);
+        green_revive_device(device);
     } else if (last) {
         context_gone(context);
         green_drop_device(device);

@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "allocator/allocations.h"
 #include "base/cancel.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -16,7 +15,7 @@ struct context {
     struct device *device;
     uint64_t charged_bytes;
     int64_t growth_bytes[CONTEXT_LIMITS]; // charged where positive
-    bool primary;
+    enum context_kind kind;
     bool retired;
     uint32_t users;
     uint32_t attached;    // cuCtxAttach, and the creation
@@ -37,13 +36,13 @@ static struct context *find(CUcontext handle)
     return context;
 }
 
-int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary)
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, enum context_kind kind)
 {
     struct context *context = calloc(1, sizeof *context);
     if (!context)
         return -ENOMEM;
     *context =
-        (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .primary = primary, .attached = 1};
+        (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .kind = kind, .attached = 1};
     pthread_mutex_lock(&mutex);
     HASH_ADD_PTR(contexts, handle, context);
     bool added = context->hh.tbl != NULL;
@@ -57,10 +56,11 @@ bool context_known(CUcontext handle, bool *primary)
 {
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
-    if (context && primary)
-        *primary = context->primary;
+    bool known = context && context->kind != CONTEXT_GREEN;
+    if (known && primary)
+        *primary = context->kind == CONTEXT_PRIMARY;
     pthread_mutex_unlock(&mutex);
-    return context != NULL;
+    return known;
 }
 
 int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
@@ -91,7 +91,7 @@ CUcontext context_primary(const struct device *device)
     CUcontext handle = NULL;
     pthread_mutex_lock(&mutex);
     for (struct context *context = contexts; context && !handle; context = context->hh.next)
-        if (context->primary && context->device == device)
+        if (context->kind == CONTEXT_PRIMARY && context->device == device)
             handle = context->handle;
     pthread_mutex_unlock(&mutex);
     return handle;
@@ -152,7 +152,6 @@ void context_remove(CUcontext handle)
     pthread_mutex_unlock(&mutex);
     if (!context)
         return;
-    allocations_drop_context(handle);
     uint64_t bytes = context->charged_bytes;
     for (int i = 0; i < CONTEXT_LIMITS; i++)
         bytes += context->growth_bytes[i] > 0 ? (uint64_t)context->growth_bytes[i] : 0;
@@ -203,6 +202,11 @@ void context_release(struct context *context)
 CUcontext context_handle(const struct context *context)
 {
     return context->handle;
+}
+
+bool context_is_green(const struct context *context)
+{
+    return context->kind == CONTEXT_GREEN;
 }
 
 struct mark *mark_take(struct context *context)

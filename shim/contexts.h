@@ -7,6 +7,8 @@
 //  - A record lives as long as it is in the table or `users` is not 0.
 //  - A mark (an event of ours) belongs to the context it was created in and is dead once that is retired: its event is then never
 //    touched again, since the context's end destroys it.
+//  - A green context is in the table for its marks alone: streams and launches belong to it, everything else to the primary context,
+//    whose end is its own, too (shim/green.h).
 // Thread safe. The mutex here is held over no driver call but those that return at once (queries of an event).
 // Lock order: streams, then contexts, then allocations.
 #ifndef VGPU_SHIM_CONTEXTS_H
@@ -26,10 +28,12 @@ struct mark {
     struct mark *sibling; // in the list of all marks of the context
 };
 
-// Enters a context; `charged_bytes` were taken for it. Returns 0 or -ENOMEM.
-int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary);
+enum context_kind { CONTEXT_CREATED, CONTEXT_PRIMARY, CONTEXT_GREEN };
 
-// Whether the table has the context; *primary (may be NULL) says whether it is a primary one.
+// Enters a context; `charged_bytes` were taken for it. Returns 0 or -ENOMEM.
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, enum context_kind kind);
+
+// Whether the table has the context, and it is no green one; *primary (may be NULL) says whether it is a primary one.
 bool context_known(CUcontext handle, bool *primary);
 
 // What a context's limits make it grow by, see shim/limits.c.
@@ -48,7 +52,7 @@ CUcontext context_primary(const struct device *device);
 bool context_retire(CUcontext handle);
 // After the driver has refused to.
 void context_revive(CUcontext handle);
-// After it has: returns what the context, and everything that lived in it, was charged.
+// After it has: returns what the context was charged.
 void context_remove(CUcontext handle);
 
 // A context that cannot be destroyed until it is released; NULL where it is unknown or retired.
@@ -57,6 +61,7 @@ struct context *context_use(CUcontext handle);
 struct context *context_use_next(const struct device *device, struct context *previous);
 void context_release(struct context *context);
 CUcontext context_handle(const struct context *context);
+bool context_is_green(const struct context *context);
 
 // A mark of the context for recording: one that was dropped before, else a new one (the context must be current). The caller uses the
 // context. NULL: out of memory, or the driver's error.

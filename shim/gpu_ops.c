@@ -130,7 +130,9 @@ static bool fence_renew(void *gpu)
     bool whole = !streams_capturing() && REAL_EXISTS(cuCtxRecordEvent);
     struct context *context = context_use_next(device, NULL);
     while (context) {
-        fenced = fence_context(device, context, whole) && fenced;
+        // What is behind the whole primary context is behind its green ones, too.
+        if (!whole || !context_is_green(context))
+            fenced = fence_context(device, context, whole) && fenced;
         context = context_use_next(device, context);
     }
     streams_unlock();

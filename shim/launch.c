@@ -99,25 +99,6 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int grid_x, unsig
                                                       stream, params));
 }
 
-CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, stream);
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream)), stream);
-}
-
-CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, own_stream(stream));
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream)),
-                            own_stream(stream));
-}
-
 CUresult cuLaunch(CUfunction f)
 {
     return GATED(NULL, f, REAL(cuLaunch)(f));
@@ -187,4 +168,35 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
     CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
     launch_group_leave(&group);
     return rc;
+}
+
+// A graph runs on the GPU of the stream, whatever context is current.
+static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream given, CUresult (*real)(CUgraphExec, CUstream))
+{
+    struct graph_launch memory;
+    struct launch_group group;
+    CUresult rc = graph_memory_begin(&memory, graph, stream);
+    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
+        return rc;
+    group.count = 0;
+    if (__builtin_expect(device_several(), 0))
+        launch_group_add(&group, stream, graph);
+    if (__builtin_expect(group.count, 0)) {
+        launch_group_enter(&group);
+        rc = real(graph, given);
+        launch_group_leave(&group);
+    } else {
+        rc = GATED(stream, graph, real(graph, given));
+    }
+    return graph_memory_end(&memory, rc, stream);
+}
+
+CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, stream, stream, REAL(cuGraphLaunch));
+}
+
+CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, own_stream(stream), stream, REAL(cuGraphLaunch_ptsz));
 }

@@ -111,3 +111,12 @@ overran() { # NAME
     touch "$BATS_TEST_TMPDIR/go"
     wait_until file_has "$capturer_out" "done"
 }
+
+@test "work queued in a green context is kept short for others, and drained" {
+    spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
+    wait_until file_has "$out" busy
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/stream_cases" "$module" green
+    wait_until file_has "$out" worked
+    [[ $(figure rival revokes) -ge 1 && $(figure tenant revokes) -ge 1 ]]
+    assert_equal "$(figure tenant overruns)" 0
+}

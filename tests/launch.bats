@@ -64,6 +64,7 @@ waits_its_turn() {
 @test "cuGraphLaunch_ptsz waits for its turn" { waits_its_turn graph_ptsz; }
 @test "cuGraphLaunch of an executable with an updated node waits for its turn" { waits_its_turn graph_updated; }
 @test "cuGraphLaunch of an executable updated by another graph waits for its turn" { waits_its_turn graph_replaced; }
+@test "cuGraphLaunch with a conditional node waits for its turn, once" { waits_its_turn graph_conditional; }
 
 @test "captured launches are not counted where nobody else wants the GPU, either" {
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph
@@ -78,6 +79,15 @@ waits_its_turn() {
     wait_until file_has "$out" launched
     assert_equal "$(figures tenant launches)" "[11,11]"
     [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
+}
+
+@test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
+    two_gpus
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph_elsewhere
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[1,11]"
 }
 
 @test "a cooperative launch over several GPUs waits for the token of each" {

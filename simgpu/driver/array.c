@@ -6,6 +6,7 @@
 
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/context.h"
+#include "simgpu/driver/device.h"
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/stream.h"
@@ -33,11 +34,21 @@ static unsigned element_bytes(CUarray_format format)
     }
 }
 
+// Layers count like a third dimension, with bounds of their own.
+static bool extents_exist(const CUDA_ARRAY3D_DESCRIPTOR *d)
+{
+    if (d->Flags & CUDA_ARRAY3D_LAYERED)
+        return d->Width <= DEVICE_LAYERED_EXTENT && d->Height <= DEVICE_LAYERED_EXTENT && d->Depth <= DEVICE_LAYERS;
+    if (d->Depth)
+        return d->Width <= DEVICE_EXTENT_3D && d->Height <= DEVICE_EXTENT_3D && d->Depth <= DEVICE_EXTENT_3D;
+    return d->Width <= DEVICE_WIDTH_2D && d->Height <= DEVICE_HEIGHT_2D;
+}
+
 CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
 {
     unsigned element = element_bytes(d->Format) * d->NumChannels;
 
-    if (!element || !d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
+    if (!element || !d->Width || !extents_exist(d) || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
         return CUDA_ERROR_INVALID_VALUE;
     if (__builtin_mul_overflow(d->Width, element, bytes) || __builtin_mul_overflow(*bytes, d->Height ? d->Height : 1, bytes) ||
         __builtin_mul_overflow(*bytes, d->Depth ? d->Depth : 1, bytes))

@@ -50,6 +50,8 @@ CUresult context_current(struct CUctx_st **ctx)
     *ctx = context_top();
     if (!*ctx)
         return CUDA_ERROR_INVALID_CONTEXT;
+    if ((*ctx)->base)
+        *ctx = (*ctx)->live ? (*ctx)->base : *ctx;
     return (*ctx)->live && !(*ctx)->dying ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
@@ -59,7 +61,7 @@ CUresult context_from_handle(CUcontext handle, struct CUctx_st **ctx)
         return context_current(ctx);
     if (!handle_is(handle, HANDLE_CONTEXT))
         return CUDA_ERROR_INVALID_CONTEXT;
-    *ctx = handle;
+    *ctx = handle->base ? handle->base : handle;
     return CUDA_SUCCESS;
 }
 

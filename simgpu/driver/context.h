@@ -21,6 +21,7 @@ struct CUctx_st {
     struct CUctx_st *older; // in the list of all contexts that ever were
     unsigned flags, api_version;
     uint64_t id;
+    struct CUctx_st *base; // of a green context: the primary one, which does everything for it
     bool primary, live;
     bool dying;                  // its queues are being drained: waits no longer hold anything up
     unsigned retained;           // of a primary context

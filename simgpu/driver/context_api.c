@@ -69,7 +69,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
         return rc;
     if (!handle_is(ctx, HANDLE_CONTEXT))
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
-    if (ctx->primary)
+    if (ctx->primary || ctx->base)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (context_top() == ctx)
         context_pop();
@@ -99,7 +99,7 @@ CUresult cuCtxDetach(CUcontext ctx)
 
     if (rc)
         return rc;
-    if (!handle_is(ctx, HANDLE_CONTEXT) || ctx->primary)
+    if (!handle_is(ctx, HANDLE_CONTEXT) || ctx->primary || ctx->base)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (--ctx->attached)
         return api_leave(CUDA_SUCCESS);

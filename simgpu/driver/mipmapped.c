@@ -177,6 +177,8 @@ static CUresult map_region(const CUarrayMapInfo *info)
     }
     if (info->memOperationType != CU_MEM_OPERATION_TYPE_MAP || !physical || info->offset >= physical->bytes)
         return CUDA_ERROR_INVALID_VALUE;
+    if (memory->deferred && memory->bytes > physical->bytes - info->offset)
+        return CUDA_ERROR_INVALID_VALUE;
     struct tile *tile = malloc(sizeof *tile);
     if (!tile)
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -3,6 +3,7 @@
 //
 //     priorities      streams of every priority, and beyond: prints what they got
 //     asked           the highest priority, asked for by every other road: prints what it became
+//     green           half a second of work, queued at once in a green context; prints "worked" and stays
 //     invalidated     a capture that is broken off, then one that is not: prints what the calls say
 //     to_graph        a capture into a graph that exists
 //     host_waits      host functions that wait for a launch that comes after them
@@ -100,6 +101,17 @@ static void say_node(const char *what, CUgraphNode node)
     printf(" %s %d", what, got.priority);
 }
 
+static CUgreenCtx make_green(void)
+{
+    CUdevResource processors;
+    CUdevResourceDesc description;
+    CUgreenCtx green;
+    OK(cuDeviceGetDevResource(0, &processors, CU_DEV_RESOURCE_TYPE_SM));
+    OK(cuDevResourceGenerateDesc(&description, &processors, 1));
+    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    return green;
+}
+
 static void asked(void)
 {
     int greatest, got;
@@ -128,18 +140,38 @@ static void asked(void)
     OK(cuStreamGetPriority(stream, &got));
     printf(" stream %d", got);
 
-    CUdevResource processors;
-    CUdevResourceDesc description;
-    CUgreenCtx green;
     CUstream made;
-    OK(cuDeviceGetDevResource(0, &processors, CU_DEV_RESOURCE_TYPE_SM));
-    OK(cuDevResourceGenerateDesc(&description, &processors, 1));
-    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    CUgreenCtx green = make_green();
     OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, greatest));
     OK(cuStreamGetPriority(made, &got));
     printf(" green %d\n", got);
     OK(cuStreamDestroy(made));
     OK(cuGreenCtxDestroy(green));
+}
+
+// Half a second of work, queued at once in a green context that is current.
+static void green_work(CUmodule module)
+{
+    CUcontext current;
+    CUfunction spin;
+    CUstream made;
+    uint64_t ns = 5000000;
+    void *params[] = {&ns};
+    CUgreenCtx green = make_green();
+    OK(cuModuleGetFunction(&spin, module, "spin_ns"));
+    OK(cuCtxFromGreenCtx(&current, green));
+    OK(cuCtxSetCurrent(current));
+    OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, 0));
+    for (int i = 0; i < 100; i++)
+        OK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, made, params, NULL));
+    OK(cuStreamSynchronize(made));
+    OK(cuStreamDestroy(made));
+    OK(cuCtxSetCurrent(NULL));
+    OK(cuGreenCtxDestroy(green));
+    puts("worked");
+    fflush(stdout);
+    for (;;)
+        pause();
 }
 
 static void invalidated(void)
@@ -260,6 +292,8 @@ int main(int argc, char **argv)
         priorities();
     else if (strcmp(argv[2], "asked") == 0)
         asked();
+    else if (strcmp(argv[2], "green") == 0)
+        green_work(module);
     else if (strcmp(argv[2], "invalidated") == 0)
         invalidated();
     else if (strcmp(argv[2], "to_graph") == 0)

@@ -165,7 +165,7 @@ static void test_idle(void)
     start(64, 0);
     gpu.tells_idle = gpu.marks_refused = true;
     uint64_t address = get(30 * MIB, A);
-    heap_free(heap, address, A);
+    heap_free(heap, address, HEAP_ANY_STREAM);
     is_int(get(30 * MIB, B), address, "what is freed while nothing is under way serves everybody at once, without a mark");
     fake_launch(&gpu, 0, address, 30 * MIB);
     heap_free(heap, address, HEAP_ANY_STREAM);
