@@ -48,6 +48,7 @@ waits_its_turn() {
 
 @test "cuLaunchKernel waits for its turn" { waits_its_turn kernel; }
 @test "cuLaunchKernel_ptsz waits for its turn" { waits_its_turn kernel_ptsz; }
+@test "cuLaunchKernel without a current context waits for its turn" { waits_its_turn contextless; }
 @test "cuLaunchKernelEx waits for its turn" { waits_its_turn ex; }
 @test "cuLaunchKernelEx_ptsz waits for its turn" { waits_its_turn ex_ptsz; }
 @test "cuLaunchKernelEx with clusters waits for its turn" { waits_its_turn ex_cluster; }
@@ -77,6 +78,16 @@ waits_its_turn() {
     wait_until file_has "$out" launched
     assert_equal "$(figures tenant launches)" "[11,11]"
     [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
+}
+
+@test "with several GPUs a launch without a current context waits for the token of its stream's GPU" {
+    two_gpus
+    natively contextless
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" contextless
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[11,11]"
 }
 
 @test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
