@@ -238,8 +238,8 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         return watch_turn(gate, word, now_ns);
     }
     // Whoever waited has gone without a turn: nothing is charged and no turn runs until the next one comes.
-    grant_set(&gate->vgpu->charged_from, gate->token, word, grant_get(&gate->vgpu->charged_from, word), 0);
-    grant_set(&gate->vgpu->turn, gate->token, word, grant_get(&gate->vgpu->turn, word), 0);
+    grant_clear(&gate->vgpu->charged_from, gate->token, word);
+    grant_clear(&gate->vgpu->turn, gate->token, word);
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)
         return forget;

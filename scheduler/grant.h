@@ -37,4 +37,9 @@ static inline bool grant_set(_Atomic uint64_t *field, const _Atomic uint64_t *to
     return known == grant_value(word, expected_ns) && atomic_compare_exchange_strong(field, &value, grant_value(word, ns));
 }
 
+static inline void grant_clear(_Atomic uint64_t *field, const _Atomic uint64_t *token, uint64_t word)
+{
+    grant_set(field, token, word, grant_get(field, word), 0);
+}
+
 #endif

@@ -34,7 +34,8 @@
 uint64_t turn_switch_ns(const struct pool_gpu *gpu);
 
 // Learns that a switch to this virtual GPU has cost between least_ns and most_ns: from the end of the other's work to the end of its own
-// first, less what that takes. Quanta follow where the figure has changed by more than a quarter: a round that is always as long shares out more evenly.
+// first, less what that takes. Quanta follow where the figure has changed by more than a quarter: rounds that are all of one length share
+// out more evenly.
 void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 
 // Takes a token that nobody holds. false: somebody was faster.

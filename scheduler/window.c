@@ -113,13 +113,13 @@ static void span_ends(struct window *window, uint64_t now_ns)
     start_span(window, 0);
 }
 
-// The first batch of a turn is complete, since some moment between the last look and this one. What was guessed, or is so long that an
-// error in its estimate outweighs a switch, tells nothing.
+// The first batch of a turn is complete, since some moment between the last look and this one. What is loose, or so long that an error in its
+// estimate outweighs a switch, tells nothing.
 static void note_switch(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
     uint64_t expected = window->granted_ns + batch->estimate_ns, pending = window->last_pending_ns;
     window->granted_ns = 0;
-    if (batch->guessed || batch->estimate_ns > WINDOW_NS)
+    if (batch->loose || batch->estimate_ns > WINDOW_NS)
         return;
     window->switch_least_ns = pending > expected ? pending - expected : 0;
     window->switch_most_ns = now_ns > expected ? now_ns - expected : 1;
@@ -215,11 +215,12 @@ static bool add_launch(struct window *window, void *stream, const void *function
         open->submitted_ns = now_ns;
     open->stream = stream;
     open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
-    open->guessed |= unknown;
+    open->loose |= unknown;
     remember(&open->functions, (uint16_t)(duration - window->durations));
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
     *closed = *open;
+    closed->loose |= now_ns - open->submitted_ns > open->estimate_ns / 2;
     *open = (struct window_batch){.stream = stream};
     return true;
 }

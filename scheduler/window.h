@@ -43,7 +43,7 @@ struct window_batch {
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
     struct window_functions functions;
-    bool guessed; // holds a launch whose duration was not known
+    bool loose; // of unknown duration in part, or launched so slowly that the GPU may have waited for launches
 };
 
 struct window_duration {

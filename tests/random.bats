@@ -45,6 +45,7 @@ random() {
     kill -TERM "$watcher"
     wait_until file_has "$watched" peak
     read -r _ peak _ rest < <(grep peak "$watched")
+    echo "peak $peak, in the end $rest" # shown where a check fails
 }
 
 @test "three processes of four threads make a million calls of all families and leave nothing" {

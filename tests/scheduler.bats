@@ -7,7 +7,10 @@ bats_require_minimum_version 1.5.0
 load helper
 
 setup() { common_setup; }
-teardown() { common_teardown; }
+teardown() {
+    common_teardown
+    if [[ ${CUDA_MPS_PIPE_DIRECTORY:-} == "$BATS_TEST_TMPDIR"/* ]]; then nvidia-cuda-mps-control <<<quit; fi
+}
 
 # tenant NAME WEIGHT [SPIN OPTION]...: a program that keeps the GPU busy under the library, until the test ends
 tenant() {
@@ -97,6 +100,24 @@ switch_costs() { # -lt or -gt, NANOSECONDS
     SIMGPU_MPS=0 tenant other 100
     wait_until has_launched other 1
     assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" false
+}
+
+@test "programs under MPS share GPU time by weight, and it is known that a switch is cheap there" {
+    real_only
+    command -v nvidia-cuda-mps-control >/dev/null || skip "nvidia-cuda-mps-control is not installed"
+    # A daemon of this test's own, in folders of its own; the GPU's settings stay as they are.
+    export CUDA_MPS_PIPE_DIRECTORY=$BATS_TEST_TMPDIR/pipe CUDA_MPS_LOG_DIRECTORY=$BATS_TEST_TMPDIR/log
+    mkdir "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+    nvidia-cuda-mps-control -d </dev/null >/dev/null 3>&-
+    tenant light 100
+    tenant heavy 300
+    wait_until has_launched light 10
+    wait_until has_launched heavy 10
+    run -0 share light 4
+    echo "light has $output %, 25 % is due; a switch costs $(switch_ns) ns"
+    [[ $output -ge 18 && $output -le 32 ]]
+    assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" true
+    switch_costs -lt 100000
 }
 
 @test "a program that is alone has the GPU to itself and is not charged" {

@@ -45,6 +45,8 @@ static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *conf
         rc = CUDA_ERROR_INVALID_HANDLE;
     if (!rc)
         rc = launch_new(function, grid, block, config->sharedMemBytes, params, extra, &op.launch);
+    if (!rc && !stream->capture && (rc = context_grow_for_launch(stream->ctx, op.launch->kernel)))
+        launch_release(op.launch);
     if (rc)
         return api_leave(rc);
     op.priority = stream->priority;

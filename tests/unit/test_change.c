@@ -65,6 +65,8 @@ static void test_turns(void)
     tenant_pool_new("change");
     tenant_join(&a, "alice", 100);
     const struct pool_vgpu *vgpu = vgpu_of(&a);
+    struct pool_gpu *gpu = &a.pool.layout->gpus[a.gpu];
+    ok(!pool_bit_get(gpu->high, a.vgpu), "a virtual GPU of the normal class is not among those of the high one");
     is_int(change(&a,
                   (struct pool_change){
                       .vgpu = a.vgpu, .weight = 700, .limit_percent = 30, .priority = &high, .quantum_ns = &quantum}),
@@ -72,12 +74,17 @@ static void test_turns(void)
     ok(atomic_load(&vgpu->weight) == 700 && atomic_load(&vgpu->limit_percent) == 30 &&
            atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum,
        "and are what was asked for");
+    ok(pool_bit_get(gpu->high, a.vgpu), "then it is");
+    pool_bit_clear(gpu->high, a.vgpu);
+    tenant_reap(&a);
+    ok(pool_bit_get(gpu->high, a.vgpu), "also where who changed it was killed on the way, once somebody has reaped");
     ok(atomic_load(&vgpu->limited_ns) > 0, "it is noted since when the limit holds");
     is_int(change(&a, (struct pool_change){.vgpu = a.vgpu, .weight = 5}), 0, "one can be changed");
     ok(atomic_load(&vgpu->weight) == 5 && atomic_load(&vgpu->limit_percent) == 30 &&
            atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum && quota(&a) == 100,
        "and the others stay");
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 100, .priority = &normal, .quantum_ns = &automatic});
+    ok(!pool_bit_get(gpu->high, a.vgpu), "and no longer once it is of another class");
     ok(atomic_load(&vgpu->limit_percent) == 0 && atomic_load(&vgpu->priority) == PRIORITY_NORMAL &&
            atomic_load(&vgpu->quantum_ns) == 0,
        "all can be put back to their defaults");

@@ -295,6 +295,14 @@ static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
     ok(bounded, "with kernels of %llu us a switch of %llu us is seen for what it costs", (unsigned long long)(kernel_ns / 1000),
        (unsigned long long)(cost_ns / 1000));
     is_int(told, kernel_ns <= WINDOW_NS ? 20 : 0, "once in each turn, unless kernels are too long to tell");
+    window_clear(&window);
+    window_granted(&window, gpu.now_ns);
+    for (uint64_t n = 0; n < NS_PER_MS / kernel_ns + 4; n++) {
+        launch(0, 1, kernel_ns);
+        gpu.now_ns = gpu.busy_until_ns;
+    }
+    if (kernel_ns < 100000)
+        ok(!window_switch(&window, &least, &most), "a turn in which the GPU waits for each launch tells nothing");
     end();
 }
 
