@@ -35,7 +35,7 @@ struct identity {
 CUresult identify(CUdevice ordinal, struct identity *identity);
 
 // What to charge a context where the pool says `bytes` for it: a figure that is missing (it could not be measured) or absurd is replaced by the
-// usual one (H100, driver 580: 524 MiB when it is made, 138 with a module, 10 for the heap).
+// usual one (H100, driver 580).
 static inline uint64_t context_bytes_or_usual(uint64_t bytes, uint64_t physical_bytes)
 {
     return bytes && bytes <= physical_bytes / 4 ? bytes : 672ull << 20;
