@@ -56,6 +56,6 @@ silent() {
 }
 
 @test "memory is charged to the GPU that it is on, whichever is current" {
-    sim_only "needs two GPUs"
-    SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
+    two_gpus
+    VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
 }
