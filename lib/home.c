@@ -140,12 +140,8 @@ int home_gpu_enter(struct pool *pool, const struct home_gpu *gpu)
         return index;
     struct pool_gpu *record = &pool->layout->gpus[index];
     pool_gpu_note_mps(pool, (uint32_t)index, gpu->mps);
-    if (atomic_load(&record->context_bytes) == 0) {
-        uint64_t held = 0;
-        POOL_EACH_BIT(vgpu, record->vgpus, POOL_MAX_VGPUS)
-        held += pool_vgpu_used(pool->layout, vgpu);
-        atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal, held * pool->chunk_bytes));
-    }
+    if (atomic_load(&record->context_bytes) == 0)
+        atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal));
     return index;
 }
 

@@ -102,14 +102,6 @@ static void at_exit(void)
     errno = saved;
 }
 
-static uint64_t held_on(uint32_t gpu)
-{
-    uint64_t chunks = 0;
-    POOL_EACH_BIT(vgpu, pool.layout->gpus[gpu].vgpus, POOL_MAX_VGPUS)
-    chunks += pool_vgpu_used(pool.layout, vgpu);
-    return chunks * pool.chunk_bytes;
-}
-
 // The quota in whole chunks that the options ask for on this device, 0 for none.
 static int quota_of(struct attempt *attempt, const struct device *device, uint32_t gpu, uint64_t *chunks)
 {
@@ -144,7 +136,7 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
     pool_gpu_note_mps(&pool, (uint32_t)gpu, mps);
     _Atomic uint64_t *context_bytes = &pool.layout->gpus[gpu].context_bytes;
     if (atomic_load(context_bytes) == 0)
-        atomic_store(context_bytes, calibrate_context(device->ordinal, held_on((uint32_t)gpu)));
+        atomic_store(context_bytes, calibrate_context(device->ordinal));
 
     const struct options *options = &attempt->options;
     struct tenancy_request request = {

@@ -63,18 +63,35 @@ bool context_known(CUcontext handle, bool *primary)
     return known;
 }
 
+// What the context takes beyond what it took when it was made.
+static int64_t charged_growth(const struct context *context)
+{
+    const int64_t *growth = context->growth_bytes;
+    int64_t local = growth[CONTEXT_STACK] > growth[CONTEXT_FRAMES] ? growth[CONTEXT_STACK] : growth[CONTEXT_FRAMES];
+    return (local > 0 ? local : 0) + (growth[CONTEXT_HEAP] > 0 ? growth[CONTEXT_HEAP] : 0);
+}
+
 int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
 {
     int64_t change = 0;
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
     if (context) {
-        int64_t before = context->growth_bytes[limit], after = before + delta;
-        change = (after > 0 ? after : 0) - (before > 0 ? before : 0);
-        context->growth_bytes[limit] = after;
+        int64_t before = charged_growth(context);
+        context->growth_bytes[limit] += delta;
+        change = charged_growth(context) - before;
     }
     pthread_mutex_unlock(&mutex);
     return change;
+}
+
+int64_t context_growth(CUcontext handle, enum context_limit limit)
+{
+    pthread_mutex_lock(&mutex);
+    const struct context *context = find(handle);
+    int64_t growth = context ? context->growth_bytes[limit] : 0;
+    pthread_mutex_unlock(&mutex);
+    return growth;
 }
 
 uint32_t context_attach(CUcontext handle, int delta)
@@ -152,10 +169,7 @@ void context_remove(CUcontext handle)
     pthread_mutex_unlock(&mutex);
     if (!context)
         return;
-    uint64_t bytes = context->charged_bytes;
-    for (int i = 0; i < CONTEXT_LIMITS; i++)
-        bytes += context->growth_bytes[i] > 0 ? (uint64_t)context->growth_bytes[i] : 0;
-    holdings_give(&context->device->holdings, bytes);
+    holdings_give(&context->device->holdings, context->charged_bytes + (uint64_t)charged_growth(context));
     free(context);
 }
 

@@ -36,11 +36,14 @@ int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes,
 // Whether the table has the context, and it is no green one; *primary (may be NULL) says whether it is a primary one.
 bool context_known(CUcontext handle, bool *primary);
 
-// What a context's limits make it grow by, see shim/limits.c.
-enum context_limit { CONTEXT_STACK, CONTEXT_PRINTF, CONTEXT_HEAP, CONTEXT_LIMITS };
+// What makes a context grow, see shim/limits.c: its limits, and kernels whose frames are larger than its stack limit. The stack and the
+// frames are the same memory, as large as the larger one needs.
+enum context_limit { CONTEXT_STACK, CONTEXT_FRAMES, CONTEXT_HEAP, CONTEXT_LIMITS };
 // A limit of a context has changed what it takes by `delta` bytes. Returns by how much more than before it exceeds what it took
 // at its creation, which is what was charged: negative where less, 0 where the context is unknown.
 int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta);
+// The sum of a limit's deltas.
+int64_t context_growth(CUcontext handle, enum context_limit limit);
 
 // One more, or one less, of what cuCtxAttach counts. Returns how many are left, the one of its creation included; 0: unknown.
 uint32_t context_attach(CUcontext handle, int delta);

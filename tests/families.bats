@@ -33,18 +33,18 @@ silent() {
     silent "$PROGRAMS/mem_module"
 }
 
-@test "raised limits, attached and green contexts are charged and given back" {
-    silent "$PROGRAMS/context_grow"
+@test "raised limits, large frames, attached and green contexts are charged and given back" {
+    silent "$PROGRAMS/context_grow" "$KERNELS/memkernels.ptx"
 }
 
 @test "what a family is charged is what the driver's free memory has lost" {
     # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
     VGPU_MEMORY=8G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
-    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
+    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free" "$KERNELS/memkernels.ptx"
     echo "$output"
     assert_equal "$stderr" ""
     refute_contains "$output" WRONG
-    assert_contains "$output" "contexts, given back: "
+    assert_contains "$output" "contexts with large frames, given back: "
     assert_equal "$status" 0
 }
 

@@ -39,9 +39,16 @@ static bool extents_exist(const CUDA_ARRAY3D_DESCRIPTOR *d)
 {
     if (d->Flags & CUDA_ARRAY3D_LAYERED)
         return d->Width <= DEVICE_LAYERED_EXTENT && d->Height <= DEVICE_LAYERED_EXTENT && d->Depth <= DEVICE_LAYERS;
-    if (d->Depth)
-        return d->Width <= DEVICE_EXTENT_3D && d->Height <= DEVICE_EXTENT_3D && d->Depth <= DEVICE_EXTENT_3D;
+    if (d->Depth) // which may be more than the attribute says
+        return d->Width <= DEVICE_EXTENT_3D && d->Height <= DEVICE_EXTENT_3D;
     return d->Width <= DEVICE_WIDTH_2D && d->Height <= DEVICE_HEIGHT_2D;
+}
+
+// Layers of a deep array come in sixteens.
+static size_t padded_depth(const CUDA_ARRAY3D_DESCRIPTOR *d)
+{
+    size_t depth = d->Depth ? d->Depth : 1;
+    return d->Flags & CUDA_ARRAY3D_LAYERED || depth < 16 || depth > SIZE_MAX - 15 ? depth : (depth + 15) & ~(size_t)15;
 }
 
 CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
@@ -51,7 +58,7 @@ CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
     if (!element || !d->Width || !extents_exist(d) || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
         return CUDA_ERROR_INVALID_VALUE;
     if (__builtin_mul_overflow(d->Width, element, bytes) || __builtin_mul_overflow(*bytes, d->Height ? d->Height : 1, bytes) ||
-        __builtin_mul_overflow(*bytes, d->Depth ? d->Depth : 1, bytes))
+        __builtin_mul_overflow(*bytes, padded_depth(d), bytes))
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }

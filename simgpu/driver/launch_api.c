@@ -42,6 +42,8 @@ static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *conf
     rc = stream_resolve(per_thread, config->hStream, &stream);
     if (!rc)
         rc = launch_new(function, grid, block, config->sharedMemBytes, params, extra, &op.launch);
+    if (!rc && !stream->capture && (rc = context_grow_for_launch(stream->ctx, op.launch->kernel)))
+        launch_release(op.launch);
     if (rc)
         return api_leave(rc);
     op.priority = stream->priority;

@@ -218,7 +218,7 @@ int main(int argc, char **argv)
         EXPECT(family->get(&other, whole + 64 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
         expect_free(whole, "after a refusal");
 
-        block.bytes = (whole / 2) & ~(2 * MIB - 1);
+        block.bytes = (whole / 2) & ~(4 * MIB - 1); // whole blocks, and whole layers of an array
         OK(family->get(&block, block.bytes));
         size_t rest = told_free();
         if (rest > whole - block.bytes || rest + 64 * MIB < whole - block.bytes)
