@@ -147,7 +147,10 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!gate->notes.since_ns)
         gate->notes.since_ns = now_ns;
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
-    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
+    // The marks are taken off while the GPU works, so that the next turn does not begin with it.
+    uint64_t ahead = gate_is_empty(gate) ? window_ahead(&gate->window, now_ns) : UINT64_MAX;
+    bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
+    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
     if (!drained && !expired)
         return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
     if (!drained) {

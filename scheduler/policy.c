@@ -239,9 +239,9 @@ uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count)
 
 uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns)
 {
-    // Steps of a 64th up and three of them down: at rest where three of four are dearer. What may be either is neither.
-    uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 64;
-    uint64_t next = least_ns > known ? known + step : most_ns < known ? known - 3 * step : known;
+    // Equal steps up and down: at rest where as many are dearer as cheaper. What may be either is neither.
+    uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 32;
+    uint64_t next = least_ns > known ? known + step : most_ns < known ? known - step : known;
     return most(least(next, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
 }
 

@@ -94,8 +94,8 @@ bool policy_preempts(const struct policy_entry *waiter, const struct policy_entr
 #define POLICY_LONGEST_ROUND_NS 250000000ull
 uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count);
 
-// A running figure of what a switch costs, after one was seen to cost between least_ns and most_ns: the lower quartile, since what makes
-// one seem long (a thread that is late, a first kernel that takes longer than usual) is no cost of switching. Within 10 to 500 us.
+// A running figure of what a switch costs, after one was seen to cost between least_ns and most_ns: the median, so that it does not matter how
+// long a few seem (a thread that is late, a first kernel that takes longer than usual). Within 10 to 500 us.
 uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns);
 
 // A cap is a token bucket, kept as the time until which its holder has paid (the generic cell rate algorithm, ITU-T I.371): who has paid

@@ -194,6 +194,19 @@ static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now
     return pause < SHORTEST_PAUSE_NS ? SHORTEST_PAUSE_NS : pause > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : pause;
 }
 
+uint64_t window_ahead(struct window *window, uint64_t now_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    collect(window, now_ns);
+    // The open batch runs where all closed ones are complete.
+    const struct window_batch *batch = window->count ? oldest(window) : &window->open;
+    uint64_t start = start_of(window, batch), elapsed = now_ns > start ? now_ns - start : 0;
+    uint64_t ahead = window->closed_ns + window->open.estimate_ns;
+    bool known = window->primed && !batch->loose && elapsed < batch->estimate_ns;
+    pthread_mutex_unlock(&window->mutex);
+    return known ? ahead - elapsed : UINT64_MAX;
+}
+
 uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns)
 {
     pthread_mutex_lock(&window->mutex);

@@ -101,6 +101,10 @@ void window_granted(struct window *window, uint64_t granted_ns);
 // What the last switch has cost, once, between *least_ns and *most_ns. false: nothing new.
 bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns);
 
+// How much estimated work is ahead, UINT64_MAX where that cannot be told: nothing is known to be, or what is takes longer than estimated,
+// or work from before the first batch may be. For the agent, while it drains.
+uint64_t window_ahead(struct window *window, uint64_t now_ns);
+
 // Estimated GPU time of one launch of `function`; 0: not learned yet. Exposed for tests.
 uint64_t window_estimate(struct window *window, const void *function);
 

@@ -369,10 +369,10 @@ static uint64_t learned(uint64_t known_ns, uint64_t usual_ns, uint64_t one_in)
 static void test_switch_cost(void)
 {
     uint64_t cost = learned(110000, 14000, 3);
-    ok(cost >= 13000 && cost <= 16000, "what a switch costs is learned: 14 us (%llu ns)", (unsigned long long)cost);
-    cost = learned(14000, 150000, 2);
+    ok(cost >= 13000 && cost <= 18000, "what a switch costs is learned: 14 us (%llu ns)", (unsigned long long)cost);
+    cost = learned(14000, 150000, 3);
     ok(cost >= 140000 && cost <= 170000,
-       "also where it is dearer than it was, and every other one looks ten times as dear (%llu ns)", (unsigned long long)cost);
+       "also where it is dearer than it was, and one in three looks ten times as dear (%llu ns)", (unsigned long long)cost);
     is_int(policy_learn_switch(50000, 20000, 200000), 50000, "what was seen too late to tell changes nothing");
     is_int(learned(0, 0, 2), 10000, "it is bounded below");
     ok(learned(UINT64_MAX, NS_PER_S, 2) == 500000 && policy_learn_switch(UINT64_MAX, UINT64_MAX, 0) == 500000, "and above");

@@ -266,6 +266,32 @@ static void test_grids(void)
     end();
 }
 
+static void test_ahead(void)
+{
+    const uint64_t kernel_ns = 300000;
+    begin();
+    launch(0, 1, kernel_ns);
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "of a function never seen complete it is not known how much is ahead");
+    for (int n = 0; n < 200; n++)
+        launch(0, 1, kernel_ns);
+    uint64_t left = gpu.busy_until_ns - gpu.now_ns, before = window_ahead(&window, gpu.now_ns);
+    ok(is_near(before, left, 25), "of others it is: %llu of %llu us", (unsigned long long)(before / 1000),
+       (unsigned long long)(left / 1000));
+    uint64_t last = before;
+    for (; gpu.now_ns < gpu.busy_until_ns - 20000; gpu.now_ns += 2000)
+        last = window_ahead(&window, gpu.now_ns);
+    ok(last <= 20000 + kernel_ns / 10 || last == UINT64_MAX, "less is ahead later: %llu of 20 us",
+       (unsigned long long)(last / 1000));
+    gpu.busy_until_ns += 3 * kernel_ns;
+    gpu.stuck = true;
+    gpu.now_ns += 2 * kernel_ns;
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "what takes longer than estimated may take any time");
+    gpu.stuck = false;
+    gpu.now_ns += NS_PER_S;
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "and where nothing is known to be ahead something unknown may be");
+    end();
+}
+
 // Turns that begin with a switch: the kernel that comes first ends so much later.
 static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
 {
@@ -318,6 +344,7 @@ int main(void)
     test_full_ring();
     test_clear();
     test_grids();
+    test_ahead();
     test_switches(14000, 14000);
     test_switches(150000, 300000);
     test_switches(400000, 500000);
