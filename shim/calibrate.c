@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
 //
-// A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to
-// its price from the start. What the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the
-// GPU, and nobody's.
+// A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and
+// at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to its price from the start. What
+// the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the GPU, and nobody's.
 #include "shim/attach.h"
 
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "base/log.h"
 
 #define LEAST_BYTES (1ull << 20)
+#define ATTEMPTS 4
 
 // CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS: that a daemon
 // runs, or a folder of one is there, says nothing about this process. An older driver does not know; then the cost of a switch is learned.
@@ -91,19 +92,34 @@ static bool free_bytes(uint64_t *available, uint64_t *total)
     return true;
 }
 
-// With one context current. A context that is created becomes current, and one that is destroyed on its own thread no longer is.
-static uint64_t measure(CUdevice ordinal)
+// What one more context takes, with one current; 0 if that can't be said. A context that is created becomes current, and one that is
+// destroyed on its own thread no longer is. *alone: free memory came back to the byte, so that it was the context's alone.
+static uint64_t measure_once(CUdevice ordinal, bool *alone)
 {
-    uint64_t before, after, total;
+    uint64_t before, between, after, total;
     CUcontext second;
     if (!free_bytes(&before, &total) || REAL(cuCtxCreate_v2)(&second, 0, ordinal) != CUDA_SUCCESS)
         return 0;
     uint64_t later = use_context();
-    bool known = free_bytes(&after, &total);
+    bool known = free_bytes(&between, &total);
     REAL(cuCtxDestroy_v2)(second);
-    if (!known || after > before || before - after < LEAST_BYTES || before - after > total / 4)
+    *alone = free_bytes(&after, &total) && after == before;
+    if (!known || between > before || before - between < LEAST_BYTES || before - between > total / 4)
         return 0;
-    return holdings_round_up(before - after, HOLDINGS_BLOCK_BYTES) + later;
+    return holdings_round_up(before - between, HOLDINGS_BLOCK_BYTES) + later;
+}
+
+// Programs outside the pool may take and give memory at the same time: then again, and in the end the most that was seen.
+static uint64_t measure(CUdevice ordinal)
+{
+    uint64_t most = 0;
+    bool alone = false;
+    for (int attempt = 0; attempt < ATTEMPTS && !alone; attempt++) {
+        uint64_t bytes = measure_once(ordinal, &alone);
+        if (bytes && (alone || bytes > most))
+            most = bytes;
+    }
+    return most;
 }
 
 uint64_t calibrate_context(CUdevice ordinal)

@@ -54,45 +54,33 @@ static CUresult creation_end(const struct creation *creation, CUresult result, c
     return result;
 }
 
-CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
+// CREATES(name, (parameters), arguments): a function that makes `*context` on the device `ordinal`.
+#define CREATES(name, parameters, ...)                                                                                         \
+    CUresult name parameters                                                                                                   \
+    {                                                                                                                          \
+        struct creation creation;                                                                                              \
+        CUresult rc = creation_begin(&creation, ordinal, #name);                                                               \
+        if (rc != CUDA_SUCCESS)                                                                                                \
+            return rc;                                                                                                         \
+        rc = DEVICE_ASK(creation.device, REAL(name)(__VA_ARGS__));                                                             \
+        return creation_end(&creation, rc, context, false);                                                                    \
+    }
 
-CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v2)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int count, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v4)(context, params, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
+CREATES(cuCtxCreate, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuCtxCreate_v3, (CUcontext * context, CUexecAffinityParam *params, int count, unsigned int flags, CUdevice ordinal),
+        context, params, count, flags, ordinal)
+CREATES(cuCtxCreate_v4, (CUcontext * context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal), context, params,
+        flags, ordinal)
+// Contexts for graphics libraries are contexts like others.
+CREATES(cuGLCtxCreate, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuGLCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuVDPAUCtxCreate,
+        (CUcontext * context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address), context,
+        flags, ordinal, vdp_device, get_proc_address)
+CREATES(cuVDPAUCtxCreate_v2,
+        (CUcontext * context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address), context,
+        flags, ordinal, vdp_device, get_proc_address)
 
 static void context_gone(CUcontext context)
 {
@@ -145,48 +133,6 @@ CUresult cuCtxDetach(CUcontext context)
     if (rc == CUDA_SUCCESS)
         context_attach(context, -1);
     return rc;
-}
-
-// Contexts for graphics libraries are contexts like others.
-CUresult cuGLCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuGLCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate_v2)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuVDPAUCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate)(context, flags, ordinal, vdp_device, get_proc_address));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuVDPAUCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device,
-                             void *get_proc_address)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate_v2)(context, flags, ordinal, vdp_device, get_proc_address));
-    return creation_end(&creation, rc, context, false);
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)

@@ -223,6 +223,11 @@ bool context_is_green(const struct context *context)
     return context->kind == CONTEXT_GREEN;
 }
 
+CUcontext context_whole(const struct context *context)
+{
+    return context_is_green(context) ? context_primary(context->device) : context->handle;
+}
+
 struct mark *mark_take(struct context *context)
 {
     pthread_mutex_lock(&mutex);

@@ -65,6 +65,8 @@ struct context *context_use_next(const struct device *device, struct context *pr
 void context_release(struct context *context);
 CUcontext context_handle(const struct context *context);
 bool context_is_green(const struct context *context);
+// The context whose work is everything beside this one's: for a green one the primary, else itself.
+CUcontext context_whole(const struct context *context);
 
 // A mark of the context for recording: one that was dropped before, else a new one (the context must be current). The caller uses the
 // context. NULL: out of memory, or the driver's error.

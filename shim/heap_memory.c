@@ -108,6 +108,10 @@ bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function,
 {
     if (!atomic_load_explicit(&enabled, memory_order_relaxed) || capturing())
         return false;
+    // What no GPU can hold the driver refuses in its own words.
+    const struct device *device = device_current();
+    if (device && device_exceeded(device, bytes))
+        return false;
     int saved = errno;
     struct served *served = enter_current();
     if (served) {

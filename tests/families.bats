@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Memory that is not asked for by its size: arrays, graphs, modules, what contexts grow by.
+# bats file_tags=wholegpu
 bats_require_minimum_version 1.5.0
 load helper
 
@@ -55,6 +56,6 @@ silent() {
 }
 
 @test "memory is charged to the GPU that it is on, whichever is current" {
-    sim_only "needs two GPUs"
-    SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
+    two_gpus
+    VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
 }

@@ -18,11 +18,6 @@ figures() {
     "$VGPU" list --json --interval 0 | jq -c --arg name "$1" "[.vgpus | sort_by(.gpu)[] | select(.name == \$name) | .$2]"
 }
 
-two_gpus() {
-    sim_only "needs two GPUs"
-    export SIMGPU_DEVICES=2
-}
-
 rival() { # a tenant that always wants every GPU
     local gpu
     for ((gpu = 0; gpu < ${1:-1}; gpu++)); do
@@ -31,15 +26,18 @@ rival() { # a tenant that always wants every GPU
     done
 }
 
+natively() { # FAMILY: skips what this driver cannot do without the library, either
+    real_gpu || return 0
+    spawn "$PROGRAMS/launch_family" "$module" "$1"
+    wait_until grep -q . "$out"
+    [[ $(<"$out") == launched ]] || skip "not on this driver: $(<"$out")"
+    kill -KILL "$pid"
+}
+
 # waits_its_turn FAMILY: while another tenant wants the GPU, one launch and ten of the family wait for a turn, give the right
 # result and count eleven
 waits_its_turn() {
-    if real_gpu; then
-        spawn "$PROGRAMS/launch_family" "$module" "$1"
-        wait_until grep -q . "$out"
-        [[ $(<"$out") == launched ]] || skip "not on this driver: $(<"$out")"
-        kill -KILL "$pid"
-    fi
+    natively "$1"
     rival
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" "$1"
     wait_until grep -q . "$out"
@@ -50,6 +48,7 @@ waits_its_turn() {
 
 @test "cuLaunchKernel waits for its turn" { waits_its_turn kernel; }
 @test "cuLaunchKernel_ptsz waits for its turn" { waits_its_turn kernel_ptsz; }
+@test "cuLaunchKernel without a current context waits for its turn" { waits_its_turn contextless; }
 @test "cuLaunchKernelEx waits for its turn" { waits_its_turn ex; }
 @test "cuLaunchKernelEx_ptsz waits for its turn" { waits_its_turn ex_ptsz; }
 @test "cuLaunchKernelEx with clusters waits for its turn" { waits_its_turn ex_cluster; }
@@ -81,8 +80,19 @@ waits_its_turn() {
     [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
 }
 
+@test "with several GPUs a launch without a current context waits for the token of its stream's GPU" {
+    two_gpus
+    natively contextless
+    rival 2
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" contextless
+    wait_until grep -q . "$out"
+    assert_equal "$(<"$out")$(<"$err")" launched
+    assert_equal "$(figures tenant launches)" "[11,11]"
+}
+
 @test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
     two_gpus
+    natively graph_elsewhere
     rival 2
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph_elsewhere
     wait_until grep -q . "$out"
@@ -92,6 +102,7 @@ waits_its_turn() {
 
 @test "a cooperative launch over several GPUs waits for the token of each" {
     two_gpus
+    natively multi_device
     rival 2
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" multi_device
     wait_until grep -q . "$out"
@@ -101,11 +112,13 @@ waits_its_turn() {
 
 @test "tenants with cooperative launches over the same GPUs do not lock each other out" {
     two_gpus
-    local i
+    natively multi_device
+    local i printed outs=()
     for i in 1 2 3; do
         spawn_shim env VGPU_NAME="tenant$i" "$PROGRAMS/launch_family" "$module" multi_device
+        outs+=("$out")
     done
-    for i in 0 1 2; do
-        wait_until file_has "$BATS_TEST_TMPDIR/spawn.$i.out" launched
+    for printed in "${outs[@]}"; do
+        wait_until file_has "$printed" launched
     done
 }

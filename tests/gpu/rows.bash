@@ -30,6 +30,8 @@ row torch-async "PyTorch: training with the cudaMallocAsync backend" \
     env PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync "${python[@]}" tests/gpu/torch_programs.py train
 row torch-async-graphs "PyTorch: a CUDA graph with the cudaMallocAsync backend" \
     env PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync "${python[@]}" tests/gpu/torch_programs.py graphs
+row torch-chunk "PyTorch: training with VGPU_ALLOCATOR=chunk" \
+    env VGPU_ALLOCATOR=chunk "${python[@]}" tests/gpu/torch_programs.py train
 row transformer "Hugging Face transformers: a model with random weights generates tokens" \
     "${python[@]}" tests/gpu/transformer.py
 row triton "Triton: autotuned kernels" "${python[@]}" tests/gpu/triton_program.py
@@ -75,6 +77,8 @@ astray=(astray)
 [[ $gpu == real ]] || astray=()
 row -s errors "driver API: error codes without a context, of wrong sizes, arguments, launches, captures, and of a kernel that goes astray" \
     "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx" "${astray[@]}"
+row -s errors-chunk "driver API: error codes with VGPU_ALLOCATOR=chunk, but for the kernel that goes astray" \
+    env VGPU_ALLOCATOR=chunk "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx"
 row streams-static "streams, with the static CUDA runtime" "$build/gpu/streams-static"
 row pools-static "stream-ordered memory, with the static CUDA runtime" "$build/gpu/pools-static"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // launch_family MODULE FAMILY: makes ten launches by one family of functions, each on every device, and checks that each has run once.
-// graph_elsewhere: on every device but the first, which is current. Before them, one of cuLaunchKernel that changes nothing. Prints
+// contextless: without a current context, but into a stream that has one. graph_elsewhere: on every device but the first, which is current. Before them, one of cuLaunchKernel that changes nothing. Prints
 // "launched" and stays.
 #include <string.h>
 #include <unistd.h>
@@ -184,6 +184,12 @@ static CUresult launch(const struct place *place, const char *family)
                                  .value.programmaticStreamSerializationAllowed = 1};
     if (strcmp(family, "kernel") == 0)
         return plain(place, cuLaunchKernel, place->stream);
+    if (strcmp(family, "contextless") == 0) {
+        OK(cuCtxSetCurrent(NULL));
+        CUresult rc = plain(place, cuLaunchKernel, place->stream);
+        OK(cuCtxSetCurrent(place->context));
+        return rc;
+    }
     if (strcmp(family, "kernel_ptsz") == 0)
         return plain(place, cuLaunchKernel_ptsz, NULL);
     if (strcmp(family, "ex") == 0)

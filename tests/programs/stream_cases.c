@@ -4,6 +4,7 @@
 //     priorities      streams of every priority, and beyond: prints what they got
 //     asked           the highest priority, asked for by every other road: prints what it became
 //     green           half a second of work, queued at once in a green context; prints "worked" and stays
+//     elsewhere       the same as graphs, in a stream of a context that is not current
 //     invalidated     a capture that is broken off, then one that is not: prints what the calls say
 //     to_graph        a capture into a graph that exists
 //     host_waits      host functions that wait for a launch that comes after them
@@ -23,7 +24,7 @@
 __typeof__(cuLaunchKernel) cuLaunchKernel_ptsz;
 
 static CUcontext context;
-static CUfunction add;
+static CUfunction add, spin;
 static CUdeviceptr words;
 static CUstream stream;
 
@@ -101,6 +102,13 @@ static void say_node(const char *what, CUgraphNode node)
     printf(" %s %d", what, got.priority);
 }
 
+static void launch_spin(CUstream into)
+{
+    uint64_t ns = 5000000;
+    void *params[] = {&ns};
+    OK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, into, params, NULL));
+}
+
 static CUgreenCtx make_green(void)
 {
     CUdevResource processors;
@@ -149,29 +157,51 @@ static void asked(void)
     OK(cuGreenCtxDestroy(green));
 }
 
-// Half a second of work, queued at once in a green context that is current.
-static void green_work(CUmodule module)
+static void stay(void)
 {
-    CUcontext current;
-    CUfunction spin;
-    CUstream made;
-    uint64_t ns = 5000000;
-    void *params[] = {&ns};
-    CUgreenCtx green = make_green();
-    OK(cuModuleGetFunction(&spin, module, "spin_ns"));
-    OK(cuCtxFromGreenCtx(&current, green));
-    OK(cuCtxSetCurrent(current));
-    OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, 0));
-    for (int i = 0; i < 100; i++)
-        OK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, made, params, NULL));
-    OK(cuStreamSynchronize(made));
-    OK(cuStreamDestroy(made));
-    OK(cuCtxSetCurrent(NULL));
-    OK(cuGreenCtxDestroy(green));
     puts("worked");
     fflush(stdout);
     for (;;)
         pause();
+}
+
+// Half a second of work, queued at once in a green context that is current.
+static void green_work(void)
+{
+    CUcontext current;
+    CUstream made;
+    CUgreenCtx green = make_green();
+    OK(cuCtxFromGreenCtx(&current, green));
+    OK(cuCtxSetCurrent(current));
+    OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, 0));
+    for (int i = 0; i < 100; i++)
+        launch_spin(made);
+    OK(cuStreamSynchronize(made));
+    OK(cuStreamDestroy(made));
+    OK(cuCtxSetCurrent(NULL));
+    OK(cuGreenCtxDestroy(green));
+    stay();
+}
+
+// The same as graphs, in a stream of a context that is not current.
+static void elsewhere_work(void)
+{
+    CUcontext other;
+    CUstream made;
+    CUgraph graph;
+    CUgraphExec executable;
+    OK(cuCtxCreate(&other, NULL, 0, 0));
+    OK(cuStreamCreate(&made, CU_STREAM_NON_BLOCKING));
+    OK(cuCtxSetCurrent(context));
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    launch_spin(stream);
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuGraphInstantiate(&executable, graph, 0));
+    for (int i = 0; i < 100; i++)
+        OK(cuGraphLaunch(executable, made));
+    OK(cuStreamSynchronize(made));
+    OK(cuCtxDestroy(other));
+    stay();
 }
 
 static void invalidated(void)
@@ -285,6 +315,7 @@ int main(int argc, char **argv)
     context = start();
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&add, module, "add_u32"));
+    OK(cuModuleGetFunction(&spin, module, "spin_ns"));
     OK(cuMemAlloc(&words, WORDS * 4));
     OK(cuMemsetD32(words, 0, WORDS));
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
@@ -293,7 +324,9 @@ int main(int argc, char **argv)
     else if (strcmp(argv[2], "asked") == 0)
         asked();
     else if (strcmp(argv[2], "green") == 0)
-        green_work(module);
+        green_work();
+    else if (strcmp(argv[2], "elsewhere") == 0)
+        elsewhere_work();
     else if (strcmp(argv[2], "invalidated") == 0)
         invalidated();
     else if (strcmp(argv[2], "to_graph") == 0)
