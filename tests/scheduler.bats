@@ -78,7 +78,7 @@ switch_costs() { # -lt or -gt, NANOSECONDS
 }
 
 # That a cheap one makes them shorter, and by how much, is a matter of tests/unit/: where processors are few a switch is never cheap.
-@test "what a switch costs is learned, and a dear one makes turns longer" {
+@test "it is learned that a switch costs more than was taken for granted" {
     sim_only "the cost can be set"
     SIMGPU_SWITCH_US=2000 tenant one 100
     SIMGPU_SWITCH_US=2000 tenant two 100
