@@ -34,16 +34,16 @@ natively() { # FAMILY: skips what this driver cannot do without the library, eit
     kill -KILL "$pid"
 }
 
-# waits_its_turn FAMILY: while another tenant wants the GPU, one launch and ten of the family wait for a turn, give the right
-# result and count eleven
+# waits_its_turn FAMILY [LAUNCHES GPUS]: while another tenant wants every GPU, one launch and ten of the family wait for a turn on
+# each, give the right result and count eleven, or what LAUNCHES says by GPU
 waits_its_turn() {
     natively "$1"
-    rival
+    rival "${3:-1}"
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" "$1"
     wait_until grep -q . "$out"
     assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[11]"
-    [[ $(figures tenant waits) != "[0]" ]]
+    assert_equal "$(figures tenant launches)" "${2:-[11]}"
+    [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
 }
 
 @test "cuLaunchKernel waits for its turn" { waits_its_turn kernel; }
@@ -73,41 +73,22 @@ waits_its_turn() {
 
 @test "with several GPUs each launch waits for the token of its own" {
     two_gpus
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" kernel
-    wait_until file_has "$out" launched
-    assert_equal "$(figures tenant launches)" "[11,11]"
-    [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
+    waits_its_turn kernel "[11,11]" 2
 }
 
 @test "with several GPUs a launch without a current context waits for the token of its stream's GPU" {
     two_gpus
-    natively contextless
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" contextless
-    wait_until grep -q . "$out"
-    assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[11,11]"
+    waits_its_turn contextless "[11,11]" 2
 }
 
 @test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
     two_gpus
-    natively graph_elsewhere
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph_elsewhere
-    wait_until grep -q . "$out"
-    assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[1,11]"
+    waits_its_turn graph_elsewhere "[1,11]" 2
 }
 
 @test "a cooperative launch over several GPUs waits for the token of each" {
     two_gpus
-    natively multi_device
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" multi_device
-    wait_until grep -q . "$out"
-    assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[11,11]"
+    waits_its_turn multi_device "[11,11]" 2
 }
 
 @test "tenants with cooperative launches over the same GPUs do not lock each other out" {

@@ -63,19 +63,23 @@ CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
     return CUDA_SUCCESS;
 }
 
-CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory)
+CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory, void *array,
+                           enum handle_kind kind)
 {
     struct allocation *allocation;
 
     memory->deferred = flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
-    if (flags & WITHOUT_MEMORY)
-        return CUDA_SUCCESS;
-    CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);
-    if (!rc) {
+    if (!(flags & WITHOUT_MEMORY)) {
+        CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);
+        if (rc)
+            return rc;
         memory->base = allocation->base;
         memory->allocation_id = allocation->id;
     }
-    return rc;
+    if (handle_add(array, kind))
+        return CUDA_SUCCESS;
+    array_memory_free(memory);
+    return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 void array_memory_free(struct array_memory *memory)
@@ -118,17 +122,12 @@ CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descrip
     if (!array)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     *array = (struct CUarray_st){.descriptor = *descriptor, .memory = {.bytes = bytes}};
-    rc = array_memory_take(ctx, descriptor->Flags, &array->memory);
-    if (!rc && !handle_add(array, HANDLE_ARRAY)) {
-        array_memory_free(&array->memory);
-        rc = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (rc) {
+    rc = array_memory_take(ctx, descriptor->Flags, &array->memory, array, HANDLE_ARRAY);
+    if (rc)
         free(array);
-        return api_leave(rc);
-    }
-    *out = array;
-    return api_leave(CUDA_SUCCESS);
+    else
+        *out = array;
+    return api_leave(rc);
 }
 
 CUresult cuArrayCreate_v2(CUarray *out, const CUDA_ARRAY_DESCRIPTOR *d)
