@@ -43,6 +43,21 @@ static bool is_chunk(uint64_t bytes)
     return bytes >= POOL_MIN_CHUNK_BYTES && bytes <= POOL_MAX_CHUNK_BYTES && (bytes & (bytes - 1)) == 0;
 }
 
+// open, but never as standard input, output or error where the program has closed these: what it prints would be written over the pool.
+static int open_file(const char *path, int flags)
+{
+    int taken[STDERR_FILENO + 1], count = 0;
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            taken[count++] = open("/", O_PATH | O_CLOEXEC); // reading and writing still fail with EBADF
+    int opened = open(path, flags, 0600), reason = errno;
+    while (count-- > 0)
+        if (taken[count] >= 0)
+            close(taken[count]);
+    errno = reason;
+    return opened;
+}
+
 static int create_file(const char *path, uint64_t chunk_bytes, struct error *error)
 {
     char copy[PATH_MAX];
@@ -52,7 +67,7 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
                          path, (unsigned long long)chunk_bytes, POOL_MIN_CHUNK_BYTES, POOL_MAX_CHUNK_BYTES);
     snprintf(copy, sizeof copy, "%s", path);
     const char *directory = dirname(copy);
-    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = open_file(directory, O_TMPFILE | O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return error_set(error, -errno,
                          "cannot create the pool %s: %s (its directory must exist, be writable and support O_TMPFILE)", path,
@@ -179,12 +194,12 @@ int pool_open(struct pool *pool, const char *name, uint64_t chunk_bytes, struct 
     int rc = make_absolute(path, name, error);
     if (rc)
         return rc;
-    int fd = open(path, O_RDWR | OPEN_FLAGS);
+    int fd = open_file(path, O_RDWR | OPEN_FLAGS);
     if (fd < 0 && errno == ENOENT) {
         rc = create_file(path, chunk_bytes, error);
         if (rc)
             return rc;
-        fd = open(path, O_RDWR | OPEN_FLAGS);
+        fd = open_file(path, O_RDWR | OPEN_FLAGS);
     }
     if (fd < 0)
         return open_error(path, error);
@@ -200,7 +215,7 @@ static int open_existing(struct pool *pool, const char *name, bool writable, str
     int rc = make_absolute(path, name, error);
     if (rc)
         return rc;
-    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | OPEN_FLAGS);
+    int fd = open_file(path, (writable ? O_RDWR : O_RDONLY) | OPEN_FLAGS);
     if (fd < 0)
         return open_error(path, error);
     rc = map_file(pool, path, fd, writable, 0, error);
@@ -241,7 +256,7 @@ static void shut(int fd)
 static int reopen(const struct pool *pool, int flags)
 {
     atomic_fetch_add(&open_descriptors, 1); // before there is one: see pool_forget_after_fork
-    int fd = open(pool->path, flags | OPEN_FLAGS);
+    int fd = open_file(pool->path, flags | OPEN_FLAGS);
     if (fd < 0) {
         int reason = errno;
         atomic_fetch_sub(&open_descriptors, 1);

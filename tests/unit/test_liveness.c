@@ -234,6 +234,26 @@ static void test_descriptors(void)
        error.text);
 }
 
+// What a program prints on an output that it has closed must not be written over the pool.
+static int without_standard_files(void *unused)
+{
+    struct pool pool;
+    struct error error;
+    (void)unused;
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    int rc = pool_open(&pool, tenant_pool, 0, &error);
+    int lock = pool_lock(&self.pool, 0, &error), probe = pool_probe_open(&self.pool);
+    bool still_closed = write(0, "x", 1) < 0 && write(1, "x", 1) < 0 && write(2, "x", 1) < 0;
+    _exit(rc == 0 && lock > 2 && probe > 2 && still_closed ? 0 : 1);
+}
+
+static void test_standard_files(void)
+{
+    is_int(exit_status(spawn(without_standard_files, NULL)), 0,
+           "where standard input and outputs are closed, the pool is never opened in their place");
+}
+
 static void test_removed(void)
 {
     struct error error = {""};
@@ -262,6 +282,7 @@ int main(void)
     test_fork_under_lock();
     test_lock();
     test_descriptors();
+    test_standard_files();
     test_all_slots();
     test_removed();
     tenant_pool_remove();
