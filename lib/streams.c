@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "lib/error.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 struct mark {
     CUevent event;

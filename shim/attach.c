@@ -14,7 +14,7 @@
 #include "options/aliases.h"
 #include "scheduler/agent.h"
 #include "scheduler/policy.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/gpu_ops.h"
 #include "shim/heap_memory.h"
 #include "shim/nvml.h"
@@ -25,9 +25,9 @@
 #include "shim/measure.h"
 #include "shim/modules.h"
 #include "shim/newer.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 #include "shim/runtime.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 #include "shim/vmm.h"
 
 // A process that is killed keeps its reservation until the driver has taken it down, about a tenth of a second. Whoever starts it anew

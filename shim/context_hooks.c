@@ -6,12 +6,12 @@
 
 #include "allocator/allocations.h"
 #include "shim/arrays.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/green.h"
 #include "shim/modules.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
-#include "shim/streams.h"
+#include "shim/memory_pools.h"
+#include "shim/stream_table.h"
 
 // Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
 // does one at a time.

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-#include "shim/contexts.h"
-#include "shim/streams.h"
+#include "shim/context_table.h"
+#include "shim/stream_table.h"
 
 // The agent's thread is in the relaxed capture mode for good.
 static __thread bool relaxed;

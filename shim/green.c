@@ -7,10 +7,10 @@
 
 #include "allocator/allocations.h"
 #include "shim/arrays.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/modules.h"
 #include "shim/priorities.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 struct green {
     CUgreenCtx handle; // NULL: destroyed

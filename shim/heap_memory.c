@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "shim/contexts.h"
-#include "shim/streams.h"
+#include "shim/context_table.h"
+#include "shim/stream_table.h"
 
 // What cuMemAlloc aligns to (H100, driver 580).
 #define ALIGNMENT 512u

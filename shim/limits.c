@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 
 // Makes "what is the limit now, then charge the difference" one step.
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;

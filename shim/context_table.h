@@ -11,8 +11,8 @@
 //    whose end is its own, too (shim/green.h).
 // Thread safe. The mutex here is held over no driver call but those that return at once (queries of an event).
 // Lock order: streams, then contexts, then allocations.
-#ifndef VGPU_SHIM_CONTEXTS_H
-#define VGPU_SHIM_CONTEXTS_H
+#ifndef VGPU_SHIM_CONTEXT_TABLE_H
+#define VGPU_SHIM_CONTEXT_TABLE_H
 
 #include "shim/device.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 
 #include <errno.h>
 #include <pthread.h>

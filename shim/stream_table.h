@@ -13,8 +13,8 @@
 //    by functions that have no hook.
 // Lock order: streams, then contexts. The mutex may be held while an event is recorded, which can wait for room in a stream's queue,
 // and while the driver begins a capture.
-#ifndef VGPU_SHIM_STREAMS_H
-#define VGPU_SHIM_STREAMS_H
+#ifndef VGPU_SHIM_STREAM_TABLE_H
+#define VGPU_SHIM_STREAM_TABLE_H
 
 #include "shim/hooks.h"
 
