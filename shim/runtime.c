@@ -54,9 +54,15 @@ static struct runtime *runtime_with(void *handle)
     return &absent;
 }
 
-static bool is_runtime(const struct link_map *object)
+// Whether a function of this name is a runtime's and not that of a library which interposes some functions and passes them on. Packagers
+// rename runtimes; what they all define, and hardly anybody interposes, is the export table.
+static bool is_runtime(const void *function)
 {
-    return object && strncmp(loader_soname(object), RUNTIME_SONAME, strlen(RUNTIME_SONAME)) == 0;
+    const struct link_map *object = loader_object(function);
+    if (!object || strncmp(loader_soname(object), RUNTIME_SONAME, strlen(RUNTIME_SONAME)) == 0)
+        return object != NULL;
+    const void *table = loader_find_from(function, "cudaGetExportTable");
+    return table && loader_object(table) == object;
 }
 
 static struct runtime *runtime_containing(const void *pointer)
@@ -66,6 +72,16 @@ static struct runtime *runtime_containing(const void *pointer)
     return handle ? runtime_with(handle) : NULL;
 }
 
+// The runtime that a library interposes which is loaded behind this one: the global scope would be that library again.
+static struct runtime *runtime_after(const void *caller)
+{
+    const void *next = caller;
+    do
+        next = loader_find_after(next, "cudaMalloc");
+    while (next && !is_runtime(next));
+    return next ? runtime_containing(next) : NULL;
+}
+
 // Where the dynamic linker would have bound the caller's cudaMalloc without this library: to the global scope where what it has
 // there serves every version, else by the symbol's version, which names the runtime that the caller depends on.
 static struct runtime *find_runtime(const void *caller)
@@ -73,11 +89,15 @@ static struct runtime *find_runtime(const void *caller)
     static const char *const sonames[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"};
     struct runtime *runtime;
 
-    void *global = loader_find(RTLD_NEXT, "cudaMalloc");
-    if (global && !is_runtime(loader_object(global)))
-        return runtime_with(RTLD_NEXT); // another library that interposes the runtime
     void *own = loader_find_from(caller, "cudaMalloc");
-    if (own && !hooks_is_wrapper(own) && (runtime = runtime_containing(own)))
+    bool own_is_runtime = own && !hooks_is_wrapper(own) && is_runtime(own);
+    if (own && !own_is_runtime && loader_object(own) == loader_object(caller) && !loader_precedes_us(caller) &&
+        (runtime = runtime_after(caller)))
+        return runtime;
+    void *global = loader_find(RTLD_NEXT, "cudaMalloc");
+    if (global && !is_runtime(global))
+        return runtime_with(RTLD_NEXT); // another library that interposes the runtime
+    if (own_is_runtime && (runtime = runtime_containing(own)))
         return runtime;
     if ((runtime = atomic_load(&given_out)))
         return runtime;

@@ -158,6 +158,17 @@ same_lookup() {
     assert_contains "$stderr" "interposed"
 }
 
+@test "another preloaded library that interposes the runtime sees the calls once, before this one and behind it" {
+    local order
+    for order in "$PROGRAMS/libnext.so:$SHIM" "$SHIM:$PROGRAMS/libnext.so"; do
+        LD_PRELOAD=$order run -0 --separate-stderr "$PROGRAMS/door_runtime" 16
+        assert_equal "$output" "granted"
+        assert_equal "$(grep -cx interposed <<<"$stderr")" 1
+        LD_PRELOAD=$order run -0 --separate-stderr "$PROGRAMS/door_runtime" 2048
+        assert_equal "$output" "refused 2"
+    done
+}
+
 @test "another preloaded library that interposes dlsym still gets to see the calls, and bypasses nothing" {
     local order
     for order in "$PROGRAMS/libdlsym.so:$SHIM" "$SHIM:$PROGRAMS/libdlsym.so"; do

@@ -27,3 +27,11 @@ int cuMemAlloc_v2(unsigned long long *pointer, size_t bytes)
     fputs("interposed\n", stderr);
     return next && next != cuMemAlloc_v2 ? next(pointer, bytes) : 3;
 }
+
+int cudaMalloc(void **pointer, size_t bytes);
+int cudaMalloc(void **pointer, size_t bytes)
+{
+    int (*next)(void **, size_t) = (int (*)(void **, size_t))dlsym(RTLD_NEXT, "cudaMalloc");
+    fputs("interposed\n", stderr);
+    return next ? next(pointer, bytes) : 3;
+}
