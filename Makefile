@@ -166,7 +166,7 @@ $(BUILD)/kernels/%: $(BUILD)/obj/plain/kernels/%.o $(stub) $(BUILD)/flags/link
 	$(Q)mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -L$(BUILD)/stubs -lcuda -lm $(libc_libs)
 
 # Kernels for tests that load a module through the driver API. PTX: the driver compiles it for the GPU it finds.
-test_ptx := $(patsubst simgpu/device/%.cu,$(BUILD)/kernels/%.ptx,$(wildcard simgpu/device/testkernels.cu))
+test_ptx := $(patsubst simgpu/device/%.cu,$(BUILD)/kernels/%.ptx,$(wildcard simgpu/device/*kernels.cu))
 $(BUILD)/kernels/%.ptx: simgpu/device/%.cu $(BUILD)/flags/nvcc
 	$(call say,PTX,$<)
 	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -arch=compute_$(lastword $(CUDA_PTX)) -I. -ptx -o $@ $<
@@ -216,7 +216,7 @@ $(sim)/libcudart.so: $(sim)/$(CUDART_SONAME)
 all: $(if $(driver_srcs),$(sim)/libcuda.so) $(if $(nvml_srcs),$(sim)/libnvidia-ml.so) $(if $(runtime_srcs),$(sim)/libcudart.so)
 
 # Every CUDA source again, compiled for the host: what the simulated GPU runs.
-device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/testkernels.cu tests/programs/*.cu \
+device_srcs += $(if $(driver_srcs),$(wildcard kernels/*.cu simgpu/device/*kernels.cu tests/programs/*.cu \
     $(addsuffix .cu,$(addprefix tests/gpu/,$(gpu_simulated)))))
 device_libs := $(patsubst %.cu,$(sim)/device/%.so,$(notdir $(device_srcs)))
 -include simgpu/device/rules.mk

@@ -285,10 +285,10 @@ static void relieve(struct heap *heap)
 
 static struct lane *lane_for_free(struct heap *heap, void *stream)
 {
-    if (heap->ops->is_idle && heap->ops->is_idle(heap->gpu))
-        return &heap->ready;
+    if (stream == HEAP_ANY_STREAM)
+        return heap->ops->is_idle && heap->ops->is_idle(heap->gpu) ? &heap->ready : &heap->any;
     // Where there is no memory for a lane of the stream's own, the mark behind all work will do.
-    struct lane *lane = stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, true);
+    struct lane *lane = lane_find(heap, stream, true);
     return lane ? lane : &heap->any;
 }
 

@@ -13,7 +13,7 @@
 // the piece is free: from then on allocations for this same stream get it at once, since their work comes later in the stream;
 // all others, and extents that go back, only once a mark put behind that work is done. Marks are put when somebody needs the
 // memory, not at every free: one that is put later stands behind more. A free for HEAP_ANY_STREAM waits for a mark behind all
-// work of the GPU's context. No free waits for anything while the GPU is known to be idle.
+// work of the GPU's context, or for nothing while that is known to be idle.
 //
 // Invariants (heap_check verifies what concerns the books)
 //  - Every address of a zone is in exactly one piece: used, free (mapped) or a hole (not mapped). Extents cover the used and
@@ -68,8 +68,8 @@ struct heap_gpu {
     // Whether everything before the mark is complete. An error counts as complete: work that failed is over.
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
-    // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then is free for
-    // everybody. May be NULL.
+    // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then for
+    // HEAP_ANY_STREAM is free for everybody. May be NULL.
     bool (*is_idle)(void *gpu);
 };
 
@@ -107,8 +107,9 @@ void heap_destroy(struct heap *heap);
 
 // Allocates `bytes` for work on `stream`. `alignment` is a power of two up to HEAP_BLOCK_BYTES; 0 means HEAP_UNIT_BYTES.
 // Returns 0, -EINVAL (no bytes, wrong alignment), or -ENOMEM. Before it refuses, it gives back what is free, and waits for work
-// behind which memory was freed; an allocation for HEAP_ANY_STREAM also waits, rather than to grow, where more than the reserve
-// was freed for HEAP_ANY_STREAM and waits (and for some microseconds where it is half of that), as a synchronous free would have. Don't call it with a lock that this work needs.
+// behind which memory was freed. Before it grows, it waits some microseconds for that where half of the reserve waits; and one for
+// HEAP_ANY_STREAM for as long as it takes where more than the reserve was freed for HEAP_ANY_STREAM and waits, as a synchronous
+// free would have. Don't call it with a lock that this work needs.
 int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address);
 
 // Frees an allocation behind what was given to `stream` until now (a stream that the caller has ordered behind every use).

@@ -126,8 +126,8 @@ typedef int vgpu_task_function(struct vgpu *vgpu, void *argument);
 // Queues a task. Waits for room while as many wait as the configuration allows; in a turn, -EAGAIN instead. `task` may be NULL; else
 // vgpu_task_release follows, which does not touch the task itself.
 int vgpu_submit(struct vgpu *vgpu, vgpu_task_function *function, void *argument, struct vgpu_task **task);
-// Waits until the task is done; a negative time-out means for as long as it takes. `result` (may be NULL) is what the function returned.
-// -ETIMEDOUT, -ECANCELED; -EDEADLK in a turn.
+// Waits until the task is done; a negative time-out means for as long as it takes. `result` (may be NULL) is what the function returned;
+// where that is negative, vgpu_detail says what it said in the task. -ETIMEDOUT, -ECANCELED; -EDEADLK in a turn.
 int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result);
 // Takes a task back that has not begun. -EBUSY: it has; -EALREADY: it is done.
 int vgpu_task_cancel(struct vgpu_task *task);

@@ -83,8 +83,3 @@ int fail_driver(CUresult result, const char *call)
         name = "an unknown error";
     return fail(code_of(result), "%s: %s (%d)", call, name, (int)result);
 }
-
-int fail_no_result(void)
-{
-    return fail(-EINVAL, "there is no place for the result: it is NULL");
-}

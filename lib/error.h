@@ -10,10 +10,19 @@
 
 extern __thread struct error error_of_thread __attribute__((visibility("hidden")));
 
-#define fail(code, ...) error_set(&error_of_thread, (code), __VA_ARGS__)
+// Written so that static analysis sees what it returns: it does not look into functions with variable arguments.
+#define fail(code, ...)                                                                                                        \
+    ({                                                                                                                         \
+        int fail_code = (code);                                                                                                \
+        error_set(&error_of_thread, fail_code, __VA_ARGS__);                                                                   \
+        fail_code;                                                                                                             \
+    })
 
 // Where a result is to go to NULL.
-int fail_no_result(void);
+static inline int fail_no_result(void)
+{
+    return fail(-EINVAL, "there is no place for the result: it is NULL");
+}
 
 // The same for what the driver said to the call named `call`; 0 for CUDA_SUCCESS.
 int fail_driver(CUresult result, const char *call);

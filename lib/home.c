@@ -78,7 +78,7 @@ static int find_gpus(void)
     for (int i = 0; i < home.count && rc == 0; i++) {
         struct identity identity;
         rc = fail_driver(identify(i, &identity), "cuDeviceGetUuid");
-        home.gpus[i] = (struct home_gpu){.ordinal = i, .bytes = identity.bytes};
+        home.gpus[i] = (struct home_gpu){.ordinal = i, .bytes = identity.bytes, .mps = identity.mps};
         memcpy(home.gpus[i].uuid, identity.uuid, sizeof identity.uuid);
         memcpy(home.gpus[i].name, identity.name, sizeof identity.name);
     }
@@ -139,12 +139,9 @@ int home_gpu_enter(struct pool *pool, const struct home_gpu *gpu)
     if (index < 0)
         return index;
     struct pool_gpu *record = &pool->layout->gpus[index];
-    if (atomic_load(&record->context_bytes) == 0) {
-        uint64_t held = 0;
-        POOL_EACH_BIT(vgpu, record->vgpus, POOL_MAX_VGPUS)
-        held += pool_vgpu_used(pool->layout, vgpu);
-        atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal, held * pool->chunk_bytes));
-    }
+    pool_gpu_note_mps(pool, (uint32_t)index, gpu->mps);
+    if (atomic_load(&record->context_bytes) == 0)
+        atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal));
     return index;
 }
 

@@ -22,6 +22,7 @@ struct home_gpu {
     uint8_t uuid[POOL_UUID_BYTES];
     char name[POOL_NAME_BYTES];
     uint64_t bytes;
+    bool mps;       // contexts made here are clients of MPS
     uint32_t users; // instances on it: the primary context is retained while there are any
     CUcontext context;
     uint64_t charged_bytes;

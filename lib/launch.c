@@ -31,12 +31,12 @@ static int refuse_nesting(void)
 
 VGPU_API int vgpu_enter(struct vgpu *vgpu)
 {
-    if (vgpu && section_of_thread.vgpu == vgpu) {
+    if (section_of_thread.vgpu && section_of_thread.vgpu != vgpu)
+        return refuse_nesting();
+    if (section_of_thread.vgpu) {
         section_of_thread.depth++;
         return 0;
     }
-    if (section_of_thread.vgpu)
-        return refuse_nesting();
     CALL call = call_begin_current(vgpu);
     if (call.rc)
         return call.rc;
@@ -99,8 +99,8 @@ static CUresult run(struct vgpu *vgpu, const struct vgpu_launch_config *launch, 
 VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *given)
 {
     struct vgpu_launch_config launch;
-    bool inside = vgpu && section_of_thread.vgpu == vgpu;
-    if (section_of_thread.vgpu && !inside)
+    bool inside = section_of_thread.vgpu != NULL;
+    if (inside && section_of_thread.vgpu != vgpu)
         return refuse_nesting();
     CALL call = call_begin_current(vgpu);
     int rc = call.rc ? call.rc : read_launch(given, &launch);
@@ -115,6 +115,6 @@ VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *giv
         return fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
     enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
     CUresult result = run(vgpu, &launch, function);
-    gate_leave(&vgpu->gate, pass, launch.stream, function);
+    gate_leave(&vgpu->gate, pass, launch.stream, window_key(function, launch.grid[0], launch.grid[1], launch.grid[2]));
     return fail_driver(result, "cuLaunchKernel");
 }

@@ -150,7 +150,7 @@ static int receive(int fd, const char *name, int fds[2])
 int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_fd)
 {
     struct sockaddr_un address;
-    int directory, fds[2];
+    int directory, fds[2] = {-1, -1};
     int rc = address_of(pool, name, &address, &directory);
     if (rc)
         return rc;

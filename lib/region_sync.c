@@ -190,7 +190,7 @@ VGPU_API int vgpu_region_await(struct vgpu_region *map, vgpu_stream stream, uint
 {
     CALL call = region_call(map, &stream);
     uint64_t newest = 0;
-    struct region_publication publication;
+    struct region_publication publication = {0};
     int rc = call.rc ? call.rc : await(map->region->page, seen, timeout_ns, &publication, &newest);
     if (rc)
         return rc;

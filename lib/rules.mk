@@ -36,7 +36,7 @@ device_srcs += $(if $(driver_srcs),$(wildcard examples/*.cu))
 
 $(BUILD)/libtorch_allocator.so: bindings/python/torch_allocator.cpp $(BUILD)/libvgpu.so $(BUILD)/flags/cxx include/vgpu.h
 	$(call say,LINK,$@)
-	$(Q)$(CXX) -std=c++17 -fPIC -shared $(warnings) -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) -o $@ $< -L$(BUILD) -lvgpu
+	$(Q)$(CXX) -std=c++17 -fPIC -shared $(warnings) -Iinclude $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) -o $@ $< -L$(BUILD) -lvgpu -ldl
 tests: $(BUILD)/libtorch_allocator.so
 
 all: $(BUILD)/libvgpu.so $(BUILD)/vgpu.pc $(examples)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "lib/error.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 struct mark {
     CUevent event;
@@ -168,7 +168,8 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 struct mark *streams_mark(struct streams *streams, CUstream stream)
 {
     struct mark *chain;
-    if (streams_are_quiet(streams))
+    if (!stream &&
+        streams_are_quiet(streams)) // what other calls gave to a stream is not seen here, and is in its order all the same
         return &nothing;
     // Before the marks: what is given to the streams later is not covered.
     uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);

@@ -19,6 +19,7 @@ struct vgpu_task {
     vgpu_task_function *function;
     void *argument;
     int result;
+    struct error error; // of a negative result: what vgpu_detail said on the worker
     struct vgpu_task *next;
 };
 
@@ -70,7 +71,10 @@ static void run(struct vgpu *vgpu, struct vgpu_task *task)
 {
     section_begin(vgpu);
     section_of_thread.task = true;
+    error_of_thread.text[0] = '\0';
     task->result = task->function(vgpu, task->argument);
+    if (task->result < 0)
+        task->error = error_of_thread;
     section_end((const void *)task->function);
     pthread_mutex_lock(&vgpu->tasks->mutex);
     vgpu->tasks->finished++;
@@ -183,9 +187,13 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
     }
     if (state == TASK_CANCELLED)
         return fail(-ECANCELED, "the task was cancelled before it began");
-    if (rc == 0 && result)
+    if (rc)
+        return rc;
+    if (task->error.text[0])
+        error_of_thread = task->error;
+    if (result)
         *result = task->result;
-    return rc;
+    return 0;
 }
 
 VGPU_API int vgpu_task_cancel(struct vgpu_task *task)

@@ -82,12 +82,14 @@ static int change_quotas(struct pool *pool, const struct pool_change *changes, s
     return rc;
 }
 
-static void change_turns(struct pool_vgpu *vgpu, const struct pool_change *change)
+static void change_turns(struct pool_layout *layout, const struct pool_change *change)
 {
+    struct pool_vgpu *vgpu = &layout->vgpus[change->vgpu];
     if (change->weight)
         atomic_store(&vgpu->weight, change->weight);
     if (change->priority)
         atomic_store(&vgpu->priority, *change->priority);
+    pool_vgpu_note_class(layout, change->vgpu);
     if (change->quantum_ns)
         atomic_store(&vgpu->quantum_ns, *change->quantum_ns);
     if (change->limit_percent) {
@@ -105,6 +107,6 @@ int pool_change(struct pool *pool, const struct pool_change *changes, size_t cou
     if (rc == 0)
         rc = change_quotas(pool, changes, count, error);
     for (size_t i = 0; i < count && rc == 0; i++)
-        change_turns(&pool->layout->vgpus[changes[i].vgpu], &changes[i]);
+        change_turns(pool->layout, &changes[i]);
     return rc;
 }

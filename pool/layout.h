@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 #define POOL_MAGIC 0x6c6f6f7075706776ull // "vgpupool" in memory order on little-endian machines
-#define POOL_VERSION 2u
+#define POOL_VERSION 3u
 #define POOL_MAX_GPUS 16u
 #define POOL_MAX_VGPUS 512u
 #define POOL_MAX_PROCESSES 1024u
@@ -79,9 +79,13 @@ struct pool_gpu {
     _Atomic uint32_t ring;    // whose place in the ring it is
     _Atomic uint32_t first;   // who goes next whatever the ring says: it has just taken the token from the holder
     _Atomic uint32_t on_deck; // who is likely to get the token that is being drained
-    uint32_t pad2;
-    _Atomic uint64_t round; // by how much the level was raised last
-    uint8_t pad3[96];
+    _Atomic uint32_t mps;     // whether the contexts of all members are clients of MPS
+    _Atomic uint64_t round;   // by how much the level was raised last
+    // What a switch costs, see policy_learn_switch: the figure that quanta follow from, 0 while none is known, and as it runs.
+    _Atomic uint64_t switch_ns;
+    _Atomic uint64_t switch_seen_ns;
+    _Atomic uint64_t high[POOL_MAX_VGPUS / 64]; // virtual GPUs of the high class
+    uint8_t pad2[16];
 };
 
 // Counts of time spans by length: four buckets to an octave from 1 us on, see base/histogram.h.
@@ -110,16 +114,16 @@ struct pool_vgpu {
     _Atomic uint64_t refusals; // allocations refused for the quota
     _Atomic uint64_t refused_bytes;
     uint8_t pad2[24];
-    _Atomic uint64_t begun_ns; // the current grant's first launch, from which on it counts; 0: not yet
+    _Atomic uint64_t begun; // the current grant's first launch, from which on it counts; of the same kind as turn
 
-    // The current or last grant, and the sums over all grants. Nanoseconds.
-    _Atomic uint64_t pass;           // GPU time by weight, see scheduler/policy.h
-    _Atomic uint64_t turn_ns;        // length of the current turn, 0 while nobody else waits
-    _Atomic uint64_t grant_ns;       // when the token came
-    _Atomic uint64_t charge_from_ns; // since when others wait for it, 0 while nobody does
-    _Atomic uint64_t held_ns;        // token held, contended or not
-    _Atomic uint64_t charged_ns;     // token held while others waited: what shares are made of
-    _Atomic uint64_t waited_ns;      // summed over launching threads
+    // The current grant, as scheduler/grant.h says, and the sums over all grants, in nanoseconds.
+    _Atomic uint64_t pass;         // GPU time by weight, see scheduler/policy.h
+    _Atomic uint64_t turn;         // length of the current turn, 0 while nobody else waits
+    _Atomic uint64_t grant_ns;     // when the token came, in plain nanoseconds, for statistics
+    _Atomic uint64_t charged_from; // since when others wait for it, 0 while nobody does
+    _Atomic uint64_t held_ns;      // token held, contended or not
+    _Atomic uint64_t charged_ns;   // token held while others waited: what shares are made of
+    _Atomic uint64_t waited_ns;    // summed over launching threads
     _Atomic uint64_t grants;
 
     _Atomic uint64_t waits; // launches that found the gate closed

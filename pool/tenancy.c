@@ -118,6 +118,28 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     return 0;
 }
 
+void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps)
+{
+    struct pool_gpu *record = &pool->layout->gpus[gpu];
+    bool others = pool_bit_next(record->vgpus, POOL_MAX_VGPUS, 0) < POOL_MAX_VGPUS;
+    bool before = atomic_load(&record->mps) != 0, now = mps && (before || !others);
+    if (now == before)
+        return;
+    atomic_store(&record->mps, now);
+    atomic_store(&record->switch_ns, 0);
+    atomic_store(&record->switch_seen_ns, 0);
+}
+
+void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu)
+{
+    const struct pool_vgpu *record = &layout->vgpus[vgpu];
+    struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    if (atomic_load(&record->state) == POOL_LIVE && atomic_load(&record->priority) == PRIORITY_HIGH)
+        pool_bit_set(gpu->high, vgpu);
+    else
+        pool_bit_clear(gpu->high, vgpu);
+}
+
 static void admit(struct pool_layout *layout, uint32_t process, uint32_t gpu, uint32_t vgpu)
 {
     struct pool_member *member = &layout->members[process][gpu];
@@ -170,6 +192,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     else
         name_after_process(&layout->processes[process], vgpu->name);
     atomic_store(&vgpu->state, POOL_LIVE);
+    pool_vgpu_note_class(layout, index);
     return (int)index;
 }
 
@@ -238,12 +261,13 @@ static void sweep(struct pool_layout *layout)
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
         struct pool_vgpu *vgpu = &layout->vgpus[i];
         pool_vgpu_restore_quota(vgpu);
-        if (atomic_load(&vgpu->state) != POOL_LIVE || has_members(vgpu))
-            continue;
-        struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
-        pool_bit_clear(gpu->wanting, i);
-        pool_bit_clear(gpu->vgpus, i);
-        atomic_store(&vgpu->state, POOL_FREE);
+        if (atomic_load(&vgpu->state) == POOL_LIVE && !has_members(vgpu)) {
+            struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
+            pool_bit_clear(gpu->wanting, i);
+            pool_bit_clear(gpu->vgpus, i);
+            atomic_store(&vgpu->state, POOL_FREE);
+        }
+        pool_vgpu_note_class(layout, i);
     }
     for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
         if (atomic_load(&layout->gpus[gpu].state) == POOL_LIVE)

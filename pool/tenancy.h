@@ -31,6 +31,10 @@ struct tenancy_request {
 int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const char *name, uint64_t total_bytes,
                    struct error *error);
 
+// Says whether the contexts of a process that is about to become a member are clients of MPS. A GPU counts as shared through MPS
+// while all members say so; what was learned about its switches is forgotten where that changes.
+void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps);
+
 // The virtual GPU of this name on a GPU, or -ENOENT.
 int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name);
 
@@ -55,6 +59,8 @@ uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu);
 uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu);
 // Takes back a lower quota that was only being tried. Under the pool lock.
 void pool_vgpu_restore_quota(struct pool_vgpu *vgpu);
+// Keeps the GPU's set of those of the high class right after a class was changed. Under the pool lock.
+void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu);
 uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/spin.h"
+#include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
@@ -146,7 +147,10 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!gate->notes.since_ns)
         gate->notes.since_ns = now_ns;
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
-    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate);
+    // The marks are taken off while the GPU works, so that the next turn does not begin with it.
+    uint64_t ahead = gate_is_empty(gate) ? window_ahead(&gate->window, now_ns) : UINT64_MAX;
+    bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
+    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
     if (!drained && !expired)
         return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
     if (!drained) {
@@ -190,12 +194,10 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns)
 // The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    uint64_t start = 0;
-    if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &start, now_ns))
-        start = now_ns;
-    uint64_t turn = atomic_load(&gate->vgpu->turn_ns);
+    grant_set(&gate->vgpu->charged_from, gate->token, word, 0, now_ns);
+    uint64_t start = grant_get(&gate->vgpu->charged_from, word), turn = grant_get(&gate->vgpu->turn, word);
     if (!turn)
-        turn = turn_start(gate, now_ns);
+        turn = turn_start(gate, word, now_ns);
     if (now_ns >= start + turn)
         return end_turn(gate, word, now_ns);
 
@@ -239,8 +241,8 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         return watch_turn(gate, word, now_ns);
     }
     // Whoever waited has gone without a turn: nothing is charged and no turn runs until the next one comes.
-    atomic_store(&gate->vgpu->charge_from_ns, 0);
-    atomic_store(&gate->vgpu->turn_ns, 0);
+    grant_clear(&gate->vgpu->charged_from, gate->token, word);
+    grant_clear(&gate->vgpu->turn, gate->token, word);
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)
         return forget;

@@ -5,7 +5,8 @@
 // Invariants
 //  - One thread and one doorbell, however many gates and process slots this process has, also where two libraries have gates of their own.
 //  - It runs only while it has something to do: while nobody waits for a token of this process, it sleeps on its doorbell.
-//  - It holds no lock of the scheduler's while it calls the driver or sleeps. All signals are blocked in it.
+//  - It holds no lock of the scheduler's while it sleeps, and while it calls the driver none but the window's, to ask for marks. All
+//    signals are blocked in it.
 //  - What it does for one gate is one step of a state machine that returns when it wants to be called again: no step waits for the GPU.
 #ifndef VGPU_SCHEDULER_AGENT_H
 #define VGPU_SCHEDULER_AGENT_H

@@ -60,7 +60,7 @@ static bool adopt(struct gate *gate, uint64_t word)
         if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
             return false;
         pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
-        turn_begin(gate);
+        turn_begin(gate, word);
         window_clear(&gate->window);
         agent_start();
         // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
@@ -173,7 +173,10 @@ static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
         return true;
-    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, now), now);
+    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, word, now), now);
+    uint64_t least, most;
+    if (window_switch(&gate->window, &least, &most))
+        turn_learn_switch(gate, least, most);
     if (pause == 0)
         return true;
     atomic_fetch_add(&gate->throttled, 1);
@@ -196,8 +199,10 @@ static void count_wait(struct gate *gate, uint64_t blocked_ns)
     atomic_fetch_add_explicit(&vgpu->waits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&vgpu->waited_ns, now - blocked_ns, memory_order_relaxed);
     pool_histogram_add(&vgpu->wait, now - blocked_ns);
-    if (granted > blocked_ns && granted < now)
-        pool_histogram_add(&vgpu->handover, now - granted);
+    if (granted <= blocked_ns || granted >= now)
+        return;
+    pool_histogram_add(&vgpu->handover, now - granted);
+    window_granted(&gate->window, granted);
 }
 
 static enum gate_pass pass_gate(struct gate *gate)

@@ -10,6 +10,7 @@
 // Invariants
 //  - Strict exclusion. A launch first counts itself in (`entered`), then looks at the token; whoever closes the gate first changes the
 //    token, then looks at the counts. Both are sequentially consistent, so one of them sees the other: no launch slips past a drain.
+//    Under MPS the token moves while the last TURN_EARLY_NS of the holder's work run: there contexts run beside each other.
 //  - The uncontended path is one atomic increment, one load of the token and one compare, then one increment on the way out. It takes
 //    no lock, reads no clock and calls no driver. The counters are on a line that only this process writes.
 //  - A thread waits at the gate without counting in, holding no lock, and in no CUDA call.

@@ -9,10 +9,11 @@
 // No turn and no round is longer, whatever the pool says.
 #define LONGEST_NS 100000000000ull
 
-// A round of all who wait takes no longer than this, as far as a quantum of SHORTEST_AUTO_NS allows.
-#define LONGEST_ROUND_NS 400000000ull
+#define SECOND_NS 1000000000ull
 #define SHORTEST_AUTO_NS 2000000ull
 #define LONGEST_AUTO_NS 50000000ull
+#define CHEAPEST_SWITCH_NS 10000ull
+#define DEAREST_SWITCH_NS 500000ull
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
@@ -47,114 +48,204 @@ uint64_t policy_time(const struct policy_entry *entry, uint64_t pass)
     return least(scale(pass, policy_weight(entry), PASS_SCALE), LONGEST_NS);
 }
 
-uint64_t policy_round_of(uint64_t weights, size_t count, uint64_t quantum_ns)
+// How far a round raises the level where `count` entries want the token, of these weights together.
+static uint64_t round_of(uint64_t weights, size_t count, uint64_t asked_ns, const struct policy_rules *rules)
 {
+    uint64_t quantum_ns = asked_ns < UINT64_MAX ? asked_ns : policy_auto_quantum(rules->switch_ns, count);
     return most(scale(least(quantum_ns, LONGEST_NS), PASS_SCALE * count, weights), 1);
 }
 
-uint64_t policy_round(const struct policy_entry *entries, size_t count, uint64_t quantum_ns)
+// All are measured by the same quantum, so the most impatient chooses it.
+static uint64_t asked(const struct policy_entry *entry, const struct policy_rules *rules)
 {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += policy_weight(&entries[i]);
-    return policy_round_of(sum, count, quantum_ns);
+    return entry->quantum_ns >= rules->shortest_ns ? entry->quantum_ns : UINT64_MAX;
 }
 
-uint64_t policy_due(const struct policy_entry *entry, const struct policy_rules *rules)
+// The level from which on an entry may have a turn.
+static uint64_t due(const struct policy_entry *entry, const struct policy_rules *rules)
 {
-    return entry->pass + most(policy_pass(entry, rules->shortest_ns), 1);
+    return least(entry->pass, UINT64_MAX / 2) + most(policy_pass(entry, rules->shortest_ns), 1);
 }
 
-uint64_t policy_bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules)
+// An entry's pass within sense: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over many
+// rounds.
+static uint64_t bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules)
 {
     uint64_t saved = (POLICY_SAVED_ROUNDS + 1) * round + policy_pass(entry, rules->shortest_ns);
     uint64_t lowest = level > saved ? level - saved : 0, highest = level + policy_pass(entry, DEEPEST_DEBT_NS);
     return entry->pass < lowest ? lowest : least(entry->pass, highest);
 }
 
-// The first in the ring, from number `from` on, that may have a turn at this level, those of the high class before others; count where there
-// is none.
-static size_t first_due(const struct policy_entry *entries, size_t count, size_t from, uint64_t level,
-                        const struct policy_rules *rules)
+// --- the ring ---
+
+// The first virtual GPU from `from` on that wants the token and, with a mask, is in it; POLICY_NOBODY where there is none.
+static uint32_t next_wanting(const struct policy_ring *ring, const uint64_t *mask, uint32_t from)
 {
-    size_t found = count;
-    for (size_t n = 0; n < count; n++) {
-        size_t i = (from + n) % count;
-        if (policy_due(&entries[i], rules) > level)
-            continue;
-        if (entries[i].class == POLICY_HIGH)
-            return i;
-        if (found == count)
-            found = i;
+    for (uint32_t i = from; i / 64 < ring->words; i = (i / 64 + 1) * 64) {
+        uint64_t word = ring->wanting[i / 64] & (mask ? mask[i / 64] : UINT64_MAX);
+        word >>= i % 64;
+        if (word)
+            return i + (uint32_t)__builtin_ctzll(word);
     }
-    return found;
+    return POLICY_NOBODY;
 }
 
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint64_t round,
+bool policy_anybody(const struct policy_ring *ring)
+{
+    return next_wanting(ring, NULL, 0) != POLICY_NOBODY;
+}
+
+#define EACH_WANTING(vgpu, ring, mask, from)                                                                                   \
+    for (uint32_t vgpu = next_wanting(ring, mask, from); vgpu != POLICY_NOBODY; vgpu = next_wanting(ring, mask, vgpu + 1))
+
+static bool wants(const struct policy_ring *ring, uint32_t vgpu)
+{
+    return vgpu / 64 < ring->words && ring->wanting[vgpu / 64] >> vgpu % 64 & 1;
+}
+
+// A choice under way: the level before it and as rounds have raised it, and the larger of the round now in force and the one before.
+struct choosing {
+    const struct policy_ring *ring;
+    const struct policy_rules *rules;
+    uint64_t before, level, round;
+};
+
+static struct policy_entry entry_of(const struct choosing *choosing, uint32_t vgpu)
+{
+    struct policy_entry entry = choosing->ring->entry(choosing->ring->context, vgpu);
+    entry.pass = bounded(&entry, choosing->before, choosing->round, choosing->rules);
+    if (choosing->level != choosing->before)
+        entry.pass = bounded(&entry, choosing->level, choosing->round, choosing->rules);
+    return entry;
+}
+
+static const struct policy_entry nobody = {.vgpu = POLICY_NOBODY};
+
+// The first in ring order, from `from` on, that may have a turn.
+static struct policy_entry first_due(const struct choosing *choosing, bool high, uint32_t from)
+{
+    const struct policy_ring *ring = choosing->ring;
+    const uint64_t *mask = high ? ring->high : NULL;
+    for (int lap = 0; lap < 2; lap++)
+        EACH_WANTING(vgpu, ring, mask, lap ? 0 : from)
+        {
+            if (lap && vgpu >= from)
+                break;
+            struct policy_entry entry = entry_of(choosing, vgpu);
+            if ((!high || entry.class == POLICY_HIGH) && due(&entry, choosing->rules) <= choosing->level)
+                return entry;
+        }
+    return nobody;
+}
+
+static struct policy_entry next_in_turn(const struct choosing *choosing, uint32_t from)
+{
+    struct policy_entry entry = first_due(choosing, true, from);
+    return entry.vgpu != POLICY_NOBODY ? entry : first_due(choosing, false, from);
+}
+
+// Looks at all who want the token: how far a round raises the level for them, and from which level on the first is due.
+static uint64_t survey(const struct choosing *choosing, uint64_t *next_due)
+{
+    uint64_t weights = 0, quantum_ns = UINT64_MAX;
+    size_t count = 0;
+    *next_due = UINT64_MAX;
+    EACH_WANTING(vgpu, choosing->ring, NULL, 0)
+    {
+        struct policy_entry entry = entry_of(choosing, vgpu);
+        weights += policy_weight(&entry);
+        quantum_ns = least(quantum_ns, asked(&entry, choosing->rules));
+        *next_due = least(*next_due, due(&entry, choosing->rules));
+        count++;
+    }
+    return round_of(weights, count, quantum_ns, choosing->rules);
+}
+
+// Raises the level, by whole rounds so that all are raised alike, until the first may run. Returns by how much a round raises it.
+static uint64_t begin_rounds(struct choosing *choosing)
+{
+    uint64_t next_due, round = survey(choosing, &next_due);
+    choosing->round = most(choosing->round, round);
+    if (next_due > choosing->level) // as it was a moment ago
+        choosing->level += round * ((next_due - choosing->level + round - 1) / round);
+    return round;
+}
+
+struct policy_choice policy_choose(const struct policy_ring *ring, uint32_t place, uint64_t level, uint64_t round,
                                    uint32_t first, const struct policy_rules *rules)
 {
-    uint64_t next_round = policy_round(entries, count, rules->quantum_ns), next_due = UINT64_MAX;
-    uint64_t widest = most(least(round, POLICY_PASS_MAX), next_round);
-    size_t chosen = count, from = 0;
     level = least(level, POLICY_PASS_MAX);
-    if (count == 1)
-        return (struct policy_choice){.level = level, .round = round, .in_ring = true};
-    for (size_t i = 0; i < count; i++) {
-        entries[i].pass = policy_bounded(&entries[i], level, widest, rules);
-        next_due = least(next_due, policy_due(&entries[i], rules));
-        if (entries[i].vgpu == first && policy_due(&entries[i], rules) <= level)
-            chosen = i;
+    struct choosing choosing = {ring, rules, level, level, least(round, POLICY_PASS_MAX)};
+    uint32_t lowest = next_wanting(ring, NULL, 0), foremost = next_wanting(ring, NULL, place);
+    foremost = foremost == POLICY_NOBODY ? lowest : foremost;
+    if (lowest == POLICY_NOBODY || next_wanting(ring, NULL, lowest + 1) == POLICY_NOBODY) {
+        uint64_t pass = lowest == POLICY_NOBODY ? 0 : ring->entry(ring->context, lowest).pass;
+        return (struct policy_choice){.vgpu = lowest, .pass = pass, .level = level, .round = round, .in_ring = true};
     }
-    bool in_ring = chosen == count;
-    if (next_due > level) {
-        // Whole rounds, so that all are raised alike, until the first may run.
-        level += next_round * most((next_due - level + next_round - 1) / next_round, 1);
-        round = next_round;
-        for (size_t i = 0; i < count; i++)
-            entries[i].pass = policy_bounded(&entries[i], level, widest, rules);
-        // Who had the last turn of a round is not the first in the next one: it would have two turns on end.
-        from = entries[0].vgpu == place;
-    }
+    struct policy_entry chosen = wants(ring, first) ? entry_of(&choosing, first) : nobody;
+    bool in_ring = chosen.vgpu == POLICY_NOBODY || due(&chosen, rules) > level;
     if (in_ring)
-        chosen = first_due(entries, count, from, level, rules);
-    const struct policy_entry *entry = &entries[chosen];
-    if (entry->class == POLICY_HIGH && chosen)
+        chosen = next_in_turn(&choosing, place);
+    if (chosen.vgpu == POLICY_NOBODY) {
+        round = begin_rounds(&choosing);
+        // Who had the last turn of a round is not the first in the next one: it would have two turns on end.
+        foremost = next_wanting(ring, NULL, place + 1);
+        foremost = foremost == POLICY_NOBODY ? lowest : foremost;
+        chosen = next_in_turn(&choosing, place + 1);
+    }
+    if (chosen.class == POLICY_HIGH && chosen.vgpu != foremost)
         in_ring = false;
-    uint64_t turn = policy_time(entry, level - entry->pass);
-    return (struct policy_choice){chosen, most(turn, rules->shortest_ns), level, round, in_ring};
+    uint64_t turn = policy_time(&chosen, choosing.level - chosen.pass);
+    return (struct policy_choice){chosen.vgpu, chosen.pass, most(turn, rules->shortest_ns), choosing.level, round, in_ring};
 }
 
-struct policy_choice policy_start(const struct policy_entry *entries, size_t count, size_t holder, uint64_t level,
+struct policy_choice policy_start(const struct policy_ring *ring, const struct policy_entry *holder, uint64_t level,
                                   const struct policy_rules *rules)
 {
-    const struct policy_entry *entry = &entries[holder];
-    uint64_t pass = least(entry->pass, POLICY_PASS_MAX), round = policy_round(entries, count, rules->quantum_ns);
+    struct policy_entry entry = *holder;
     level = least(level, POLICY_PASS_MAX);
-    if (policy_due(entry, rules) > level)
-        level = most(level, pass + round);
-    uint64_t turn = policy_time(entry, level > pass ? level - pass : 0);
-    return (struct policy_choice){holder, most(turn, rules->shortest_ns), level, round, true};
+    const struct choosing choosing = {ring, rules, level, level, 0};
+    uint64_t unused, round = survey(&choosing, &unused);
+    entry.pass = least(entry.pass, POLICY_PASS_MAX);
+    if (due(&entry, rules) > level)
+        level = most(level, entry.pass + round);
+    uint64_t turn = policy_time(&entry, level > entry.pass ? level - entry.pass : 0);
+    return (struct policy_choice){entry.vgpu, entry.pass, most(turn, rules->shortest_ns), level, round, true};
 }
 
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules)
 {
-    const struct policy_entry pair[] = {*waiter, *holder};
-    level = most(least(level, POLICY_PASS_MAX), least(holder->pass, POLICY_PASS_MAX));
     struct policy_entry own = *waiter;
-    own.pass = policy_bounded(waiter, level, policy_round(pair, 2, rules->quantum_ns), rules);
+    level = most(least(level, POLICY_PASS_MAX), least(holder->pass, POLICY_PASS_MAX));
+    uint64_t weights = policy_weight(waiter) + policy_weight(holder);
+    uint64_t round = round_of(weights, 2, least(asked(waiter, rules), asked(holder, rules)), rules);
+    own.pass = bounded(waiter, level, round, rules);
     static const int rank[] = {[POLICY_LOW] = 0, [POLICY_NORMAL] = 1, [POLICY_HIGH] = 2};
     if (rank[own.class] < rank[holder->class])
         return false;
-    return policy_due(&own, rules) <= (rank[own.class] > rank[holder->class] ? level : holder->pass);
+    return due(&own, rules) <= (rank[own.class] > rank[holder->class] ? level : holder->pass);
 }
+
+// --- the quantum ---
 
 uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count)
 {
-    uint64_t cheap = least(least(switch_ns, LONGEST_NS) * POLICY_SWITCH_PART, LONGEST_AUTO_NS);
-    uint64_t prompt = LONGEST_ROUND_NS / (count ? count : 1);
-    return most(least(cheap, prompt), SHORTEST_AUTO_NS);
+    uint64_t cheap = most(least(least(switch_ns, DEAREST_SWITCH_NS) * POLICY_SWITCH_PART, LONGEST_AUTO_NS), SHORTEST_AUTO_NS);
+    uint64_t quanta = count ? count : 1;
+    uint64_t rounds = SECOND_NS / (quanta < POLICY_LONGEST_ROUND_NS / cheap ? cheap * quanta : POLICY_LONGEST_ROUND_NS);
+    return most(SECOND_NS / (rounds * quanta), SHORTEST_AUTO_NS);
 }
+
+uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns)
+{
+    // Equal steps up and down: at rest where as many are dearer as cheaper. What may be either is neither.
+    uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 32;
+    uint64_t next = least_ns > known ? known + step : most_ns < known ? known - step : known;
+    return most(least(next, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
+}
+
+// --- caps ---
 
 static uint64_t cap(uint32_t percent)
 {

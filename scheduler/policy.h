@@ -34,58 +34,69 @@ struct policy_entry {
     uint32_t weight;
     enum policy_class class;
     uint64_t pass;
+    uint64_t quantum_ns; // that it asks for, 0: none
 };
 
 struct policy_rules {
-    uint64_t quantum_ns;  // a turn at equal weights
+    uint64_t switch_ns;   // what going from one's work to another's costs
     uint64_t shortest_ns; // no turn is shorter
 };
+
+// The virtual GPUs that want a token, in ring order. A choice looks at the bitmaps and at few entries: at those from the place in the
+// ring to the next that may have a turn, and at all of them once in a round, which is as many quanta long as there are entries. So
+// what a choice costs does not grow with their number; only those of the high class that wait without time left are looked at each time.
+struct policy_ring {
+    uint32_t words; // of each bitmap: bit i of word i / 64 stands for virtual GPU i
+    const uint64_t *wanting;
+    const uint64_t *high; // who may be of the high class, wanting or not
+    struct policy_entry (*entry)(const void *context, uint32_t vgpu);
+    const void *context;
+};
+
+bool policy_anybody(const struct policy_ring *ring);
 
 // What a virtual GPU's pass moves by for a grant of `ns` of GPU time, and the GPU time that a distance of passes is worth. Weights of 0
 // count as 1. A grant longer than ten seconds counts as ten: one endless kernel must not shut its tenant out for good.
 uint64_t policy_pass(const struct policy_entry *entry, uint64_t ns);
 uint64_t policy_time(const struct policy_entry *entry, uint64_t pass);
 
-// How far a round raises the level where these entries want the token, or `count` whose policy_weight adds up to `weights`.
-uint64_t policy_round(const struct policy_entry *entries, size_t count, uint64_t quantum_ns);
-uint64_t policy_round_of(uint64_t weights, size_t count, uint64_t quantum_ns);
 uint64_t policy_weight(const struct policy_entry *entry);
 
-// The level from which on an entry may have a turn.
-uint64_t policy_due(const struct policy_entry *entry, const struct policy_rules *rules);
-
-// An entry's pass within sense: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over many
-// rounds.
-uint64_t policy_bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules);
-
 struct policy_choice {
-    size_t index;     // of the chosen entry
+    uint32_t vgpu;    // POLICY_NOBODY where nobody wants the token
+    uint64_t pass;    // its own, raised where it lay too far behind
     uint64_t turn_ns; // the length of its turn, 0 where no other wants the token
     uint64_t level;   // after the rounds that pass until then
     uint64_t round;   // by how much the last of them raised it
     bool in_ring;     // its place in the ring has come; otherwise it went before its turn
 };
 
-// Chooses who gets the token next among `count` entries, given in ring order from virtual GPU `place` on, whose place in the ring it is. The
-// entry of virtual GPU `first`, where it is there and has time left, goes before all others, then those of the high class. Raises passes
-// that lie too far behind, by this round or by the one that raised the level last, `round`, if that was the larger: who waits since then
-// keeps what it gave him when others make the rounds smaller. count must not be 0; one alone begins no round. O(count).
-struct policy_choice policy_choose(struct policy_entry *entries, size_t count, uint32_t place, uint64_t level, uint64_t round,
+// Chooses who of the ring gets the token next, from virtual GPU `place` on, whose place in the ring it is. Virtual GPU `first`, where it
+// wants the token and has time left, goes before all others, then those of the high class. Who lies too far behind keeps two rounds'
+// credit, by the round now in force or by `round`, which raised the level last, if that was the larger: who waits since then
+// keeps what it gave him when others make the rounds smaller. One alone begins no round.
+struct policy_choice policy_choose(const struct policy_ring *ring, uint32_t place, uint64_t level, uint64_t round,
                                    uint32_t first, const struct policy_rules *rules);
 
-// The turn of entry number `holder`, which has run alone until the others came: what it has left of the round, or a new round's credit
-// from where it has got to. Nobody is held against what he used while nobody else wanted it.
-struct policy_choice policy_start(const struct policy_entry *entries, size_t count, size_t holder, uint64_t level,
+// The turn of `holder`, one of the ring, which has run alone until the others came: what it has left of the round, or a new round's
+// credit from where it has got to. Nobody is held against what he used while nobody else wanted it.
+struct policy_choice policy_start(const struct policy_ring *ring, const struct policy_entry *holder, uint64_t level,
                                   const struct policy_rules *rules);
 
 // Whether `waiter`, who has just come to want the token, takes it from `holder` before its turn has ended. Both passes are as of now.
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules);
 
-// The quantum for `count` virtual GPUs where none is asked for: a switch costs at most POLICY_SWITCH_PART of it, and a round of many is
-// kept short.
+// The quantum for `count` virtual GPUs where none is asked for. A switch costs at most POLICY_SWITCH_PART of it, within 2 to 50 ms, as
+// far as a round of all then takes no longer than POLICY_LONGEST_ROUND_NS; and a second holds a whole number of rounds, so that a
+// part of a turn is not what shares over a second differ by: with 8 tenants and 0.15 ms a switch, a turn of 30 ms would be 2.6 points of it.
 #define POLICY_SWITCH_PART 200
+#define POLICY_LONGEST_ROUND_NS 250000000ull
 uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count);
+
+// A running figure of what a switch costs, after one was seen to cost between least_ns and most_ns: the median, so that it does not matter how
+// long a few seem (a thread that is late, a first kernel that takes longer than usual). Within 10 to 500 us.
+uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns);
 
 // A cap is a token bucket, kept as the time until which its holder has paid (the generic cell rate algorithm, ITU-T I.371): who has paid
 // beyond now must wait, ten seconds at most: more is forgotten, or nonsense. Unused time is saved up for POLICY_CAP_SAVED_NS. percent is 1 to 100; a cap of 0 is none.

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/policy.h"
 
 static struct pool_layout *layout_of(const struct gate *gate)
@@ -19,6 +20,11 @@ static void ring_members(struct gate *gate, const struct pool_vgpu *vgpu)
 {
     POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
     agent_ring(layout_of(gate), process);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
 }
 
 static uint64_t since(uint64_t start_ns, uint64_t now_ns)
@@ -45,74 +51,74 @@ static struct policy_entry entry_of(const struct gate *gate, uint32_t index)
         .weight = atomic_load_explicit(&vgpu->weight, memory_order_relaxed),
         .class = priority <= POLICY_LOW ? (enum policy_class)priority : POLICY_NORMAL,
         .pass = atomic_load_explicit(&vgpu->pass, memory_order_relaxed),
+        .quantum_ns = least(atomic_load_explicit(&vgpu->quantum_ns, memory_order_relaxed), TURN_LONGEST_NS),
     };
 }
 
-// The holder's entry as of now: its pass is raised only when its grant ends.
-static struct policy_entry holder_entry(const struct gate *gate, uint32_t holder, uint64_t now_ns)
+// The entry as of now of the holder that `word` names: its pass is raised only when its grant ends.
+static struct policy_entry holder_entry(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    struct policy_entry entry = entry_of(gate, holder);
-    entry.pass += policy_pass(&entry, since(atomic_load(&layout_of(gate)->vgpus[holder].begun_ns), now_ns));
+    struct policy_entry entry = entry_of(gate, token_holder(word));
+    entry.pass += policy_pass(&entry, since(grant_get(&layout_of(gate)->vgpus[entry.vgpu].begun, word), now_ns));
     return entry;
 }
 
-// The quantum of a round: all must be measured by the same one, so the most impatient tenant chooses it.
-static struct policy_rules rules_for(const struct gate *gate, const struct policy_entry *entries, size_t count)
+uint64_t turn_switch_ns(const struct pool_gpu *gpu)
 {
-    uint64_t shortest = UINT64_MAX;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t quantum = atomic_load_explicit(&layout_of(gate)->vgpus[entries[i].vgpu].quantum_ns, memory_order_relaxed);
-        if (quantum >= TURN_SHORTEST_NS && quantum <= TURN_LONGEST_NS && quantum < shortest)
-            shortest = quantum;
-    }
-    if (shortest == UINT64_MAX)
-        shortest = policy_auto_quantum(TURN_SWITCH_NS, count);
-    return (struct policy_rules){.quantum_ns = shortest, .shortest_ns = TURN_SHORTEST_NS};
+    uint64_t learned = atomic_load_explicit(&gpu->switch_ns, memory_order_relaxed);
+    return learned ? learned : atomic_load_explicit(&gpu->mps, memory_order_relaxed) ? TURN_SWITCH_MPS_NS : TURN_SWITCH_NS;
 }
 
-// Room for those that want the token now and one more. A turn can end on any thread of the program, and such a stack may be as small
-// as PTHREAD_STACK_MIN: what is put there grows with those who wait, not with the pool.
-static size_t count_room(const struct gate *gate)
+void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns)
 {
-    size_t room = 1;
-    POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
-    room++;
-    return room;
+    struct pool_gpu *gpu = gate->gpu;
+    // Of two who learn at once one may be lost.
+    uint64_t used = turn_switch_ns(gpu), seen = atomic_load_explicit(&gpu->switch_seen_ns, memory_order_relaxed);
+    seen = policy_learn_switch(seen ? seen : used, least_ns, most_ns);
+    atomic_store_explicit(&gpu->switch_seen_ns, seen, memory_order_relaxed);
+    if (seen > used + used / 4 || seen < used - used / 4)
+        atomic_store_explicit(&gpu->switch_ns, seen, memory_order_relaxed);
 }
 
-// Those that want the token and `holder` if that is asked for, in ring order, the first whose place in the ring it is. Whoever has come
-// to wait since the room was counted may be passed over this once.
-struct ring {
-    struct policy_entry *entries;
-    size_t count, room;
-    uint32_t place; // whose it is
+static struct policy_rules rules_of(const struct gate *gate)
+{
+    return (struct policy_rules){.switch_ns = turn_switch_ns(gate->gpu), .shortest_ns = TURN_SHORTEST_NS};
+}
+
+// The ring as it is now, with the holder's entry as of now.
+struct turn_ring {
+    struct policy_ring ring;
+    const struct gate *gate;
+    struct policy_entry holder;
+    uint64_t wanting[POOL_MAX_VGPUS / 64], high[POOL_MAX_VGPUS / 64];
 };
 
-static void ring_add(struct ring *ring, struct policy_entry entry)
+static struct policy_entry ring_entry(const void *context, uint32_t vgpu)
 {
-    if (ring->count < ring->room)
-        ring->entries[ring->count++] = entry;
+    const struct turn_ring *ring = (const struct turn_ring *)context;
+    return vgpu == ring->holder.vgpu ? ring->holder : entry_of(ring->gate, vgpu);
 }
 
-static void ring_gather(const struct gate *gate, struct ring *ring, const struct policy_entry *holder, bool with_holder)
+static void ring_gather(struct turn_ring *ring, const struct gate *gate, struct policy_entry holder, bool with_holder)
 {
-    uint32_t start = ring->place = atomic_load_explicit(&gate->gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS;
-    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
-        uint32_t index = (start + i) % POOL_MAX_VGPUS;
-        if (holder && index == holder->vgpu) {
-            if (with_holder)
-                ring_add(ring, *holder);
-        } else if (pool_bit_get(gate->gpu->wanting, index)) {
-            ring_add(ring, entry_of(gate, index));
-        }
+    ring->ring = (struct policy_ring){POOL_MAX_VGPUS / 64, ring->wanting, ring->high, ring_entry, ring};
+    ring->gate = gate;
+    ring->holder = holder;
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS / 64; i++) {
+        ring->wanting[i] = atomic_load(&gate->gpu->wanting[i]);
+        ring->high[i] = atomic_load_explicit(&gate->gpu->high[i], memory_order_relaxed);
     }
+    uint64_t bit = 1ull << holder.vgpu % 64, *word = &ring->wanting[holder.vgpu / 64];
+    *word = with_holder ? *word | bit : *word & ~bit;
 }
 
-// Waiting entries of the ring with their passes as they were read: what the policy raises is booked as a difference.
-#define RING_ON_STACK(ring, gate)                                                                                              \
-    size_t ring##_room = count_room(gate);                                                                                     \
-    struct policy_entry ring##_entries[ring##_room];                                                                           \
-    struct ring ring = {ring##_entries, 0, ring##_room, 0}
+static struct policy_choice choose(const struct turn_ring *ring, uint64_t level, uint32_t first)
+{
+    const struct pool_gpu *gpu = ring->gate->gpu;
+    struct policy_rules rules = rules_of(ring->gate);
+    return policy_choose(&ring->ring, atomic_load_explicit(&gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS, level,
+                         atomic_load_explicit(&gpu->round, memory_order_relaxed), first, &rules);
+}
 
 // --- caps ---
 
@@ -142,34 +148,41 @@ static void pay(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t used_ns)
 }
 
 // The length of a turn as it is granted: with nobody else waiting no turn runs, but a cap's.
-static uint64_t granted_turn(const struct pool_vgpu *vgpu, uint64_t turn_ns, uint64_t quantum_ns, uint64_t now_ns)
+static uint64_t granted_turn(const struct gate *gate, uint32_t index, uint64_t turn_ns, uint64_t now_ns)
 {
+    const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
     uint32_t percent = limit_of(vgpu);
     if (percent) {
-        uint64_t most = policy_cap_turn(atomic_load(&vgpu->paid_until_ns), now_ns, quantum_ns, percent);
-        turn_ns = turn_ns && turn_ns < most ? turn_ns : most;
+        uint64_t quantum = entry_of(gate, index).quantum_ns;
+        quantum = quantum >= TURN_SHORTEST_NS ? quantum : policy_auto_quantum(turn_switch_ns(gate->gpu), 1);
+        uint64_t most = policy_cap_turn(atomic_load(&vgpu->paid_until_ns), now_ns, quantum, percent);
+        turn_ns = turn_ns ? least(turn_ns, most) : most;
     }
     // A waiter's lease counts on it.
-    return turn_ns < TURN_LONGEST_NS ? turn_ns : TURN_LONGEST_NS;
+    return least(turn_ns, TURN_LONGEST_NS);
 }
 
 // --- moves ---
 
-// Writes what the new holder needs to know about its grant. Comes before the token names it.
-static void prepare_grant(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t turn_ns)
+// Tells the new holder about its grant, which `word` describes. After the token names it: until then it is somebody else's to tell.
+static void announce_grant(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t turn_ns)
 {
-    atomic_store(&vgpu->turn_ns, turn_ns);
-    atomic_store(&vgpu->grant_ns, now_ns);
-    atomic_store(&vgpu->begun_ns, 0);
-    atomic_store(&vgpu->charge_from_ns, turn_ns ? now_ns : 0);
+    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[token_holder(word)];
+    atomic_store_explicit(&vgpu->grant_ns, now_ns, memory_order_relaxed);
+    if (turn_ns)
+        grant_set(&vgpu->turn, gate->token, word, 0, turn_ns);
+    atomic_fetch_add_explicit(&vgpu->grants, 1, memory_order_relaxed);
 }
 
-void turn_begin(struct gate *gate)
+void turn_begin(struct gate *gate, uint64_t word)
 {
     struct pool_vgpu *vgpu = gate->vgpu;
-    uint64_t none = 0, now = clock_now_ns(), from = atomic_load(&vgpu->charge_from_ns);
-    if (atomic_compare_exchange_strong(&vgpu->begun_ns, &none, now) && from && from < now)
-        atomic_compare_exchange_strong(&vgpu->charge_from_ns, &from, now);
+    uint64_t now = clock_now_ns();
+    if (!grant_set(&vgpu->begun, gate->token, word, 0, now))
+        return;
+    uint64_t from = grant_get(&vgpu->charged_from, word);
+    if (from || grant_get(&vgpu->turn, word))
+        grant_set(&vgpu->charged_from, gate->token, word, from, now);
 }
 
 static void raise_level(struct gate *gate, const struct policy_choice *choice)
@@ -183,23 +196,20 @@ static void raise_level(struct gate *gate, const struct policy_choice *choice)
 
 bool turn_claim(struct gate *gate, uint64_t word)
 {
-    uint64_t now = clock_now_ns();
-    struct policy_entry own = entry_of(gate, gate->vgpu_index);
-    uint64_t quantum = rules_for(gate, &own, 1).quantum_ns;
-    uint64_t turn = turn_is_capped(gate) ? granted_turn(gate->vgpu, 0, quantum, now) : 0;
-    prepare_grant(gate->vgpu, now, turn);
+    uint64_t now = clock_now_ns(), turn = turn_is_capped(gate) ? granted_turn(gate, gate->vgpu_index, 0, now) : 0;
     // Under a cap the holder's use is measured, and its queue kept short, from its first launch on.
-    if (!atomic_compare_exchange_strong(gate->token, &word, token_next(word, gate->vgpu_index, turn ? TOKEN_CONTENDED : 0)))
+    uint64_t next = token_next(word, gate->vgpu_index, turn ? TOKEN_CONTENDED : 0);
+    if (!atomic_compare_exchange_strong(gate->token, &word, next))
         return false;
-    atomic_fetch_add_explicit(&gate->vgpu->grants, 1, memory_order_relaxed);
+    announce_grant(gate, next, now, turn);
     return true;
 }
 
-static bool may_interrupt(const struct gate *gate, uint32_t holder, uint64_t now_ns)
+static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    struct policy_entry pair[] = {entry_of(gate, gate->vgpu_index), holder_entry(gate, holder, now_ns)};
-    struct policy_rules rules = rules_for(gate, pair, 2);
-    return policy_preempts(&pair[0], &pair[1], atomic_load(&gate->gpu->level), &rules);
+    struct policy_entry own = entry_of(gate, gate->vgpu_index), holder = holder_entry(gate, word, now_ns);
+    struct policy_rules rules = rules_of(gate);
+    return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
@@ -221,11 +231,10 @@ void turn_request(struct gate *gate, uint64_t now_ns)
             continue;
         word |= TOKEN_CONTENDED;
         struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
-        uint64_t none = 0;
-        news |= atomic_compare_exchange_strong(&vgpu->charge_from_ns, &none, now_ns);
+        news |= grant_set(&vgpu->charged_from, gate->token, word, 0, now_ns);
         if (!news)
             return;
-        bool interrupt = !(word & TOKEN_REVOKED) && may_interrupt(gate, holder, now_ns);
+        bool interrupt = !(word & TOKEN_REVOKED) && may_interrupt(gate, word, now_ns);
         if (interrupt) {
             atomic_store(&gate->gpu->first, gate->vgpu_index);
             atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
@@ -248,46 +257,34 @@ bool turn_revoke(struct gate *gate, uint64_t *word)
     return true;
 }
 
-uint64_t turn_start(struct gate *gate, uint64_t now_ns)
+uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    RING_ON_STACK(ring, gate);
-    struct policy_entry own = holder_entry(gate, gate->vgpu_index, now_ns);
-    ring_gather(gate, &ring, &own, true);
-    struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
-    size_t holder = 0;
-    while (holder < ring.count - 1 && ring.entries[holder].vgpu != own.vgpu)
-        holder++;
-    struct policy_choice choice = policy_start(ring.entries, ring.count, holder, atomic_load(&gate->gpu->level), &rules);
+    struct turn_ring ring;
+    struct policy_rules rules = rules_of(gate);
+    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), true);
+    struct policy_choice choice = policy_start(&ring.ring, &ring.holder, atomic_load(&gate->gpu->level), &rules);
     raise_level(gate, &choice);
-    uint64_t turn = granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns), none = 0;
-    // Otherwise the agent of another member was faster.
-    return atomic_compare_exchange_strong(&gate->vgpu->turn_ns, &none, turn) ? turn : none;
+    uint64_t turn = granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns);
+    // Otherwise the agent of another member was faster, or who made the grant.
+    return grant_set(&gate->vgpu->turn, gate->token, word, 0, turn) ? turn : grant_get(&gate->vgpu->turn, word);
 }
 
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    RING_ON_STACK(ring, gate);
-    struct policy_entry own = holder_entry(gate, gate->vgpu_index, now_ns);
-    ring_gather(gate, &ring, &own, !turn_is_capped(gate));
-    uint32_t next = POOL_NO_INDEX;
-    struct policy_rules rules = {0};
-    struct policy_choice choice = {0};
-    if (ring.count) {
-        rules = rules_for(gate, ring.entries, ring.count);
-        choice = policy_choose(ring.entries, ring.count, ring.place, atomic_load(&gate->gpu->level),
-                               atomic_load(&gate->gpu->round), POOL_NO_INDEX, &rules);
-        next = ring.entries[choice.index].vgpu;
-    }
-    if (next != gate->vgpu_index) {
-        atomic_store(&gate->gpu->on_deck, next);
-        if (turn_revoke(gate, &word) && next != POOL_NO_INDEX)
-            wake_waiters(gate, next);
+    struct turn_ring ring;
+    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), !turn_is_capped(gate));
+    struct policy_choice choice = choose(&ring, atomic_load(&gate->gpu->level), POOL_NO_INDEX);
+    if (choice.vgpu != gate->vgpu_index) {
+        atomic_store(&gate->gpu->on_deck, choice.vgpu);
+        if (turn_revoke(gate, &word) && choice.vgpu != POOL_NO_INDEX)
+            wake_waiters(gate, choice.vgpu);
         return false;
     }
-    uint64_t from = atomic_load(&gate->vgpu->charge_from_ns);
-    if (atomic_compare_exchange_strong(&gate->vgpu->charge_from_ns, &from, now_ns)) {
-        atomic_store(&gate->vgpu->turn_ns, granted_turn(gate->vgpu, choice.turn_ns, rules.quantum_ns, now_ns));
-        atomic_fetch_add_explicit(&gate->vgpu->charged_ns, since(from, now_ns), memory_order_relaxed);
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t from = grant_get(&vgpu->charged_from, word), turn = grant_get(&vgpu->turn, word);
+    if (grant_set(&vgpu->charged_from, gate->token, word, from, now_ns)) {
+        grant_set(&vgpu->turn, gate->token, word, turn, granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns));
+        atomic_fetch_add_explicit(&vgpu->charged_ns, since(from, now_ns), memory_order_relaxed);
         raise_level(gate, &choice);
     }
     return true;
@@ -322,53 +319,41 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     if (leaving || capped || holder != gate->vgpu_index)
         pool_bit_clear(gate->gpu->wanting, holder);
 
-    uint64_t begun = atomic_load(&old->begun_ns), from = atomic_load(&old->charge_from_ns), turn = atomic_load(&old->turn_ns);
-    struct policy_entry ended = holder_entry(gate, holder, now_ns);
-    RING_ON_STACK(ring, gate);
-    ring_gather(gate, &ring, &ended, pool_bit_get(gate->gpu->wanting, holder));
-
-    uint64_t level = atomic_load(&gate->gpu->level), next_turn = 0;
-    uint32_t next = leaving || capped ? POOL_NO_INDEX : holder;
-    struct policy_choice choice = {.level = level, .round = atomic_load(&gate->gpu->round)};
-    uint64_t before = 0; // the pass of who is chosen
+    uint64_t begun = grant_get(&old->begun, word), from = grant_get(&old->charged_from, word);
+    uint64_t turn = grant_get(&old->turn, word), level = atomic_load(&gate->gpu->level);
+    struct turn_ring ring;
+    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), pool_bit_get(gate->gpu->wanting, holder));
     // Nobody is held against what he used while nobody else wanted it.
-    if ((turn == 0 || ring.count == 0) && level < ended.pass)
-        choice.level = level = ended.pass;
-    if (ring.count) {
-        struct policy_rules rules = rules_for(gate, ring.entries, ring.count);
-        choice =
-            policy_choose(ring.entries, ring.count, ring.place, level, choice.round, atomic_load(&gate->gpu->first), &rules);
-        const struct policy_entry *chosen = &ring.entries[choice.index];
-        next = chosen->vgpu;
-        before = next == holder ? ended.pass : atomic_load(&layout->vgpus[next].pass);
-        next_turn = granted_turn(&layout->vgpus[next], choice.turn_ns, rules.quantum_ns, now_ns);
-    }
-    if (next != POOL_NO_INDEX)
-        prepare_grant(&layout->vgpus[next], now_ns, next_turn);
-    if (!atomic_compare_exchange_strong(gate->token, &word,
-                                        token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED)))
+    if ((turn == 0 || !policy_anybody(&ring.ring)) && level < ring.holder.pass)
+        level = ring.holder.pass;
+    struct policy_choice choice = choose(&ring, level, atomic_load(&gate->gpu->first));
+    bool chosen = choice.vgpu != POOL_NO_INDEX;
+    uint32_t next = chosen || leaving || capped ? choice.vgpu : holder;
+    uint64_t before = !chosen ? 0 : next == holder ? ring.holder.pass : entry_of(gate, next).pass;
+    uint64_t next_word = token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED);
+    if (!atomic_compare_exchange_strong(gate->token, &word, next_word))
         return false;
+    if (next != POOL_NO_INDEX)
+        announce_grant(gate, next_word, now_ns, chosen ? granted_turn(gate, next, choice.turn_ns, now_ns) : 0);
 
     account_grant(gate, holder, begun, from, turn, now_ns);
     if (word & TOKEN_REVOKED)
         pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
     raise_level(gate, &choice);
     atomic_store_explicit(&gate->gpu->first, POOL_NO_INDEX, memory_order_relaxed);
-    if (ring.count) {
+    if (chosen) {
         if (choice.in_ring)
             atomic_store_explicit(&gate->gpu->ring, next, memory_order_relaxed);
         // Down as well, where a debt was too deep to remember: the sum is right modulo 2^64.
-        atomic_fetch_add_explicit(&layout->vgpus[next].pass, ring.entries[choice.index].pass - before, memory_order_relaxed);
+        atomic_fetch_add_explicit(&layout->vgpus[next].pass, choice.pass - before, memory_order_relaxed);
     }
     if (capped)
         wake_waiters(gate, holder); // to sleep until they have paid
-    if (next == POOL_NO_INDEX) {
-        // Whoever came to wait while this was under way has been passed over, and takes the free token himself.
+    if (next ==
+        POOL_NO_INDEX) // whoever came to wait while this was under way has been passed over, and takes the free token himself
         futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
-        return true;
-    }
-    atomic_fetch_add_explicit(&layout->vgpus[next].grants, 1, memory_order_relaxed);
-    wake_waiters(gate, next);
+    else
+        wake_waiters(gate, next);
     return true;
 }
 
@@ -383,19 +368,15 @@ void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns)
 
 static bool high_class_exists(const struct gate *gate)
 {
-    POOL_EACH_BIT(vgpu, gate->gpu->vgpus, POOL_MAX_VGPUS)
-    if (atomic_load_explicit(&layout_of(gate)->vgpus[vgpu].priority, memory_order_relaxed) == POLICY_HIGH)
-        return true;
-    return false;
+    return pool_bit_next(gate->gpu->high, POOL_MAX_VGPUS, 0) < POOL_MAX_VGPUS;
 }
 
-uint64_t turn_window(const struct gate *gate, uint64_t now_ns)
+uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     const struct pool_vgpu *vgpu = gate->vgpu;
     if (atomic_load_explicit(&vgpu->priority, memory_order_relaxed) == POLICY_LOW)
         return WINDOW_NS / 4;
-    uint64_t from = atomic_load_explicit(&vgpu->charge_from_ns, memory_order_relaxed);
-    uint64_t end = from + atomic_load_explicit(&vgpu->turn_ns, memory_order_relaxed);
+    uint64_t from = grant_get(&vgpu->charged_from, word), end = from + grant_get(&vgpu->turn, word);
     uint64_t width = from && end > now_ns ? (end - now_ns) / 4 : 0;
     if (width <= WINDOW_NS || high_class_exists(gate))
         return WINDOW_NS;
@@ -405,7 +386,7 @@ uint64_t turn_window(const struct gate *gate, uint64_t now_ns)
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns)
 {
     uint32_t holder = token_holder(word);
-    uint64_t turn = holder == POOL_NO_INDEX ? 0 : atomic_load(&layout_of(gate)->vgpus[holder].turn_ns);
+    uint64_t turn = holder == POOL_NO_INDEX ? 0 : grant_get(&layout_of(gate)->vgpus[holder].turn, word);
     if (turn == 0)
         turn = TURN_UNTOLD_NS;
     if (turn > TURN_LONGEST_NS)

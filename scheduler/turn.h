@@ -16,18 +16,30 @@
 
 #include "scheduler/gate.h"
 
-// What going from one process's work to another's costs an H100, hand-over aside; the automatic quantum follows from it.
+// What going from one process's work to another's costs an H100, taken for granted until it has been measured; and under MPS.
 #define TURN_SWITCH_NS 110000ull
+#define TURN_SWITCH_MPS_NS 60000ull
 // No turn is shorter: below, the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull
 // A drain that takes longer hands the token over with work still running.
 #define TURN_DRAIN_NS 200000000ull
+// Under MPS the contexts of all run beside each other, so the next may begin while the last of this one's work runs: that covers what a
+// hand-over takes, 68 us between two turns on an H100.
+#define TURN_EARLY_NS 50000ull
 // What a waiter grants a holder beyond its turn and its drain before it takes the token away.
 #define TURN_GRACE_NS 100000000ull
 // What a waiter takes a turn for that has no length yet.
 #define TURN_UNTOLD_NS 50000000ull
 // No turn is longer, whatever the pool says: a waiter's lease counts on it.
 #define TURN_LONGEST_NS 10000000000ull
+
+// What a switch costs on this GPU, as far as is known. The automatic quantum follows from it.
+uint64_t turn_switch_ns(const struct pool_gpu *gpu);
+
+// Learns that a switch to this virtual GPU has cost between least_ns and most_ns: from the end of the other's work to the end of its own
+// first, less what that takes. Quanta follow where the figure has changed by more than a quarter: rounds that are all of one length share
+// out more evenly.
+void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 
 // Takes a token that nobody holds. false: somebody was faster.
 bool turn_claim(struct gate *gate, uint64_t word);
@@ -40,11 +52,11 @@ void turn_request(struct gate *gate, uint64_t now_ns);
 uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns);
 bool turn_is_capped(const struct gate *gate);
 
-// The first launch under a grant, by any process of the holder: from here on it counts.
-void turn_begin(struct gate *gate);
+// The first launch under the grant that `word` describes, by any process of the holder: from here on it counts.
+void turn_begin(struct gate *gate, uint64_t word);
 
 // The length of the turn of a holder that had the token to itself until now.
-uint64_t turn_start(struct gate *gate, uint64_t now_ns);
+uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
 // a drain and returns true. Otherwise names who is likely to be next, who then watches for the token.
@@ -67,7 +79,7 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word);
 void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns);
 
 // How much work this holder may have in flight: little where a turn is about to end, or where somebody of a higher class may come.
-uint64_t turn_window(const struct gate *gate, uint64_t now_ns);
+uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Whether any other virtual GPU waits for the token.
 bool turn_others_wait(const struct gate *gate);

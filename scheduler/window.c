@@ -113,9 +113,23 @@ static void span_ends(struct window *window, uint64_t now_ns)
     start_span(window, 0);
 }
 
+// The first batch of a turn is complete, since some moment between the last look and this one. What is loose, or so long that an error in its
+// estimate outweighs a switch, tells nothing.
+static void note_switch(struct window *window, const struct window_batch *batch, uint64_t now_ns)
+{
+    uint64_t expected = window->granted_ns + batch->estimate_ns, pending = window->last_pending_ns;
+    window->granted_ns = 0;
+    if (batch->loose || batch->estimate_ns > WINDOW_NS)
+        return;
+    window->switch_least_ns = pending > expected ? pending - expected : 0;
+    window->switch_most_ns = now_ns > expected ? now_ns - expected : 1;
+}
+
 static void take_off(struct window *window, uint64_t now_ns)
 {
     struct window_batch *batch = oldest(window);
+    if (window->granted_ns)
+        note_switch(window, batch, now_ns);
     // A batch seen complete in the same look as the one before it began at an unknown time and cannot start a span.
     if (!window->span_start_ns && window->primed && window->last_done_ns < now_ns)
         start_span(window, start_of(window, batch));
@@ -156,6 +170,7 @@ static void drop_all(struct window *window)
     window->closed_ns = 0;
     window->open = (struct window_batch){0};
     window->primed = false;
+    window->granted_ns = 0;
     start_span(window, 0);
 }
 
@@ -179,6 +194,19 @@ static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now
     return pause < SHORTEST_PAUSE_NS ? SHORTEST_PAUSE_NS : pause > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : pause;
 }
 
+uint64_t window_ahead(struct window *window, uint64_t now_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    collect(window, now_ns);
+    // The open batch runs where all closed ones are complete.
+    const struct window_batch *batch = window->count ? oldest(window) : &window->open;
+    uint64_t start = start_of(window, batch), elapsed = now_ns > start ? now_ns - start : 0;
+    uint64_t ahead = window->closed_ns + window->open.estimate_ns;
+    bool known = window->primed && !batch->loose && elapsed < batch->estimate_ns;
+    pthread_mutex_unlock(&window->mutex);
+    return known ? ahead - elapsed : UINT64_MAX;
+}
+
 uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns)
 {
     pthread_mutex_lock(&window->mutex);
@@ -200,10 +228,12 @@ static bool add_launch(struct window *window, void *stream, const void *function
         open->submitted_ns = now_ns;
     open->stream = stream;
     open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
+    open->loose |= unknown;
     remember(&open->functions, (uint16_t)(duration - window->durations));
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
     *closed = *open;
+    closed->loose |= now_ns - open->submitted_ns > open->estimate_ns / 2;
     *open = (struct window_batch){.stream = stream};
     return true;
 }
@@ -229,6 +259,24 @@ void window_launched(struct window *window, void *stream, const void *function, 
     pthread_mutex_unlock(&window->mutex);
     if (!room)
         window->ops->mark_drop(window->ops_gpu, closed.mark);
+}
+
+void window_granted(struct window *window, uint64_t granted_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    if (!window->primed && window->count == 0 && window->open.estimate_ns == 0)
+        window->granted_ns = granted_ns;
+    pthread_mutex_unlock(&window->mutex);
+}
+
+bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns)
+{
+    pthread_mutex_lock(&window->mutex);
+    *least_ns = window->switch_least_ns;
+    *most_ns = window->switch_most_ns;
+    window->switch_least_ns = window->switch_most_ns = 0;
+    pthread_mutex_unlock(&window->mutex);
+    return *most_ns > 0;
 }
 
 uint64_t window_estimate(struct window *window, const void *function)

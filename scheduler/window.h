@@ -2,7 +2,7 @@
 // The window: how much GPU work a contended holder may have in flight, in GPU time.
 //
 // A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
-// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function from
+// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function and grid from
 // completed work: launches are gathered into batches, each closed by a mark (an untimed event) in its stream, and the time that a span of
 // several batches took corrects the estimates of the functions in it.
 //
@@ -43,6 +43,7 @@ struct window_batch {
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
     struct window_functions functions;
+    bool loose; // of unknown duration in part, or launched so slowly that the GPU may have waited for launches
 };
 
 struct window_duration {
@@ -69,8 +70,20 @@ struct window {
     uint64_t span_estimate_ns;
     struct window_functions span_functions;
 
+    uint64_t granted_ns;                      // when the turn came whose first batch has not been seen complete yet; 0: none
+    uint64_t switch_least_ns, switch_most_ns; // what the last switch has cost, until that is asked for; 0, 0: nothing new
+
     struct window_duration durations[WINDOW_FUNCTIONS];
 };
+
+// What the duration of a launch is learned by: its function and how many blocks it has, to a power of two, since one function may take very
+// different times for different grids. Only compared, never followed.
+static inline const void *window_key(const void *function, unsigned int x, unsigned int y, unsigned int z)
+{
+    uint64_t blocks = (uint64_t)x * y * z;
+    uint64_t doublings = blocks ? 63 - (uint64_t)__builtin_clzll(blocks) : 0;
+    return (const void *)((uintptr_t)function ^ (uintptr_t)(doublings * 0x9e3779b97f4a7c15ull));
+}
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
@@ -80,6 +93,17 @@ uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
 
 // Takes note of a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);
+
+// A thread that waited for the turn goes ahead: what passes from granted_ns, when the other's work was complete, to the end of the first
+// batch, less what that takes, is what the switch has cost. Where launches have gone ahead already, nothing is learned from this turn.
+void window_granted(struct window *window, uint64_t granted_ns);
+
+// What the last switch has cost, once, between *least_ns and *most_ns. false: nothing new.
+bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns);
+
+// How much estimated work is ahead, UINT64_MAX where that cannot be told: nothing is known to be, or what is takes longer than estimated,
+// or work from before the first batch may be. For the agent, while it drains.
+uint64_t window_ahead(struct window *window, uint64_t now_ns);
 
 // Estimated GPU time of one launch of `function`; 0: not learned yet. Exposed for tests.
 uint64_t window_estimate(struct window *window, const void *function);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "shim/measure.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 #include "shim/vmm.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits

@@ -16,7 +16,7 @@
 #include "scheduler/agent.h"
 #include "scheduler/policy.h"
 #include "shim/api_door.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/gpu_ops.h"
 #include "shim/heap_memory.h"
 #include "shim/nvml.h"
@@ -28,9 +28,9 @@
 #include "shim/measure.h"
 #include "shim/modules.h"
 #include "shim/newer.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 #include "shim/runtime.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 #include "shim/vmm.h"
 
 // A process that is killed keeps its reservation until the driver has taken it down, about a tenth of a second. Whoever starts it anew
@@ -105,14 +105,6 @@ static void at_exit(void)
     errno = saved;
 }
 
-static uint64_t held_on(uint32_t gpu)
-{
-    uint64_t chunks = 0;
-    POOL_EACH_BIT(vgpu, pool.layout->gpus[gpu].vgpus, POOL_MAX_VGPUS)
-    chunks += pool_vgpu_used(pool.layout, vgpu);
-    return chunks * pool.chunk_bytes;
-}
-
 // The quota in whole chunks that the options ask for on this device, 0 for none.
 static int quota_of(struct attempt *attempt, const struct device *device, uint32_t gpu, uint64_t *chunks)
 {
@@ -139,14 +131,15 @@ static int quota_of(struct attempt *attempt, const struct device *device, uint32
     return refuse(attempt, CUDA_ERROR_OUT_OF_MEMORY);
 }
 
-static int join(struct attempt *attempt, struct device *device)
+static int join(struct attempt *attempt, struct device *device, bool mps)
 {
     int gpu = pool_gpu_enter(&pool, device->uuid, device->name, device->physical_bytes, &attempt->error);
     if (gpu < 0)
         return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
+    pool_gpu_note_mps(&pool, (uint32_t)gpu, mps);
     _Atomic uint64_t *context_bytes = &pool.layout->gpus[gpu].context_bytes;
     if (atomic_load(context_bytes) == 0)
-        atomic_store(context_bytes, calibrate_context(device->ordinal, held_on((uint32_t)gpu)));
+        atomic_store(context_bytes, calibrate_context(device->ordinal));
 
     const struct options *options = &attempt->options;
     struct tenancy_request request = {
@@ -189,7 +182,7 @@ static int join_all(struct attempt *attempt, int count)
         device->physical_bytes = identity.bytes;
         memcpy(device->uuid, identity.uuid, sizeof device->uuid);
         memcpy(device->name, identity.name, sizeof device->name);
-        if (join(attempt, device))
+        if (join(attempt, device, identity.mps))
             return -1;
     }
     return 0;

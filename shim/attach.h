@@ -28,20 +28,21 @@ struct identity {
     uint8_t uuid[POOL_UUID_BYTES];
     char name[POOL_NAME_BYTES];
     uint64_t bytes;
+    bool mps; // contexts made here are clients of MPS
 };
 
 // shim/calibrate.c.
 CUresult identify(CUdevice ordinal, struct identity *identity);
 
 // What to charge a context where the pool says `bytes` for it: a figure that is missing (it could not be measured) or absurd is replaced by the
-// usual one (H100, driver 580: 527 MiB).
+// usual one (H100, driver 580).
 static inline uint64_t context_bytes_or_usual(uint64_t bytes, uint64_t physical_bytes)
 {
-    return bytes && bytes <= physical_bytes / 4 ? bytes : 528ull << 20;
+    return bytes && bytes <= physical_bytes / 4 ? bytes : 672ull << 20;
 }
 
-// Measures what one context takes on a GPU, for pool_gpu.context_bytes; `held_bytes` is what the members of the pool hold on it. Leaves
-// the contexts of the process and the context stack of the thread as they were. 0: could not be measured. shim/calibrate.c.
-uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes);
+// Measures what one context takes on a GPU, for pool_gpu.context_bytes. Leaves the contexts of the process and the context stack of the
+// thread as they were. 0: could not be measured. shim/calibrate.c.
+uint64_t calibrate_context(CUdevice ordinal);
 
 #endif

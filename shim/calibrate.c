@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
 //
-// Two figures bound it. What is used on the GPU with one context, less what the pool's members hold, contains the context and also what
-// programs outside the pool hold. What a second context adds is clean, but lacks what the first one alone costs (on the H100, 3.2 MiB
-// taken by cuInit). So the second figure counts, and of the difference only as much as a first context can plausibly cost more.
+// A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and
+// at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to its price from the start. What
+// the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the GPU, and nobody's.
 #include "shim/attach.h"
 
 #include <string.h>
 
 #include "base/log.h"
 
-#define FIRST_CONTEXT_EXTRA_BYTES (8ull << 20)
 #define LEAST_BYTES (1ull << 20)
+#define ATTEMPTS 4
+
+// CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS: that a daemon
+// runs, or a folder of one is there, says nothing about this process. An older driver does not know; then the cost of a switch is learned.
+#define ATTRIBUTE_MPS_ENABLED ((CUdevice_attribute)133)
+
+static bool is_mps_client(CUdevice ordinal)
+{
+    int enabled = 0;
+    return REAL(cuDeviceGetAttribute)(&enabled, ATTRIBUTE_MPS_ENABLED, ordinal) == CUDA_SUCCESS && enabled > 0;
+}
 
 CUresult identify(CUdevice ordinal, struct identity *identity)
 {
@@ -27,10 +37,49 @@ CUresult identify(CUdevice ordinal, struct identity *identity)
         rc = REAL(cuDeviceGetName)(name, sizeof name, ordinal);
     if (rc != CUDA_SUCCESS)
         return rc;
-    *identity = (struct identity){.bytes = bytes};
+    *identity = (struct identity){.bytes = bytes, .mps = is_mps_client(ordinal)};
     memcpy(identity->uuid, uuid.bytes, sizeof identity->uuid);
     snprintf(identity->name, sizeof identity->name, "%s", name);
     return CUDA_SUCCESS;
+}
+
+// A module with one kernel that does nothing where it is launched with 0, but could print and use the heap: a context grows by what its
+// kernels could need. PTX: the driver compiles it for the GPU that it finds.
+static const char module_image[] =
+    ".version 6.0\n"
+    ".target sm_50\n"
+    ".address_size 64\n"
+    ".extern .func (.param .b64 block) malloc(.param .b64 bytes);\n"
+    ".extern .func (.param .b32 count) vprintf(.param .b64 format, .param .b64 arguments);\n"
+    ".visible .entry vgpu_calibration(.param .u64 bytes)\n"
+    "{\n"
+    "    .reg .pred %nothing;\n"
+    "    .reg .b64 %bytes, %block;\n"
+    "    ld.param.u64 %bytes, [bytes];\n"
+    "    setp.eq.u64 %nothing, %bytes, 0;\n"
+    "    @%nothing bra done;\n"
+    "    { .param .b64 a; .param .b64 r; st.param.b64 [a], %bytes; call.uni (r), malloc, (a); ld.param.b64 %block, [r]; }\n"
+    "    { .param .b64 f; .param .b64 a; .param .b32 r; st.param.b64 [f], %block; st.param.b64 [a], %block;\n"
+    "      call.uni (r), vprintf, (f, a); }\n"
+    "done:\n"
+    "    ret;\n"
+    "}\n";
+
+// Makes the current context grow as it will in use. Returns what it will grow by later, since the kernel could not be launched.
+static uint64_t use_context(void)
+{
+    CUmodule module; // ends with the context
+    CUfunction function;
+    uint64_t nothing = 0;
+    void *params[] = {&nothing};
+    size_t heap = 0;
+    if (REAL(cuModuleLoadData)(&module, module_image) == CUDA_SUCCESS &&
+        REAL(cuModuleGetFunction)(&function, module, "vgpu_calibration") == CUDA_SUCCESS &&
+        REAL(cuLaunchKernel)(function, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL) == CUDA_SUCCESS)
+        return 0;
+    // The driver takes a block more than the heap's size (580).
+    REAL(cuCtxGetLimit)(&heap, CU_LIMIT_MALLOC_HEAP_SIZE);
+    return holdings_round_up(heap, HOLDINGS_BLOCK_BYTES) + HOLDINGS_BLOCK_BYTES;
 }
 
 static bool free_bytes(uint64_t *available, uint64_t *total)
@@ -43,28 +92,37 @@ static bool free_bytes(uint64_t *available, uint64_t *total)
     return true;
 }
 
-// With one context current. A context that is created becomes current, and one that is destroyed on its own thread no longer is.
-static uint64_t measure(CUdevice ordinal, uint64_t held_bytes)
+// What one more context takes, with one current; 0 if that can't be said. A context that is created becomes current, and one that is
+// destroyed on its own thread no longer is. *alone: free memory came back to the byte, so that it was the context's alone.
+static uint64_t measure_once(CUdevice ordinal, bool *alone)
 {
-    uint64_t before, after, total;
+    uint64_t before, between, after, total;
     CUcontext second;
     if (!free_bytes(&before, &total) || REAL(cuCtxCreate_v2)(&second, 0, ordinal) != CUDA_SUCCESS)
         return 0;
-    bool known = free_bytes(&after, &total);
+    uint64_t later = use_context();
+    bool known = free_bytes(&between, &total);
     REAL(cuCtxDestroy_v2)(second);
-    if (!known || after > before || before > total)
+    *alone = free_bytes(&after, &total) && after == before;
+    if (!known || between > before || before - between < LEAST_BYTES || before - between > total / 4)
         return 0;
-    uint64_t added = before - after;
-    if (added < LEAST_BYTES || added > total / 4)
-        return 0;
-    uint64_t used = total - before > held_bytes ? total - before - held_bytes : 0;
-    uint64_t extra = used > added ? used - added : 0;
-    if (extra > FIRST_CONTEXT_EXTRA_BYTES)
-        extra = FIRST_CONTEXT_EXTRA_BYTES;
-    return holdings_round_up(added + extra, HOLDINGS_BLOCK_BYTES);
+    return holdings_round_up(before - between, HOLDINGS_BLOCK_BYTES) + later;
 }
 
-uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes)
+// Programs outside the pool may take and give memory at the same time: then again, and in the end the most that was seen.
+static uint64_t measure(CUdevice ordinal)
+{
+    uint64_t most = 0;
+    bool alone = false;
+    for (int attempt = 0; attempt < ATTEMPTS && !alone; attempt++) {
+        uint64_t bytes = measure_once(ordinal, &alone);
+        if (bytes && (alone || bytes > most))
+            most = bytes;
+    }
+    return most;
+}
+
+uint64_t calibrate_context(CUdevice ordinal)
 {
     unsigned int flags;
     int active;
@@ -75,7 +133,7 @@ uint64_t calibrate_context(CUdevice ordinal, uint64_t held_bytes)
         REAL(cuDevicePrimaryCtxRetain)(&primary, ordinal) != CUDA_SUCCESS)
         goto out;
     if (REAL(cuCtxPushCurrent_v2)(primary) == CUDA_SUCCESS) {
-        bytes = measure(ordinal, held_bytes);
+        bytes = measure(ordinal);
         REAL(cuCtxPopCurrent_v2)(&primary);
     }
     REAL(cuDevicePrimaryCtxRelease_v2)(ordinal);

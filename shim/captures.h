@@ -10,7 +10,7 @@
 #ifndef VGPU_SHIM_CAPTURES_H
 #define VGPU_SHIM_CAPTURES_H
 
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 // Around the driver's call that begins a capture. The lock of the streams is held from one to the other: the agent, which marks streams
 // under it, would else find a stream that is not captured and record its event into the capture, and asking for that event's state

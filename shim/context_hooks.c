@@ -4,13 +4,14 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "allocator/allocations.h"
 #include "shim/arrays.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/green.h"
 #include "shim/modules.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
-#include "shim/streams.h"
+#include "shim/memory_pools.h"
+#include "shim/stream_table.h"
 
 // Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
 // does one at a time.
@@ -46,52 +47,40 @@ static CUresult creation_end(const struct creation *creation, CUresult result, c
 {
     // Without memory for the books a context stays charged until the process ends, which favours nobody.
     if (creation->device && result == CUDA_SUCCESS)
-        context_add(*context, creation->device, creation->bytes, primary);
+        context_add(*context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
     else if (creation->device)
         holdings_give(&creation->device->holdings, creation->bytes);
     device_forget_current();
     return result;
 }
 
-CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
+// CREATES(name, (parameters), arguments): a function that makes `*context` on the device `ordinal`.
+#define CREATES(name, parameters, ...)                                                                                         \
+    CUresult name parameters                                                                                                   \
+    {                                                                                                                          \
+        struct creation creation;                                                                                              \
+        CUresult rc = creation_begin(&creation, ordinal, #name);                                                               \
+        if (rc != CUDA_SUCCESS)                                                                                                \
+            return rc;                                                                                                         \
+        rc = DEVICE_ASK(creation.device, REAL(name)(__VA_ARGS__));                                                             \
+        return creation_end(&creation, rc, context, false);                                                                    \
+    }
 
-CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v2)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int count, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v3)(context, params, count, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuCtxCreate_v4)(context, params, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
+CREATES(cuCtxCreate, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuCtxCreate_v3, (CUcontext * context, CUexecAffinityParam *params, int count, unsigned int flags, CUdevice ordinal),
+        context, params, count, flags, ordinal)
+CREATES(cuCtxCreate_v4, (CUcontext * context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal), context, params,
+        flags, ordinal)
+// Contexts for graphics libraries are contexts like others.
+CREATES(cuGLCtxCreate, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuGLCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
+CREATES(cuVDPAUCtxCreate,
+        (CUcontext * context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address), context,
+        flags, ordinal, vdp_device, get_proc_address)
+CREATES(cuVDPAUCtxCreate_v2,
+        (CUcontext * context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address), context,
+        flags, ordinal, vdp_device, get_proc_address)
 
 static void context_gone(CUcontext context)
 {
@@ -99,6 +88,7 @@ static void context_gone(CUcontext context)
     arrays_drop_context(context);
     modules_drop_context(context);
     heap_memory_drop_context(context);
+    allocations_drop_context(context);
     context_remove(context);
     pools_settle();
 }
@@ -145,48 +135,6 @@ CUresult cuCtxDetach(CUcontext context)
     return rc;
 }
 
-// Contexts for graphics libraries are contexts like others.
-CUresult cuGLCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuGLCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuGLCtxCreate_v2)(context, flags, ordinal));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuVDPAUCtxCreate(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate)(context, flags, ordinal, vdp_device, get_proc_address));
-    return creation_end(&creation, rc, context, false);
-}
-
-CUresult cuVDPAUCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device,
-                             void *get_proc_address)
-{
-    struct creation creation;
-    CUresult rc = creation_begin(&creation, ordinal, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(creation.device, REAL(cuVDPAUCtxCreate_v2)(context, flags, ordinal, vdp_device, get_proc_address));
-    return creation_end(&creation, rc, context, false);
-}
-
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
 {
     struct creation creation;
@@ -220,13 +168,16 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
     bool last = context && (at_once || primary_retains[ordinal] <= 1);
     // Whether this call ends the context is known only afterwards: there may be retains that did not come through here. Until then
     // nobody uses it.
-    if (last)
+    if (last) {
+        green_retire_device(device);
         context_retire(context);
+    }
     CUresult rc = driver_end(ordinal);
     if (context && rc == CUDA_SUCCESS && !at_once && primary_retains[ordinal])
         primary_retains[ordinal]--;
     if (last && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active)) {
         context_revive(context);
+        green_revive_device(device);
     } else if (last) {
         context_gone(context);
         green_drop_device(device);

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "shim/attach.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 struct device_table device_table;
 __thread struct device *device_of_thread;

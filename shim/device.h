@@ -59,6 +59,11 @@ static inline bool device_attached(void)
     return atomic_load_explicit(&device_table.count, memory_order_acquire) > 0;
 }
 
+static inline bool device_several(void)
+{
+    return atomic_load_explicit(&device_table.count, memory_order_relaxed) > 1;
+}
+
 // The device with this ordinal; NULL where there is none or the process is not attached.
 struct device *device_of(CUdevice ordinal);
 

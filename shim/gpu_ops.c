@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-#include "shim/contexts.h"
-#include "shim/streams.h"
+#include "shim/context_table.h"
+#include "shim/stream_table.h"
 
 // The agent's thread is in the relaxed capture mode for good.
 static __thread bool relaxed;
@@ -18,13 +18,26 @@ static bool is_capturing(void *gpu, void *stream)
     return rc == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT || (rc == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE);
 }
 
-// The context of the calling thread, in use.
-static struct context *use_current(void)
+// The context of a stream, in use and current. That need not be the one that was: a graph can be launched into the stream of another
+// context, and what has a stream can be launched without a context. NULL: unknown.
+static struct context *enter_context_of(CUstream stream)
 {
-    CUcontext handle;
-    if (REAL(cuCtxGetCurrent)(&handle) != CUDA_SUCCESS || !handle)
+    CUcontext handle = NULL;
+    if (REAL(cuStreamGetCtx)(stream, &handle) != CUDA_SUCCESS)
         return NULL;
-    return context_use(handle);
+    struct context *context = context_use(handle);
+    if (context && REAL(cuCtxPushCurrent_v2)(handle) != CUDA_SUCCESS) {
+        context_release(context);
+        return NULL;
+    }
+    return context;
+}
+
+static void leave_context(struct context *context)
+{
+    CUcontext popped;
+    REAL(cuCtxPopCurrent_v2)(&popped);
+    context_release(context);
 }
 
 // Takes a mark of the context, which is current, and records it behind the stream, or behind the whole context.
@@ -34,7 +47,7 @@ static struct mark *record(struct context *context, CUstream stream, bool whole)
     if (!mark)
         return NULL;
     CUresult rc =
-        whole ? REAL(cuCtxRecordEvent)(context_handle(context), mark->event) : REAL(cuEventRecord)(mark->event, stream);
+        whole ? REAL(cuCtxRecordEvent)(context_whole(context), mark->event) : REAL(cuEventRecord)(mark->event, stream);
     if (rc == CUDA_SUCCESS)
         return mark;
     mark_drop(mark);
@@ -46,10 +59,10 @@ static void *mark_put(void *gpu, void *stream)
     int saved = errno;
     struct mark *mark = NULL;
     CUstreamCaptureMode mode = capture_relax();
-    struct context *context = is_capturing(gpu, stream) ? NULL : use_current();
+    struct context *context = is_capturing(gpu, stream) ? NULL : enter_context_of(stream);
     if (context) {
         mark = record(context, stream, false);
-        context_release(context);
+        leave_context(context);
     }
     capture_restore(mode);
     errno = saved;
@@ -130,7 +143,9 @@ static bool fence_renew(void *gpu)
     bool whole = !streams_capturing() && REAL_EXISTS(cuCtxRecordEvent);
     struct context *context = context_use_next(device, NULL);
     while (context) {
-        fenced = fence_context(device, context, whole) && fenced;
+        // What is behind the whole primary context is behind its green ones, too.
+        if (!whole || !context_is_green(context))
+            fenced = fence_context(device, context, whole) && fenced;
         context = context_use_next(device, context);
     }
     streams_unlock();
@@ -166,7 +181,7 @@ const struct gpu_ops gpu_ops_cuda = {
 
 void gpu_ops_keep_mark(CUstream stream, bool whole, const void *owner)
 {
-    struct context *context = is_capturing(NULL, stream) ? NULL : use_current();
+    struct context *context = is_capturing(NULL, stream) ? NULL : enter_context_of(stream);
     if (!context)
         return;
     CUstreamCaptureMode mode = capture_relax();
@@ -174,7 +189,7 @@ void gpu_ops_keep_mark(CUstream stream, bool whole, const void *owner)
     if (mark)
         context_keep_earlier(context, mark, whole, owner);
     capture_restore(mode);
-    context_release(context);
+    leave_context(context);
 }
 
 struct mark *gpu_ops_mark_context(CUcontext handle)

@@ -10,8 +10,8 @@ struct mark;
 
 extern const struct gpu_ops gpu_ops_cuda;
 
-// Keeps a mark for the time of a capture behind what was given to the GPU until now: `whole`, to the current context, whose other marks
-// it replaces; else to `stream`. One with an owner replaces that owner's mark. Not where the stream is itself being captured.
+// Keeps a mark for the time of a capture behind what was given to the GPU until now: `whole`, to the stream's context, whose other
+// marks it replaces; else to `stream`. One with an owner replaces that owner's mark. Not where the stream is itself being captured.
 void gpu_ops_keep_mark(CUstream stream, bool whole, const void *owner);
 
 // A mark behind all work of a context. NULL where a capture forbids it, the context is unknown, or the driver has no cuCtxRecordEvent.

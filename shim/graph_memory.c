@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>

@@ -2,7 +2,7 @@
 // Graphs that allocate: memory nodes, made as such or by capturing cuMemAllocAsync.
 //
 // The driver takes memory for them when an executable graph is launched or uploaded, keeps it for later launches of this or another
-// graph, and gives it back at cuDeviceGraphMemTrim. So what it has reserved for the device's graphs is charged (shim/pools.c). Before
+// graph, and gives it back at cuDeviceGraphMemTrim. So what it has reserved for the device's graphs is charged (shim/memory_pools.c). Before
 // a launch, what the graph's nodes can need is taken; a launch whose memory does not fit is refused with CUDA_ERROR_OUT_OF_MEMORY.
 //
 // An executable graph that has been launched since memory was last given back needs nothing more, and launching others costs one load.
@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 // Executable graphs with memory nodes.
 extern _Atomic int graph_memory_graphs __attribute__((visibility("hidden")));

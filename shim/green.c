@@ -7,14 +7,15 @@
 
 #include "allocator/allocations.h"
 #include "shim/arrays.h"
+#include "shim/context_table.h"
 #include "shim/modules.h"
 #include "shim/priorities.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 struct green {
     CUgreenCtx handle; // NULL: destroyed
     CUcontext context; // what the program makes current for it
-    const struct device *device;
+    struct device *device;
     struct green *next;
 };
 
@@ -50,7 +51,8 @@ CUresult cuGreenCtxCreate(CUgreenCtx *handle, CUdevResourceDesc description, CUd
         return rc;
     }
     *green = (struct green){.handle = *handle, .device = device};
-    REAL(cuCtxFromGreenCtx)(&green->context, *handle);
+    if (REAL(cuCtxFromGreenCtx)(&green->context, *handle) == CUDA_SUCCESS)
+        context_add(green->context, device, 0, CONTEXT_GREEN);
     pthread_mutex_lock(&mutex);
     green->next = greens;
     greens = green;
@@ -59,31 +61,44 @@ CUresult cuGreenCtxCreate(CUgreenCtx *handle, CUdevResourceDesc description, CUd
     return rc;
 }
 
+// The record of a living green context. Under the mutex; it stays until the primary context ends.
+static struct green *find(CUgreenCtx handle)
+{
+    struct green *green = handle ? greens : NULL;
+    while (green && green->handle != handle)
+        green = green->next;
+    return green;
+}
+
 CUresult cuGreenCtxDestroy(CUgreenCtx handle)
 {
     device_forget_current();
-    CUresult rc = REAL(cuGreenCtxDestroy)(handle);
-    if (rc != CUDA_SUCCESS)
-        return rc;
     pthread_mutex_lock(&mutex);
-    struct green *green = greens;
-    while (green && green->handle != handle)
-        green = green->next;
+    struct green *green = find(handle);
+    CUcontext context = green ? green->context : NULL;
     CUdevice ordinal = green ? green->device->ordinal : -1;
-    if (green)
-        green->handle = NULL;
     pthread_mutex_unlock(&mutex);
-    if (ordinal >= 0)
+    context_retire(context);
+    CUresult rc = REAL(cuGreenCtxDestroy)(handle);
+    if (rc != CUDA_SUCCESS) {
+        context_revive(context);
+        return rc;
+    }
+    if (green) {
+        streams_drop_context(context);
+        context_remove(context);
+        pthread_mutex_lock(&mutex);
+        green->handle = NULL;
+        pthread_mutex_unlock(&mutex);
         cuDevicePrimaryCtxRelease_v2(ordinal);
+    }
     return rc;
 }
 
 static const struct device *device_of_green(CUgreenCtx handle)
 {
     pthread_mutex_lock(&mutex);
-    const struct green *green = greens;
-    while (green && green->handle != handle)
-        green = green->next;
+    const struct green *green = find(handle);
     const struct device *device = green ? green->device : NULL;
     pthread_mutex_unlock(&mutex);
     return device;
@@ -96,6 +111,24 @@ CUresult cuGreenCtxStreamCreate(CUstream *stream, CUgreenCtx handle, unsigned in
     if (rc == CUDA_SUCCESS)
         stream_add(*stream);
     return rc;
+}
+
+void green_retire_device(const struct device *device)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct green *green = greens; green; green = green->next)
+        if (green->device == device && green->handle)
+            context_retire(green->context);
+    pthread_mutex_unlock(&mutex);
+}
+
+void green_revive_device(const struct device *device)
+{
+    pthread_mutex_lock(&mutex);
+    for (struct green *green = greens; green; green = green->next)
+        if (green->device == device && green->handle)
+            context_revive(green->context);
+    pthread_mutex_unlock(&mutex);
 }
 
 void green_drop_device(const struct device *device)
@@ -111,6 +144,10 @@ void green_drop_device(const struct device *device)
             arrays_drop_context(green->context);
             modules_drop_context(green->context);
             allocations_drop_context(green->context);
+        }
+        if (green->handle) {
+            streams_drop_context(green->context);
+            context_remove(green->context);
         }
         *link = green->next;
         free(green);

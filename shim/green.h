@@ -9,7 +9,11 @@
 
 #include "shim/device.h"
 
-// The primary context of a device is gone: returns what was booked under the handles of its green contexts.
+// Before the driver is asked to end a device's primary context, and after it has refused to: see context_retire.
+void green_retire_device(const struct device *device);
+void green_revive_device(const struct device *device);
+
+// The primary context of a device is gone, and its green ones: returns what was booked under their handles.
 void green_drop_device(const struct device *device);
 
 // Forgets everything, for a forked child.

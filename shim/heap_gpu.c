@@ -3,11 +3,11 @@
 // another thread may begin a capture at any time.
 #include <errno.h>
 
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 #include "shim/gpu_ops.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
-#include "shim/streams.h"
+#include "shim/memory_pools.h"
+#include "shim/stream_table.h"
 
 static int error_of(CUresult result)
 {

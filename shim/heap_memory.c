@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "shim/contexts.h"
-#include "shim/streams.h"
+#include "shim/context_table.h"
+#include "shim/stream_table.h"
 
 // What cuMemAlloc aligns to (H100, driver 580).
 #define ALIGNMENT 512u
@@ -107,6 +107,10 @@ static bool capturing(void)
 bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function, CUresult *result)
 {
     if (!atomic_load_explicit(&enabled, memory_order_relaxed) || capturing())
+        return false;
+    // What no GPU can hold the driver refuses in its own words.
+    const struct device *device = device_current();
+    if (device && device_exceeded(device, bytes))
         return false;
     int saved = errno;
     struct served *served = enter_current();

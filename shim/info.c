@@ -6,7 +6,7 @@
 
 #include "shim/device.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 // Replaces the driver's figures for the whole GPU by the tenant's.
 static void tell(struct device *device, size_t *free_bytes, size_t *total_bytes)

@@ -4,8 +4,8 @@
 // On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
 // their handles; in the per-thread forms NULL stands for the thread's own stream.
 //
-// A launch is known to the window by its function, a graph launch by its executable: one gate and one duration for the whole graph.
-// Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
+// A launch is known to the window by its function and the size of its grid, a graph launch by its executable: one gate and one
+// duration for the whole graph. Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
 // What a kernel or a graph launches from the device belongs to the launch that it came with.
 #include <stddef.h>
 #include <stdlib.h>
@@ -14,35 +14,60 @@
 #include "shim/launch.h"
 #include "shim/priorities.h"
 
-// The device whose gate a launch passes; *missing is the answer where there is none.
-static inline struct device *launch_device(CUresult *missing)
+// The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
+static struct device *device_of_stream(CUstream stream)
 {
-    struct device *device = device_current();
-    if (__builtin_expect(device == NULL, 0))
-        *missing = device_absent();
-    return device;
+    CUdevice ordinal = -1;
+    CUcontext context;
+    if (!device_attached() || REAL(cuStreamGetCtx)(stream, &context) != CUDA_SUCCESS ||
+        REAL(cuCtxPushCurrent_v2)(context) != CUDA_SUCCESS)
+        return NULL;
+    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
+    REAL(cuCtxPopCurrent_v2)(&context);
+    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
 }
 
-// The value of the launch `call`, made between the gate's enter and leave.
-#define GATED(stream, function, call)                                                                                          \
+// The device whose gate a launch of a kernel passes. Without a current context the driver takes the stream's (driver 580).
+static inline struct device *kernel_device(CUstream stream)
+{
+    struct device *device = device_current();
+    return __builtin_expect(device != NULL, 1) ? device : device_of_stream(stream);
+}
+
+// A graph runs on the stream's device, whatever context is current.
+static inline struct device *graph_device(CUstream stream)
+{
+    struct device *device = __builtin_expect(device_several(), 0) ? device_of_stream(stream) : NULL;
+    return device ? device : device_current();
+}
+
+// What the window knows a launch by, from the names that the functions below give to their parameters.
+#define GRID_KEY(f) window_key((f), grid_x, grid_y, grid_z)
+#define CONFIG_KEY(f) (config ? window_key((f), config->gridDimX, config->gridDimY, config->gridDimZ) : (f))
+
+// The value of the launch `call`, made between the enter and the leave of the gate of the device `where`. The window's key is made only
+// where the window is asked.
+#define GATED_ON(where, stream, function, call)                                                                                \
     (__extension__({                                                                                                           \
         CUresult gated_rc;                                                                                                     \
-        struct device *gated_device = launch_device(&gated_rc);                                                                \
+        struct device *gated_device = (where);                                                                                 \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
             enum gate_pass gated_pass = launch_enter(gated_device, (stream));                                                  \
             gated_rc = (call);                                                                                                 \
-            launch_leave(gated_device, gated_pass, (stream), (function));                                                      \
+            launch_leave(gated_device, gated_pass, (stream), gated_pass == GATE_OPEN ? NULL : (function));                     \
         } else {                                                                                                               \
+            gated_rc = device_absent();                                                                                        \
             driver_layer_seen();                                                                                               \
         }                                                                                                                      \
         gated_rc;                                                                                                              \
     }))
+#define GATED(stream, function, call) GATED_ON(kernel_device(stream), stream, function, call)
 
 CUresult cuLaunchKernel(CUfunction f, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z, unsigned int block_x,
                         unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream, void **params,
                         void **extra)
 {
-    return GATED(stream, f,
+    return GATED(stream, GRID_KEY(f),
                  REAL(cuLaunchKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
                                       extra));
 }
@@ -51,7 +76,7 @@ CUresult cuLaunchKernel_ptsz(CUfunction f, unsigned int grid_x, unsigned int gri
                              unsigned int block_y, unsigned int block_z, unsigned int shared_bytes, CUstream stream,
                              void **params, void **extra)
 {
-    return GATED(own_stream(stream), f,
+    return GATED(own_stream(stream), GRID_KEY(f),
                  REAL(cuLaunchKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, params,
                                            extra));
 }
@@ -60,7 +85,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **par
 {
     CUlaunchConfig copy;
     const CUlaunchConfig *allowed = priority_launch(config, &copy);
-    CUresult rc = GATED(config ? config->hStream : NULL, f, REAL(cuLaunchKernelEx)(allowed, f, params, extra));
+    CUresult rc = GATED(config ? config->hStream : NULL, CONFIG_KEY(f), REAL(cuLaunchKernelEx)(allowed, f, params, extra));
     if (allowed == &copy)
         free(copy.attrs);
     return rc;
@@ -70,7 +95,8 @@ CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void 
 {
     CUlaunchConfig copy;
     const CUlaunchConfig *allowed = priority_launch(config, &copy);
-    CUresult rc = GATED(own_stream(config ? config->hStream : NULL), f, REAL(cuLaunchKernelEx_ptsz)(allowed, f, params, extra));
+    CUresult rc = GATED(own_stream(config ? config->hStream : NULL), CONFIG_KEY(f),
+                        REAL(cuLaunchKernelEx_ptsz)(allowed, f, params, extra));
     if (allowed == &copy)
         free(copy.attrs);
     return rc;
@@ -80,7 +106,7 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int grid_x, unsigned i
                                    unsigned int block_x, unsigned int block_y, unsigned int block_z, unsigned int shared_bytes,
                                    CUstream stream, void **params)
 {
-    return GATED(stream, f,
+    return GATED(stream, GRID_KEY(f),
                  REAL(cuLaunchCooperativeKernel)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
                                                  params));
 }
@@ -89,28 +115,9 @@ CUresult cuLaunchCooperativeKernel_ptsz(CUfunction f, unsigned int grid_x, unsig
                                         unsigned int block_x, unsigned int block_y, unsigned int block_z,
                                         unsigned int shared_bytes, CUstream stream, void **params)
 {
-    return GATED(own_stream(stream), f,
+    return GATED(own_stream(stream), GRID_KEY(f),
                  REAL(cuLaunchCooperativeKernel_ptsz)(f, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
                                                       stream, params));
-}
-
-CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, stream);
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(stream, graph, REAL(cuGraphLaunch)(graph, stream)), stream);
-}
-
-CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
-{
-    struct graph_launch memory;
-    CUresult rc = graph_memory_begin(&memory, graph, own_stream(stream));
-    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
-        return rc;
-    return graph_memory_end(&memory, GATED(own_stream(stream), graph, REAL(cuGraphLaunch_ptsz)(graph, stream)),
-                            own_stream(stream));
 }
 
 CUresult cuLaunch(CUfunction f)
@@ -128,22 +135,10 @@ CUresult cuLaunchGridAsync(CUfunction f, int grid_width, int grid_height, CUstre
     return GATED(stream, f, REAL(cuLaunchGridAsync)(f, grid_width, grid_height, stream));
 }
 
-// The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
-static struct device *device_of_stream(CUstream stream, CUcontext *context)
-{
-    CUdevice ordinal = -1;
-    if (REAL(cuStreamGetCtx)(stream, context) != CUDA_SUCCESS || REAL(cuCtxPushCurrent_v2)(*context) != CUDA_SUCCESS)
-        return NULL;
-    CUcontext popped;
-    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
-    REAL(cuCtxPopCurrent_v2)(&popped);
-    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
-}
-
 void launch_group_add(struct launch_group *group, CUstream stream, const void *function)
 {
     struct launch_partner partner = {.stream = stream, .function = function};
-    partner.device = group->count < DEVICE_MAX ? device_of_stream(stream, &partner.context) : NULL;
+    partner.device = group->count < DEVICE_MAX ? device_of_stream(stream) : NULL;
     if (!partner.device)
         return;
     unsigned int place = group->count++;
@@ -162,12 +157,7 @@ void launch_group_leave(const struct launch_group *group)
 {
     for (unsigned int i = group->count; i-- > 0;) {
         const struct launch_partner *partner = &group->partners[i];
-        CUcontext popped;
-        // The window marks the stream in its own context.
-        bool pushed = REAL(cuCtxPushCurrent_v2)(partner->context) == CUDA_SUCCESS;
         launch_leave(partner->device, partner->pass, partner->stream, partner->function);
-        if (pushed)
-            REAL(cuCtxPopCurrent_v2)(&popped);
     }
 }
 
@@ -182,4 +172,23 @@ CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *launches, unsi
     CUresult rc = REAL(cuLaunchCooperativeKernelMultiDevice)(launches, count, flags);
     launch_group_leave(&group);
     return rc;
+}
+
+static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream given, CUresult (*real)(CUgraphExec, CUstream))
+{
+    struct graph_launch memory;
+    CUresult rc = graph_memory_begin(&memory, graph, stream);
+    if (__builtin_expect(rc != CUDA_SUCCESS, 0))
+        return rc;
+    return graph_memory_end(&memory, GATED_ON(graph_device(stream), stream, graph, real(graph, given)), stream);
+}
+
+CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, stream, stream, REAL(cuGraphLaunch));
+}
+
+CUresult cuGraphLaunch_ptsz(CUgraphExec graph, CUstream stream)
+{
+    return launch_graph(graph, own_stream(stream), stream, REAL(cuGraphLaunch_ptsz));
 }

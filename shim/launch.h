@@ -28,7 +28,6 @@ struct launch_group {
     unsigned int count;
     struct launch_partner {
         struct device *device;
-        CUcontext context;
         CUstream stream;
         const void *function;
         enum gate_pass pass;

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 
 // Makes "what is the limit now, then charge the difference" one step.
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -31,21 +31,34 @@ static int64_t bytes_of(const struct device *device, enum context_limit limit, s
     return (int64_t)holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
 }
 
+CUresult limits_foresee_frame(size_t frame_bytes, const char *function)
+{
+    CUcontext context = NULL;
+    size_t limit;
+    struct device *device = device_current();
+    if (!device || REAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || !context_known(context, NULL))
+        return CUDA_SUCCESS;
+    CUresult rc = CUDA_SUCCESS;
+    pthread_mutex_lock(&mutex);
+    if (REAL(cuCtxGetLimit)(&limit, CU_LIMIT_STACK_SIZE) == CUDA_SUCCESS && frame_bytes > limit) {
+        // Beyond the limit that the context was made with, of which only the change since then is known.
+        int64_t frames = bytes_of(device, CONTEXT_STACK, frame_bytes) - bytes_of(device, CONTEXT_STACK, limit) +
+                         context_growth(context, CONTEXT_STACK);
+        int64_t delta = frames - context_growth(context, CONTEXT_FRAMES);
+        int64_t taken = delta > 0 ? context_grow(context, CONTEXT_FRAMES, delta) : 0;
+        if (taken > 0 && device_take(device, (uint64_t)taken)) {
+            context_grow(context, CONTEXT_FRAMES, -delta);
+            rc = device_refuse(device, (uint64_t)taken, function);
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return rc;
+}
+
 static bool grows(CUlimit limit, enum context_limit *which)
 {
-    switch (limit) {
-    case CU_LIMIT_STACK_SIZE:
-        *which = CONTEXT_STACK;
-        return true;
-    case CU_LIMIT_PRINTF_FIFO_SIZE:
-        *which = CONTEXT_PRINTF;
-        return true;
-    case CU_LIMIT_MALLOC_HEAP_SIZE:
-        *which = CONTEXT_HEAP;
-        return true;
-    default:
-        return false;
-    }
+    *which = limit == CU_LIMIT_STACK_SIZE ? CONTEXT_STACK : CONTEXT_HEAP;
+    return limit == CU_LIMIT_STACK_SIZE || limit == CU_LIMIT_MALLOC_HEAP_SIZE;
 }
 
 // The driver may round a value or cut it; what it says afterwards counts.

@@ -5,7 +5,7 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 

@@ -9,7 +9,7 @@
 #include "allocator/allocations.h"
 #include "shim/device.h"
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 // The driver's pitches are multiples of this (H100, driver 580).
 #define PITCH_BYTES 512u

@@ -279,42 +279,19 @@ static CUresult got_variable(const void *handle, uint64_t address, uint64_t byte
     return all && charge(handle, context, device, all, function) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult cuModuleGetGlobal(CUdeviceptr_v1 *pointer, unsigned int *bytes, CUmodule module, const char *name)
-{
-    CUdeviceptr_v1 address;
-    unsigned int size;
-    CUresult rc = REAL(cuModuleGetGlobal)(pointer, bytes, module, name);
-    if (rc == CUDA_SUCCESS && REAL(cuModuleGetGlobal)(&address, &size, module, name) == CUDA_SUCCESS)
-        rc = got_variable(module, address, size, __func__);
-    return rc;
-}
+// A function that tells where a variable is and how large. The program may leave out either, so the driver is asked once more.
+#define TELLS_VARIABLE(name, pointer_type, size_type, handle_type)                                                             \
+    CUresult name(pointer_type *pointer, size_type *bytes, handle_type handle, const char *variable)                           \
+    {                                                                                                                          \
+        pointer_type address;                                                                                                  \
+        size_type size;                                                                                                        \
+        CUresult rc = REAL(name)(pointer, bytes, handle, variable);                                                            \
+        if (rc == CUDA_SUCCESS && REAL(name)(&address, &size, handle, variable) == CUDA_SUCCESS)                               \
+            rc = got_variable(handle, address, size, #name);                                                                   \
+        return rc;                                                                                                             \
+    }
 
-CUresult cuModuleGetGlobal_v2(CUdeviceptr *pointer, size_t *bytes, CUmodule module, const char *name)
-{
-    CUdeviceptr address;
-    size_t size;
-    CUresult rc = REAL(cuModuleGetGlobal_v2)(pointer, bytes, module, name);
-    if (rc == CUDA_SUCCESS && REAL(cuModuleGetGlobal_v2)(&address, &size, module, name) == CUDA_SUCCESS)
-        rc = got_variable(module, address, size, __func__);
-    return rc;
-}
-
-CUresult cuLibraryGetGlobal(CUdeviceptr *pointer, size_t *bytes, CUlibrary library, const char *name)
-{
-    CUdeviceptr address;
-    size_t size;
-    CUresult rc = REAL(cuLibraryGetGlobal)(pointer, bytes, library, name);
-    if (rc == CUDA_SUCCESS && REAL(cuLibraryGetGlobal)(&address, &size, library, name) == CUDA_SUCCESS)
-        rc = got_variable(library, address, size, __func__);
-    return rc;
-}
-
-CUresult cuLibraryGetManaged(CUdeviceptr *pointer, size_t *bytes, CUlibrary library, const char *name)
-{
-    CUdeviceptr address;
-    size_t size;
-    CUresult rc = REAL(cuLibraryGetManaged)(pointer, bytes, library, name);
-    if (rc == CUDA_SUCCESS && REAL(cuLibraryGetManaged)(&address, &size, library, name) == CUDA_SUCCESS)
-        rc = got_variable(library, address, size, __func__);
-    return rc;
-}
+TELLS_VARIABLE(cuModuleGetGlobal, CUdeviceptr_v1, unsigned int, CUmodule)
+TELLS_VARIABLE(cuModuleGetGlobal_v2, CUdeviceptr, size_t, CUmodule)
+TELLS_VARIABLE(cuLibraryGetGlobal, CUdeviceptr, size_t, CUlibrary)
+TELLS_VARIABLE(cuLibraryGetManaged, CUdeviceptr, size_t, CUlibrary)

@@ -9,7 +9,7 @@
 #include <strings.h>
 
 #include "shim/heap_memory.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 // What a process reads of a pool that it is not in.
 struct nvml_onlooker {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "scheduler/grant.h"
 #include "shim/nvml.h"
 
 #define LONG_NS NS_PER_S           // an interval that a new one may begin after
@@ -31,7 +32,7 @@ static uint64_t held_until(const struct nvml_tenant *tenant, uint64_t now_ns)
     do { // until both are of the same grant
         word = atomic_load(&layout->gpus[tenant->gpu].token);
         held = atomic_load(&vgpu->held_ns);
-        begun = atomic_load(&vgpu->begun_ns);
+        begun = grant_get(&vgpu->begun, word);
     } while (atomic_load(&layout->gpus[tenant->gpu].token) != word && --tries > 0);
     return token_holder(word) == tenant->vgpu && begun && begun < now_ns ? held + (now_ns - begun) : held;
 }

@@ -10,7 +10,7 @@
 
 #include "allocator/allocations.h"
 #include "base/log.h"
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>

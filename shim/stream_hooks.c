@@ -7,7 +7,7 @@
 
 #include "shim/captures.h"
 #include "shim/device.h"
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 #include "shim/priorities.h"
 
 static CUresult created(CUresult result, const CUstream *stream)

@@ -69,6 +69,19 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     assert_equal "$stderr" ""
 }
 
+@test "what an unmodified program has reserved is refused to the API, and comes back when it is killed" {
+    sim_only "the sizes are those of the simulated GPU"
+    create() {
+        PYTHONPATH=$root/bindings/python python3 -c 'import vgpu; vgpu.VirtualGPU("late", memory=8 << 30)'
+    }
+    VGPU_MEMORY=12G spawn_shim "$PROGRAMS/mem_fill" $((1 << 30))
+    wait_until file_has "$out" full
+    run -1 --separate-stderr create
+    assert_contains "$stderr" "a quota of 8.0 GiB does not fit on"
+    kill -KILL "$pid"
+    wait_until create
+}
+
 @test "the sanitizers find nothing while the same is done" {
     sim_only "the driver is not made for them"
     local variant

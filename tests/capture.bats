@@ -111,3 +111,21 @@ overran() { # NAME
     touch "$BATS_TEST_TMPDIR/go"
     wait_until file_has "$capturer_out" "done"
 }
+
+# kept_short CASE: half a second of work that is queued at once does not keep another tenant waiting for all of it
+kept_short() {
+    spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
+    wait_until file_has "$out" busy
+    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/stream_cases" "$module" "$1"
+    wait_until file_has "$out" worked
+    [[ $(figure rival revokes) -ge 1 && $(figure tenant revokes) -ge 1 ]]
+    assert_equal "$(figure tenant overruns)" 0
+}
+
+@test "work queued in a green context is kept short for others, and drained" {
+    kept_short green
+}
+
+@test "work queued in the stream of a context that is not current is kept short for others, and drained" {
+    kept_short elsewhere
+}

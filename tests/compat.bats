@@ -113,7 +113,7 @@ cells() {
     unset COMPAT_ROWS
     export COMPAT_OUT=$BATS_TEST_TMPDIR/out COMPAT_SECONDS=1
     run -0 --separate-stderr scripts/compat.sh
-    assert_contains "$stderr" "5 green, 0 red, 0 skipped"
+    assert_contains "$stderr" "7 green, 0 red, 0 skipped"
     [[ $output =~ same,\ ([0-9]+)\ ms ]]
     [[ ${BASH_REMATCH[1]} -gt 0 ]]
 }

@@ -94,7 +94,7 @@ same_lookup() {
 @test "a runtime bound past the library is limited at its own functions, and the user told once" {
     local runtime
     runtime=$(sed -n 's/^CUDART_SONAME := //p' "$BUILD/cuda.mk")
-    run -0 --separate-stderr shim "$PROGRAMS/door_deepbind" 400 "$runtime"
+    run -0 --separate-stderr shim "$PROGRAMS/door_deepbind" 300 "$runtime"
     assert_equal "${lines[0]}" "0 2 0 0"
     assert_equal "${lines[1]}" "total 1024 MiB"
     assert_equal "$(grep -c 'past the driver hooks' <<<"$stderr")" 1

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Memory that is not asked for by its size: arrays, graphs, modules, what contexts grow by.
+# bats file_tags=wholegpu
 bats_require_minimum_version 1.5.0
 load helper
 
@@ -33,18 +34,18 @@ silent() {
     silent "$PROGRAMS/mem_module"
 }
 
-@test "raised limits, attached and green contexts are charged and given back" {
-    silent "$PROGRAMS/context_grow"
+@test "raised limits, large frames, attached and green contexts are charged and given back" {
+    silent "$PROGRAMS/context_grow" "$KERNELS/memkernels.ptx"
 }
 
 @test "what a family is charged is what the driver's free memory has lost" {
     # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
     VGPU_MEMORY=8G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
-    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free"
+    VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free" "$KERNELS/memkernels.ptx"
     echo "$output"
     assert_equal "$stderr" ""
     refute_contains "$output" WRONG
-    assert_contains "$output" "contexts, given back: "
+    assert_contains "$output" "contexts with large frames, given back: "
     assert_equal "$status" 0
 }
 
@@ -55,6 +56,6 @@ silent() {
 }
 
 @test "memory is charged to the GPU that it is on, whichever is current" {
-    sim_only "needs two GPUs"
-    SIMGPU_DEVICES=2 VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
+    two_gpus
+    VGPU_MEMORY=0=2G,1=3G silent "$PROGRAMS/mem_devices"
 }

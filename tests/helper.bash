@@ -36,6 +36,17 @@ sim_only() {
     if real_gpu; then skip "${1:-needs the simulated GPU}"; fi
 }
 
+# Two GPUs: of the simulation, or the first two of this machine. Skips a test where there are fewer.
+two_gpus() {
+    if ! real_gpu; then
+        export SIMGPU_DEVICES=2
+    elif [[ $(compgen -G '/dev/nvidia[0-9]*' | wc -l) -ge 2 ]]; then
+        export CUDA_VISIBLE_DEVICES=0,1
+    else
+        skip "needs two GPUs"
+    fi
+}
+
 # Skips a test that only the real driver can answer.
 real_only() {
     if ! real_gpu; then skip "${1:-needs a real GPU}"; fi

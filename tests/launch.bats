@@ -18,11 +18,6 @@ figures() {
     "$VGPU" list --json --interval 0 | jq -c --arg name "$1" "[.vgpus | sort_by(.gpu)[] | select(.name == \$name) | .$2]"
 }
 
-two_gpus() {
-    sim_only "needs two GPUs"
-    export SIMGPU_DEVICES=2
-}
-
 rival() { # a tenant that always wants every GPU
     local gpu
     for ((gpu = 0; gpu < ${1:-1}; gpu++)); do
@@ -31,25 +26,29 @@ rival() { # a tenant that always wants every GPU
     done
 }
 
-# waits_its_turn FAMILY: while another tenant wants the GPU, one launch and ten of the family wait for a turn, give the right
-# result and count eleven
+natively() { # FAMILY: skips what this driver cannot do without the library, either
+    real_gpu || return 0
+    spawn "$PROGRAMS/launch_family" "$module" "$1"
+    wait_until grep -q . "$out"
+    [[ $(<"$out") == launched ]] || skip "not on this driver: $(<"$out")"
+    kill -KILL "$pid"
+}
+
+# waits_its_turn FAMILY [LAUNCHES GPUS]: while another tenant wants every GPU, one launch and ten of the family wait for a turn on
+# each, give the right result and count eleven, or what LAUNCHES says by GPU
 waits_its_turn() {
-    if real_gpu; then
-        spawn "$PROGRAMS/launch_family" "$module" "$1"
-        wait_until grep -q . "$out"
-        [[ $(<"$out") == launched ]] || skip "not on this driver: $(<"$out")"
-        kill -KILL "$pid"
-    fi
-    rival
+    natively "$1"
+    rival "${3:-1}"
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" "$1"
     wait_until grep -q . "$out"
     assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[11]"
-    [[ $(figures tenant waits) != "[0]" ]]
+    assert_equal "$(figures tenant launches)" "${2:-[11]}"
+    [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
 }
 
 @test "cuLaunchKernel waits for its turn" { waits_its_turn kernel; }
 @test "cuLaunchKernel_ptsz waits for its turn" { waits_its_turn kernel_ptsz; }
+@test "cuLaunchKernel without a current context waits for its turn" { waits_its_turn contextless; }
 @test "cuLaunchKernelEx waits for its turn" { waits_its_turn ex; }
 @test "cuLaunchKernelEx_ptsz waits for its turn" { waits_its_turn ex_ptsz; }
 @test "cuLaunchKernelEx with clusters waits for its turn" { waits_its_turn ex_cluster; }
@@ -64,6 +63,7 @@ waits_its_turn() {
 @test "cuGraphLaunch_ptsz waits for its turn" { waits_its_turn graph_ptsz; }
 @test "cuGraphLaunch of an executable with an updated node waits for its turn" { waits_its_turn graph_updated; }
 @test "cuGraphLaunch of an executable updated by another graph waits for its turn" { waits_its_turn graph_replaced; }
+@test "cuGraphLaunch with a conditional node waits for its turn, once" { waits_its_turn graph_conditional; }
 
 @test "captured launches are not counted where nobody else wants the GPU, either" {
     spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" graph
@@ -73,29 +73,33 @@ waits_its_turn() {
 
 @test "with several GPUs each launch waits for the token of its own" {
     two_gpus
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" kernel
-    wait_until file_has "$out" launched
-    assert_equal "$(figures tenant launches)" "[11,11]"
-    [[ $(figures tenant waits | jq 'all(. > 0)') == true ]]
+    waits_its_turn kernel "[11,11]" 2
+}
+
+@test "with several GPUs a launch without a current context waits for the token of its stream's GPU" {
+    two_gpus
+    waits_its_turn contextless "[11,11]" 2
+}
+
+@test "a graph launched while another GPU is current waits for the token of its stream's GPU" {
+    two_gpus
+    waits_its_turn graph_elsewhere "[1,11]" 2
 }
 
 @test "a cooperative launch over several GPUs waits for the token of each" {
     two_gpus
-    rival 2
-    spawn_shim env VGPU_NAME=tenant "$PROGRAMS/launch_family" "$module" multi_device
-    wait_until grep -q . "$out"
-    assert_equal "$(<"$out")$(<"$err")" launched
-    assert_equal "$(figures tenant launches)" "[11,11]"
+    waits_its_turn multi_device "[11,11]" 2
 }
 
 @test "tenants with cooperative launches over the same GPUs do not lock each other out" {
     two_gpus
-    local i
+    natively multi_device
+    local i printed outs=()
     for i in 1 2 3; do
         spawn_shim env VGPU_NAME="tenant$i" "$PROGRAMS/launch_family" "$module" multi_device
+        outs+=("$out")
     done
-    for i in 0 1 2; do
-        wait_until file_has "$BATS_TEST_TMPDIR/spawn.$i.out" launched
+    for printed in "${outs[@]}"; do
+        wait_until file_has "$printed" launched
     done
 }

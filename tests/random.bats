@@ -21,9 +21,10 @@ figure() {
     "$VGPU" list --json --interval 0 | jq ".vgpus[0].$1"
 }
 
-# random PROCESSES CALLS THREADS [OPTION...]: runs them and checks the ledger; sets peak and rest to what the driver saw taken
+# random PROCESSES CALLS THREADS [OPTION...]: runs them and checks that the ledger and the driver have everything back; sets peak to what the
+# driver saw taken at most
 random() {
-    local number files=() file watcher watched processes=$1 calls=$2 threads=$3
+    local number files=() file watcher watched rest processes=$1 calls=$2 threads=$3
     shift 3
     spawn "$PROGRAMS/watch_free" # bare: it sees what the driver sees
     watcher=$pid watched=$out
@@ -45,6 +46,9 @@ random() {
     kill -TERM "$watcher"
     wait_until file_has "$watched" peak
     read -r _ peak _ rest < <(grep peak "$watched")
+    echo "peak $peak, in the end $rest" # shown where a check fails
+    # What programs take is whole blocks. A process that has called cuInit may keep 64 KiB until it ends (H100).
+    [[ $rest -lt $((2 << 20)) ]]
 }
 
 @test "three processes of four threads make a million calls of all families and leave nothing" {
@@ -52,7 +56,6 @@ random() {
     # A pool that has enough free memory in pieces, at a full quota, grows until the allocation has been refused. The largest one
     # that these programs ask for and that may fit is a quarter of the quota.
     [[ $peak -gt $((2 << 30)) && $peak -le $((5 << 30)) ]]
-    assert_equal "$rest" 0
 }
 
 @test "at no time does memory but that of pools exceed the quota by a byte" {
@@ -60,5 +63,4 @@ random() {
     if real_gpu; then calls=60000; fi # the million before was the proof; a suite has 300 s
     random 3 $calls 4 --without async --without async-freed-at-once --without pool
     [[ $peak -gt $((2 << 30)) && $peak -le $((4 << 30)) ]]
-    assert_equal "$rest" 0
 }

@@ -7,7 +7,10 @@ bats_require_minimum_version 1.5.0
 load helper
 
 setup() { common_setup; }
-teardown() { common_teardown; }
+teardown() {
+    common_teardown
+    if [[ ${CUDA_MPS_PIPE_DIRECTORY:-} == "$BATS_TEST_TMPDIR"/* ]]; then nvidia-cuda-mps-control <<<quit; fi
+}
 
 # tenant NAME WEIGHT [SPIN OPTION]...: a program that keeps the GPU busy under the library, until the test ends
 tenant() {
@@ -63,6 +66,51 @@ share() {
     run -0 share short 4
     echo "short has $output %, 50 % is due"
     [[ $output -ge 40 && $output -le 60 ]]
+}
+
+# switch_ns: what a switch costs on the GPU, as far as is known
+switch_ns() {
+    "$VGPU" list --json --interval 0 | jq '.gpus[0].switch_ns'
+}
+
+switch_costs() { # -lt or -gt, NANOSECONDS
+    test "$(switch_ns)" "$1" "$2"
+}
+
+# That a cheap one makes them shorter, and by how much, is a matter of tests/unit/: where processors are few a switch is never cheap.
+@test "it is learned that a switch costs more than was taken for granted" {
+    sim_only "the cost can be set"
+    SIMGPU_SWITCH_US=2000 tenant one 100
+    SIMGPU_SWITCH_US=2000 tenant two 100
+    wait_until -t 30 switch_costs -gt 250000
+}
+
+@test "a GPU whose programs are all clients of MPS is taken to switch fast" {
+    sim_only "needs no MPS daemon"
+    SIMGPU_MPS=1 tenant client 100
+    wait_until has_launched client 10
+    assert_equal "$("$VGPU" list --json --interval 0 | jq -c '.gpus[0] | [.mps, .switch_ns]')" '[true,60000]'
+    SIMGPU_MPS=0 tenant other 100
+    wait_until has_launched other 1
+    assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" false
+}
+
+@test "programs under MPS share GPU time by weight, and it is known that a switch is cheap there" {
+    real_only
+    command -v nvidia-cuda-mps-control >/dev/null || skip "nvidia-cuda-mps-control is not installed"
+    # A daemon of this test's own, in folders of its own; the GPU's settings stay as they are.
+    export CUDA_MPS_PIPE_DIRECTORY=$BATS_TEST_TMPDIR/pipe CUDA_MPS_LOG_DIRECTORY=$BATS_TEST_TMPDIR/log
+    mkdir "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+    nvidia-cuda-mps-control -d </dev/null >/dev/null 3>&-
+    tenant light 100
+    tenant heavy 300
+    wait_until has_launched light 10
+    wait_until has_launched heavy 10
+    run -0 share light 4
+    echo "light has $output %, 25 % is due; a switch costs $(switch_ns) ns"
+    [[ $output -ge 18 && $output -le 32 ]]
+    assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" true
+    switch_costs -lt 110000
 }
 
 @test "a program that is alone has the GPU to itself and is not charged" {

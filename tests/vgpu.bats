@@ -339,7 +339,7 @@ install_copy() { # FOLDER LIBRARY-FOLDER
 @test "list --json has every figure of a virtual GPU, in the units its names say" {
     tenant name=train quota=4096 charge=1000 peak=2000 weight=500 quantum_ms=20 launches=77 refusals=3 refused_bytes=7516192768 \
         held_ns=18014398509481985 charged_ns=5000 waited_ns=123456789
-    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 2, chunk_bytes: 2097152}'
+    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 3, chunk_bytes: 2097152}'
     json_has '.vgpus | length == 1'
     json_has '.vgpus[0] | .name == "train" and .gpu == 0 and .weight == 500 and .quantum_ns == 20000000'
     json_has '.vgpus[0] | .quota_bytes == 4096 * 2097152 and .used_bytes == 1000 * 2097152 and .peak_bytes == 2000 * 2097152'
@@ -347,7 +347,7 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     json_has '.vgpus[0] | .waited_ns == 123456789 and .share_interval == null and .holder == false and .waiting == false'
     json_has --argjson pid "$pid" '.vgpus[0].processes == [{pid: $pid, command: "pool_tenant", used_bytes: 2097152000, launches: 77}]'
     json_has '.gpus == [{index: 0, uuid: "GPU-dead0000-0000-0000-0000-000000000000", name: "Test GPU", total_bytes: 85899345920,
-        reserved_bytes: 8589934592, open_used_bytes: 0, context_bytes: 0, holder: null}]'
+        reserved_bytes: 8589934592, open_used_bytes: 0, context_bytes: 0, switch_ns: 110000, mps: false, holder: null}]'
     # Not through jq, whose numbers lose the last bit.
     run -0 --separate-stderr "$VGPU" list --json --interval 0
     assert_contains "$output" 18014398509481985

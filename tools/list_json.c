@@ -80,6 +80,8 @@ static void put_gpu(struct writer *writer, cJSON *array, const struct snapshot *
     put_integer(writer, object, "reserved_bytes", gpu->reserved_bytes);
     put_integer(writer, object, "open_used_bytes", gpu->open_used_bytes);
     put_integer(writer, object, "context_bytes", gpu->context_bytes);
+    put_integer(writer, object, "switch_ns", gpu->switch_ns);
+    put_flag(writer, object, "mps", gpu->mps);
     for (size_t i = 0; i < snapshot->vgpu_count; i++) {
         if (snapshot->vgpus[i].index == gpu->holder) {
             put_text(writer, object, "holder", snapshot->vgpus[i].name);

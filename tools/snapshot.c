@@ -7,7 +7,8 @@
 
 #include "base/clock.h"
 #include "pool/tenancy.h"
-#include "scheduler/token.h"
+#include "scheduler/grant.h"
+#include "scheduler/turn.h"
 
 // How often the figures of a grant are read again when the token moved meanwhile. A hand-over takes microseconds and turns last
 // milliseconds, so the second try all but always succeeds.
@@ -66,6 +67,8 @@ static void read_gpu(const struct reader *reader, uint32_t index, struct snapsho
         .index = index,
         .total_bytes = gpu->total_bytes,
         .context_bytes = atomic_load(&gpu->context_bytes),
+        .switch_ns = turn_switch_ns(gpu),
+        .mps = atomic_load(&gpu->mps) != 0,
         .holder = POOL_NO_INDEX,
     };
     snapshot_format_uuid(out->uuid, gpu->uuid);
@@ -106,8 +109,8 @@ static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu
     uint64_t token, begun_ns = 0, charge_from_ns = 0;
     for (int i = 0; i < TRIES; i++) {
         token = atomic_load(&gpu->token);
-        begun_ns = atomic_load(&vgpu->begun_ns);
-        charge_from_ns = atomic_load(&vgpu->charge_from_ns);
+        begun_ns = grant_get(&vgpu->begun, token);
+        charge_from_ns = grant_get(&vgpu->charged_from, token);
         out->held_ns = atomic_load(&vgpu->held_ns);
         out->charged_ns = atomic_load(&vgpu->charged_ns);
         out->grants = atomic_load(&vgpu->grants);

@@ -33,6 +33,8 @@ struct snapshot_gpu {
     char uuid[SNAPSHOT_UUID_BYTES];
     char name[POOL_NAME_BYTES + 1];
     uint64_t total_bytes, context_bytes;
+    uint64_t switch_ns;       // what a switch costs, learned or taken for granted
+    bool mps;                 // all its members are clients of MPS
     uint64_t reserved_bytes;  // quotas of the virtual GPUs shown
     uint64_t open_used_bytes; // held by those without a quota
     uint32_t holder;          // index of the virtual GPU that has the token, or POOL_NO_INDEX

@@ -3,6 +3,7 @@
 // bindings/python/torch_two_instances.py shows its use. What does not fit is an exception: PyTorch makes a tensor of a null pointer.
 #include <atomic>
 #include <cstdio>
+#include <dlfcn.h>
 #include <stdexcept>
 #include <sys/types.h>
 #include <vgpu.h>
@@ -40,10 +41,21 @@ extern "C" void *torch_allocator_malloc(ssize_t bytes, int, vgpu_stream stream)
     return pointer;
 }
 
+// Waits for a stream that is no virtual GPU's: vgpu_free knows nothing of its work.
+static void wait_for(vgpu_stream stream)
+{
+    static const auto synchronize =
+        reinterpret_cast<int (*)(vgpu_stream)>(dlsym(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), "cuStreamSynchronize"));
+    if (synchronize)
+        synchronize(stream);
+}
+
 // The stream is the one that the memory was allocated for.
 extern "C" void torch_allocator_free(void *pointer, ssize_t, int, vgpu_stream stream)
 {
     vgpu *gpu = owner(stream);
+    if (!gpu)
+        wait_for(stream);
     int rc = gpu ? vgpu_free_async(gpu, pointer, stream) : vgpu_free(known[0], pointer);
     if (rc)
         std::fprintf(stderr, "torch_allocator: %s\n", vgpu_detail());

@@ -28,6 +28,17 @@
 #undef __launch_bounds__
 #define __launch_bounds__(...)
 
+// What nvcc sees of a kernel and the host compiler does not tell: the local memory of a thread, and whether it uses malloc. A .cu file
+// says so behind the kernel, where SIMGPU_KERNEL_TAKES is defined.
+namespace simgpu
+{
+template <auto kernel> inline constexpr uint32_t frame_bytes = 0;
+template <auto kernel> inline constexpr uint32_t uses_heap = 0;
+} // namespace simgpu
+#define SIMGPU_KERNEL_TAKES(kernel, frame, heap)                                                                               \
+    template <> inline constexpr uint32_t simgpu::frame_bytes<&kernel> = frame;                                                \
+    template <> inline constexpr uint32_t simgpu::uses_heap<&kernel> = heap;
+
 // Trivial types in one library: the compiler looks up the thread's data once per function. A fixed offset from the thread
 // pointer would be faster still, but the room for that in a library loaded by dlopen is small and shared with the program's
 // own.

@@ -39,6 +39,8 @@ struct simgpu_kernel {
     uint32_t param_count;
     const uint32_t *param_bytes; // param_count sizes, in order
     void (*run_block)(const struct simgpu_block *block, void **params);
+    uint32_t frame_bytes; // of local memory per thread
+    uint32_t uses_heap;
 };
 
 struct simgpu_kernel_table {
@@ -47,7 +49,7 @@ struct simgpu_kernel_table {
     const struct simgpu_kernel *kernels;
 };
 
-#define SIMGPU_KERNEL_ABI 1
+#define SIMGPU_KERNEL_ABI 2
 // Every device library defines `const struct simgpu_kernel_table simgpu_kernel_table`, found with dlsym.
 #define SIMGPU_KERNEL_TABLE_SYMBOL "simgpu_kernel_table"
 

@@ -30,7 +30,10 @@ template <typename... P, void (*kernel)(P...)> struct entry<kernel> {
 
     static void run_block(const simgpu_block *block, void **params) { block_run(block, thread, params); }
 
-    static simgpu_kernel row() { return {symbol_name(), sizeof...(P), param_bytes, run_block}; }
+    static simgpu_kernel row()
+    {
+        return {symbol_name(), sizeof...(P), param_bytes, run_block, frame_bytes<kernel>, uses_heap<kernel>};
+    }
 
     // The mangled name is that of nvcc, because both follow the same C++ ABI; the dynamic symbol table has it.
     static const char *symbol_name()

@@ -6,6 +6,7 @@
 
 #include "simgpu/driver/capture.h"
 #include "simgpu/driver/context.h"
+#include "simgpu/driver/device.h"
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/stream.h"
@@ -33,31 +34,52 @@ static unsigned element_bytes(CUarray_format format)
     }
 }
 
+// Layers count like a third dimension, with bounds of their own.
+static bool extents_exist(const CUDA_ARRAY3D_DESCRIPTOR *d)
+{
+    if (d->Flags & CUDA_ARRAY3D_LAYERED)
+        return d->Width <= DEVICE_LAYERED_EXTENT && d->Height <= DEVICE_LAYERED_EXTENT && d->Depth <= DEVICE_LAYERS;
+    if (d->Depth) // which may be more than the attribute says
+        return d->Width <= DEVICE_EXTENT_3D && d->Height <= DEVICE_EXTENT_3D;
+    return d->Width <= DEVICE_WIDTH_2D && d->Height <= DEVICE_HEIGHT_2D;
+}
+
+// Layers of a deep array come in sixteens.
+static size_t padded_depth(const CUDA_ARRAY3D_DESCRIPTOR *d)
+{
+    size_t depth = d->Depth ? d->Depth : 1;
+    return d->Flags & CUDA_ARRAY3D_LAYERED || depth < 16 || depth > SIZE_MAX - 15 ? depth : (depth + 15) & ~(size_t)15;
+}
+
 CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *bytes)
 {
     unsigned element = element_bytes(d->Format) * d->NumChannels;
 
-    if (!element || !d->Width || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
+    if (!element || !d->Width || !extents_exist(d) || (d->NumChannels != 1 && d->NumChannels != 2 && d->NumChannels != 4))
         return CUDA_ERROR_INVALID_VALUE;
     if (__builtin_mul_overflow(d->Width, element, bytes) || __builtin_mul_overflow(*bytes, d->Height ? d->Height : 1, bytes) ||
-        __builtin_mul_overflow(*bytes, d->Depth ? d->Depth : 1, bytes))
+        __builtin_mul_overflow(*bytes, padded_depth(d), bytes))
         return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
 
-CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory)
+CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory, void *array,
+                           enum handle_kind kind)
 {
     struct allocation *allocation;
 
     memory->deferred = flags & CUDA_ARRAY3D_DEFERRED_MAPPING;
-    if (flags & WITHOUT_MEMORY)
-        return CUDA_SUCCESS;
-    CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);
-    if (!rc) {
+    if (!(flags & WITHOUT_MEMORY)) {
+        CUresult rc = memory_alloc(ctx, ALLOCATION_ARRAY, memory->bytes, &allocation);
+        if (rc)
+            return rc;
         memory->base = allocation->base;
         memory->allocation_id = allocation->id;
     }
-    return rc;
+    if (handle_add(array, kind))
+        return CUDA_SUCCESS;
+    array_memory_free(memory);
+    return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 void array_memory_free(struct array_memory *memory)
@@ -100,17 +122,12 @@ CUresult cuArray3DCreate_v2(CUarray *out, const CUDA_ARRAY3D_DESCRIPTOR *descrip
     if (!array)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     *array = (struct CUarray_st){.descriptor = *descriptor, .memory = {.bytes = bytes}};
-    rc = array_memory_take(ctx, descriptor->Flags, &array->memory);
-    if (!rc && !handle_add(array, HANDLE_ARRAY)) {
-        array_memory_free(&array->memory);
-        rc = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (rc) {
+    rc = array_memory_take(ctx, descriptor->Flags, &array->memory, array, HANDLE_ARRAY);
+    if (rc)
         free(array);
-        return api_leave(rc);
-    }
-    *out = array;
-    return api_leave(CUDA_SUCCESS);
+    else
+        *out = array;
+    return api_leave(rc);
 }
 
 CUresult cuArrayCreate_v2(CUarray *out, const CUDA_ARRAY_DESCRIPTOR *d)

@@ -8,6 +8,7 @@
 #define SIMGPU_DRIVER_ARRAY_H
 
 #include "simgpu/driver/api.h"
+#include "simgpu/driver/handle.h"
 
 struct CUctx_st;
 struct physical;
@@ -42,7 +43,9 @@ struct CUmipmappedArray_st {
 // The size of one level; CUDA_ERROR_INVALID_VALUE for a description that makes no sense.
 CUresult array_bytes(const CUDA_ARRAY3D_DESCRIPTOR *descriptor, size_t *bytes);
 
-CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory);
+// Gives a new array its memory and lists it as a handle of that kind, or leaves nothing.
+CUresult array_memory_take(struct CUctx_st *ctx, unsigned flags, struct array_memory *memory, void *array,
+                           enum handle_kind kind);
 void array_memory_free(struct array_memory *memory);
 
 // What an array with deferred mapping needs; CUDA_ERROR_INVALID_VALUE for others.

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "simgpu/driver/device.h"
 
+#include <string.h>
+
 struct attribute {
     CUdevice_attribute name;
     int value;
@@ -46,12 +48,17 @@ static const struct attribute attributes[] = {
     IS(COMPUTE_MODE, CU_COMPUTEMODE_DEFAULT),
     IS(SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO, 2),
     IS(MEMPOOL_SUPPORTED_HANDLE_TYPES, CU_MEM_HANDLE_TYPE_NONE),
-    IS(MAXIMUM_TEXTURE1D_WIDTH, 131072),
-    IS(MAXIMUM_TEXTURE2D_WIDTH, 131072),
-    IS(MAXIMUM_TEXTURE2D_HEIGHT, 65536),
-    IS(MAXIMUM_TEXTURE3D_WIDTH, 16384),
-    IS(MAXIMUM_TEXTURE3D_HEIGHT, 16384),
-    IS(MAXIMUM_TEXTURE3D_DEPTH, 16384),
+    IS(MAXIMUM_TEXTURE1D_WIDTH, DEVICE_WIDTH_2D),
+    IS(MAXIMUM_TEXTURE2D_WIDTH, DEVICE_WIDTH_2D),
+    IS(MAXIMUM_TEXTURE2D_HEIGHT, DEVICE_HEIGHT_2D),
+    IS(MAXIMUM_TEXTURE3D_WIDTH, DEVICE_EXTENT_3D),
+    IS(MAXIMUM_TEXTURE3D_HEIGHT, DEVICE_EXTENT_3D),
+    IS(MAXIMUM_TEXTURE3D_DEPTH, DEVICE_EXTENT_3D),
+    IS(MAXIMUM_TEXTURE1D_LAYERED_WIDTH, DEVICE_LAYERED_EXTENT),
+    IS(MAXIMUM_TEXTURE1D_LAYERED_LAYERS, DEVICE_LAYERS),
+    IS(MAXIMUM_TEXTURE2D_LAYERED_WIDTH, DEVICE_LAYERED_EXTENT),
+    IS(MAXIMUM_TEXTURE2D_LAYERED_HEIGHT, DEVICE_LAYERED_EXTENT),
+    IS(MAXIMUM_TEXTURE2D_LAYERED_LAYERS, DEVICE_LAYERS),
     YES(GPU_OVERLAP),
     YES(CAN_MAP_HOST_MEMORY),
     YES(CONCURRENT_KERNELS),
@@ -74,6 +81,8 @@ static const struct attribute attributes[] = {
     YES(CAN_USE_STREAM_WAIT_VALUE_NOR),
 };
 
+#define MPS_ENABLED ((CUdevice_attribute)133) // which older headers lack
+
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute name, CUdevice dev)
 {
     if (!api_ready())
@@ -83,6 +92,9 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute name, CUdevice dev)
     if (!device_get(dev))
         return CUDA_ERROR_INVALID_DEVICE;
     *value = name == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID ? dev + 1 : 0;
+    const char *mps = getenv("SIMGPU_MPS");
+    if (name == MPS_ENABLED && mps)
+        *value = strcmp(mps, "1") == 0;
     for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++)
         if (attributes[i].name == name)
             *value = attributes[i].value;

@@ -50,6 +50,8 @@ CUresult context_current(struct CUctx_st **ctx)
     *ctx = context_top();
     if (!*ctx)
         return CUDA_ERROR_INVALID_CONTEXT;
+    if ((*ctx)->base)
+        *ctx = (*ctx)->live ? (*ctx)->base : *ctx;
     return (*ctx)->live && !(*ctx)->dying ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
@@ -59,7 +61,7 @@ CUresult context_from_handle(CUcontext handle, struct CUctx_st **ctx)
         return context_current(ctx);
     if (!handle_is(handle, HANDLE_CONTEXT))
         return CUDA_ERROR_INVALID_CONTEXT;
-    *ctx = handle;
+    *ctx = handle->base ? handle->base : handle;
     return CUDA_SUCCESS;
 }
 
@@ -93,6 +95,58 @@ size_t context_default_limit(CUlimit limit)
     return defaults[limit];
 }
 
+static uint64_t heap_bytes(size_t limit)
+{
+    return blocks_round(limit) + STATE_BLOCK_BYTES;
+}
+
+static uint64_t first_module_bytes(void)
+{
+    return blocks_round(state_file()->context_bytes / 4);
+}
+
+// The setting says what a context in use costs.
+static uint64_t creation_bytes(void)
+{
+    return state_file()->context_bytes - first_module_bytes() - heap_bytes(context_default_limit(CU_LIMIT_MALLOC_HEAP_SIZE));
+}
+
+CUresult context_grow(struct CUctx_st *ctx, enum context_growth growth, uint64_t bytes)
+{
+    uint64_t *grown = &ctx->grown_bytes[growth];
+    if (bytes > *grown && state_reserve(ctx->device->index, bytes - *grown))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    if (bytes < *grown)
+        state_release(ctx->device->index, *grown - bytes);
+    *grown = bytes;
+    return CUDA_SUCCESS;
+}
+
+CUresult context_grow_local(struct CUctx_st *ctx, size_t bytes_per_thread)
+{
+    const size_t least = context_default_limit(CU_LIMIT_STACK_SIZE), threads = (size_t)DEVICE_SM_COUNT * DEVICE_THREADS_PER_SM;
+    if (bytes_per_thread > state_file()->capacity_bytes / threads)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    return context_grow(ctx, GROWTH_LOCAL, bytes_per_thread > least ? blocks_round((bytes_per_thread - least) * threads) : 0);
+}
+
+CUresult context_grow_for_module(struct CUctx_st *ctx)
+{
+    return context_grow(ctx, GROWTH_MODULES, first_module_bytes());
+}
+
+CUresult context_grow_for_launch(struct CUctx_st *ctx, const struct simgpu_kernel *kernel)
+{
+    CUresult rc = CUDA_SUCCESS;
+    if (kernel->frame_bytes > ctx->limits[CU_LIMIT_STACK_SIZE] && kernel->frame_bytes > ctx->frame_bytes) {
+        rc = context_grow_local(ctx, kernel->frame_bytes);
+        ctx->frame_bytes = rc ? ctx->frame_bytes : kernel->frame_bytes;
+    }
+    if (!rc && kernel->uses_heap && !ctx->grown_bytes[GROWTH_HEAP])
+        rc = context_grow(ctx, GROWTH_HEAP, heap_bytes(ctx->limits[CU_LIMIT_MALLOC_HEAP_SIZE]));
+    return rc;
+}
+
 CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
 {
     struct device *device = ctx->device;
@@ -102,7 +156,7 @@ CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
     CUresult rc = executor_start(device);
     if (rc)
         return rc;
-    if (state_reserve(device->index, state_file()->context_bytes))
+    if (state_reserve(device->index, creation_bytes()))
         return CUDA_ERROR_OUT_OF_MEMORY;
     if (!handle_add(ctx, HANDLE_CONTEXT))
         goto no_memory;
@@ -122,7 +176,7 @@ CUresult context_activate(struct CUctx_st *ctx, unsigned flags)
     atomic_fetch_add(&state_file()->slot[state_slot_index()].device[device->index].contexts, 1);
     return CUDA_SUCCESS;
 no_memory:
-    state_release(device->index, state_file()->context_bytes);
+    state_release(device->index, creation_bytes());
     return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -152,9 +206,9 @@ void context_shut_down(struct CUctx_st *ctx)
         module_free(ctx->modules);
     while (ctx->allocations)
         memory_free(ctx->allocations);
-    for (int i = 0; i < CU_LIMIT_MAX; i++)
-        state_release(device->index, ctx->limit_bytes[i]);
-    memset(ctx->limit_bytes, 0, sizeof ctx->limit_bytes);
+    for (int i = 0; i < GROWTHS; i++)
+        context_grow(ctx, (enum context_growth)i, 0);
+    ctx->frame_bytes = 0;
     struct CUctx_st **link = &device->contexts;
     while (*link != ctx)
         link = &(*link)->next;
@@ -165,7 +219,7 @@ void context_shut_down(struct CUctx_st *ctx)
     }
     ctx->legacy = NULL;
     ctx->live = ctx->dying = false;
-    state_release(device->index, state_file()->context_bytes);
+    state_release(device->index, creation_bytes());
     atomic_fetch_sub(&state_file()->slot[state_slot_index()].device[device->index].contexts, 1);
     api_progress();
 }

@@ -7,6 +7,7 @@
 #ifndef SIMGPU_DRIVER_CONTEXT_H
 #define SIMGPU_DRIVER_CONTEXT_H
 
+#include "simgpu/device/kernel.h"
 #include "simgpu/driver/api.h"
 #include "simgpu/driver/device.h"
 
@@ -15,12 +16,17 @@ struct allocation;
 struct small_block;
 struct CUmod_st;
 
+// What a context takes beyond what it took when it was made: with its first module; for the frames of all threads that can be resident,
+// where they or the stack limit are larger than by default; and for the heap, at the first launch of a kernel that uses it.
+enum context_growth { GROWTH_MODULES, GROWTH_LOCAL, GROWTH_HEAP, GROWTHS };
+
 struct CUctx_st {
     struct device *device;
     struct CUctx_st *next;  // in device->contexts
     struct CUctx_st *older; // in the list of all contexts that ever were
     unsigned flags, api_version;
     uint64_t id;
+    struct CUctx_st *base; // of a green context: the primary one, which does everything for it
     bool primary, live;
     bool dying;                  // its queues are being drained: waits no longer hold anything up
     unsigned retained;           // of a primary context
@@ -30,8 +36,9 @@ struct CUctx_st {
     struct small_block *small_blocks, *small_array_blocks;
     struct CUmod_st *modules;
     size_t limits[CU_LIMIT_MAX];
-    uint64_t limit_bytes[CU_LIMIT_MAX]; // taken beyond what the context took when it was made
-    unsigned attached;                  // cuCtxAttach, and the creation
+    uint64_t grown_bytes[GROWTHS];
+    uint32_t frame_bytes; // the largest frame that GROWTH_LOCAL is for, 0 where that is for the stack limit
+    unsigned attached;    // cuCtxAttach, and the creation
     CUfunc_cache cache_config;
     CUsharedconfig shared_config;
 };
@@ -47,6 +54,14 @@ CUresult context_activate(struct CUctx_st *ctx, unsigned flags);
 
 // What a limit is when a context is made.
 size_t context_default_limit(CUlimit limit);
+
+// What a context grows by: to `bytes` in all. CUDA_ERROR_OUT_OF_MEMORY leaves it as it is.
+CUresult context_grow(struct CUctx_st *ctx, enum context_growth growth, uint64_t bytes);
+// The first module of a context, and the launch of a kernel.
+CUresult context_grow_for_module(struct CUctx_st *ctx);
+CUresult context_grow_for_launch(struct CUctx_st *ctx, const struct simgpu_kernel *kernel);
+// Frames, or a stack limit, of so many bytes per thread.
+CUresult context_grow_local(struct CUctx_st *ctx, size_t bytes_per_thread);
 
 // Waits for everything, then frees what belongs to the context.
 void context_shut_down(struct CUctx_st *ctx);

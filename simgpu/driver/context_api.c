@@ -69,7 +69,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx)
         return rc;
     if (!handle_is(ctx, HANDLE_CONTEXT))
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
-    if (ctx->primary)
+    if (ctx->primary || ctx->base)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (context_top() == ctx)
         context_pop();
@@ -99,7 +99,7 @@ CUresult cuCtxDetach(CUcontext ctx)
 
     if (rc)
         return rc;
-    if (!handle_is(ctx, HANDLE_CONTEXT) || ctx->primary)
+    if (!handle_is(ctx, HANDLE_CONTEXT) || ctx->primary || ctx->base)
         return api_leave(CUDA_ERROR_INVALID_CONTEXT);
     if (--ctx->attached)
         return api_leave(CUDA_SUCCESS);
@@ -266,16 +266,6 @@ CUresult cuCtxGetApiVersion(CUcontext handle, unsigned *version)
     return api_leave(rc);
 }
 
-// What a limit takes: a stack for every thread that can be resident; the buffer and the heap themselves.
-static size_t limit_bytes(CUlimit limit, size_t value)
-{
-    size_t unit = limit == CU_LIMIT_STACK_SIZE ? (size_t)DEVICE_SM_COUNT * DEVICE_THREADS_PER_SM
-                  : limit == CU_LIMIT_PRINTF_FIFO_SIZE || limit == CU_LIMIT_MALLOC_HEAP_SIZE ? 1
-                                                                                             : 0;
-    size_t bytes;
-    return __builtin_mul_overflow(value, unit, &bytes) ? SIZE_MAX : bytes;
-}
-
 CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 {
     struct CUctx_st *ctx;
@@ -285,15 +275,17 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value)
         return rc;
     if ((unsigned)limit >= CU_LIMIT_MAX)
         return api_leave(CUDA_ERROR_UNSUPPORTED_LIMIT);
-    size_t least = limit_bytes(limit, context_default_limit(limit)), wanted = limit_bytes(limit, value);
-    uint64_t bytes = wanted > least ? blocks_round(wanted - least) : 0;
-    if (wanted > least && !bytes)
+    // The heap is taken with the limit that is set when a kernel first uses it.
+    if (limit == CU_LIMIT_MALLOC_HEAP_SIZE && ctx->grown_bytes[GROWTH_HEAP])
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (limit == CU_LIMIT_MALLOC_HEAP_SIZE && value > state_file()->capacity_bytes)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
-    if (bytes > ctx->limit_bytes[limit] && state_reserve(ctx->device->index, bytes - ctx->limit_bytes[limit]))
-        return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
-    if (bytes < ctx->limit_bytes[limit])
-        state_release(ctx->device->index, ctx->limit_bytes[limit] - bytes);
-    ctx->limit_bytes[limit] = bytes;
+    if (limit == CU_LIMIT_STACK_SIZE) {
+        rc = context_grow_local(ctx, value);
+        if (rc)
+            return api_leave(rc);
+        ctx->frame_bytes = 0;
+    }
     ctx->limits[limit] = value;
     return api_leave(CUDA_SUCCESS);
 }

@@ -12,6 +12,12 @@
 #define DEVICE_SM_COUNT 132
 #define DEVICE_THREADS_PER_SM 2048
 #define DEVICE_BLOCKS_PER_SM 32
+// The largest arrays, in elements.
+#define DEVICE_WIDTH_2D 131072
+#define DEVICE_HEIGHT_2D 65536
+#define DEVICE_EXTENT_3D 16384
+#define DEVICE_LAYERED_EXTENT 32768
+#define DEVICE_LAYERS 2048
 #define DEVICE_GREATEST_PRIORITY (-5)
 
 struct CUctx_st;

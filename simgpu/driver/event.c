@@ -266,8 +266,7 @@ CUresult cuCtxRecordEvent(CUcontext handle, CUevent event)
 
     if (rc)
         return rc;
-    rc = handle_is(handle, HANDLE_CONTEXT) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-    ctx = handle;
+    rc = handle ? context_from_handle(handle, &ctx) : CUDA_ERROR_INVALID_CONTEXT;
     if (!rc && (!handle_is(event, HANDLE_EVENT) || event->ctx != ctx))
         rc = CUDA_ERROR_INVALID_HANDLE;
     if (!rc)
@@ -291,16 +290,17 @@ CUresult cuCtxRecordEvent(CUcontext handle, CUevent event)
 
 CUresult cuCtxWaitEvent(CUcontext handle, CUevent event)
 {
+    struct CUctx_st *ctx;
     CUresult rc = api_enter();
 
     if (rc)
         return rc;
-    rc = handle_is(handle, HANDLE_CONTEXT) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    rc = handle ? context_from_handle(handle, &ctx) : CUDA_ERROR_INVALID_CONTEXT;
     if (!rc && !handle_is(event, HANDLE_EVENT))
         rc = CUDA_ERROR_INVALID_HANDLE;
     if (!rc)
-        rc = event->captured ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : capture_forbid_context(handle);
-    for (struct CUstream_st *stream = rc ? NULL : handle->streams; stream && !rc; stream = stream->next)
+        rc = event->captured ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : capture_forbid_context(ctx);
+    for (struct CUstream_st *stream = rc ? NULL : ctx->streams; stream && !rc; stream = stream->next)
         rc = event_wait(event, stream);
     return api_leave(rc);
 }

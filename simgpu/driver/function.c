@@ -20,7 +20,8 @@ CUresult function_resolve(CUfunction handle, const struct simgpu_kernel **kernel
     return CUDA_SUCCESS;
 }
 
-CUresult function_get_attribute(const struct function_limits *limits, CUfunction_attribute attribute, int *value)
+CUresult function_get_attribute(const struct simgpu_kernel *kernel, const struct function_limits *limits,
+                                CUfunction_attribute attribute, int *value)
 {
     if (!value)
         return CUDA_ERROR_INVALID_VALUE;
@@ -30,6 +31,9 @@ CUresult function_get_attribute(const struct function_limits *limits, CUfunction
         break;
     case CU_FUNC_ATTRIBUTE_NUM_REGS:
         *value = 32;
+        break;
+    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+        *value = (int)kernel->frame_bytes;
         break;
     case CU_FUNC_ATTRIBUTE_PTX_VERSION:
     case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
@@ -101,7 +105,7 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfuncti
     if (rc)
         return rc;
     rc = function_resolve(function, &kernel, &limits);
-    return api_leave(rc ? rc : function_get_attribute(limits, attribute, value));
+    return api_leave(rc ? rc : function_get_attribute(kernel, limits, attribute, value));
 }
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value)

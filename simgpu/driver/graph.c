@@ -153,6 +153,7 @@ struct CUgraph_st *graph_clone(const struct CUgraph_st *graph)
             goto failed;
         copy->original = node;
         copy->type = node->type;
+        copy->never = node->never;
         copy->child = node->child ? graph_clone(node->child) : NULL;
         if (node->child && !copy->child)
             goto failed;

@@ -15,7 +15,8 @@ struct CUgraphNode_st {
     struct CUgraph_st *graph;
     CUgraphNodeType type;
     struct op op;                    // OP_NOTHING for empty nodes and child graphs
-    struct CUgraph_st *child;        // owned, of a child graph node
+    struct CUgraph_st *child;        // owned, of a child graph node or a conditional one
+    bool never;                      // a conditional node whose condition is 0
     struct CUgraphNode_st *original; // what a clone was made from
     CUgraphNode *deps;
     size_t dep_count;

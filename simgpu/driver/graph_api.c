@@ -183,6 +183,45 @@ CUresult cuGraphAddChildGraphNode(CUgraphNode *out, CUgraph graph, const CUgraph
     return api_leave(graph_add_child(graph, child, deps, count, out));
 }
 
+// Nothing changes a condition after the launch, since kernels here know no handles: a handle is the value at the launch, and odd.
+CUresult cuGraphConditionalHandleCreate(CUgraphConditionalHandle *out, CUgraph graph, CUcontext context, unsigned value,
+                                        unsigned flags)
+{
+    CUresult rc = api_enter();
+
+    (void)context;
+    if (rc)
+        return rc;
+    if (!out || !handle_is(graph, HANDLE_GRAPH) || flags & ~(unsigned)CU_GRAPH_COND_ASSIGN_DEFAULT)
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    *out = (flags & CU_GRAPH_COND_ASSIGN_DEFAULT ? (CUgraphConditionalHandle)value << 1 : 0) | 1;
+    return api_leave(CUDA_SUCCESS);
+}
+
+static CUresult add_conditional(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, size_t count,
+                                CUDA_CONDITIONAL_NODE_PARAMS *params)
+{
+    struct CUgraph_st *body = NULL;
+    CUresult rc = api_enter();
+
+    if (rc)
+        return rc;
+    if (!out || !handle_is(graph, HANDLE_GRAPH) || !graph_has_nodes(graph, deps, count) || !(params->handle & 1))
+        return api_leave(CUDA_ERROR_INVALID_VALUE);
+    if (params->type != CU_GRAPH_COND_TYPE_IF || params->size != 1)
+        return api_leave(CUDA_ERROR_NOT_SUPPORTED);
+    body = graph_new();
+    rc = body ? graph_add_child(graph, body, deps, count, out) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (body)
+        graph_free(body);
+    if (!rc) {
+        (*out)->type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
+        (*out)->never = params->handle == 1;
+        params->phGraph_out = &(*out)->child;
+    }
+    return api_leave(rc);
+}
+
 CUresult cuGraphAddNode_v2(CUgraphNode *out, CUgraph graph, const CUgraphNode *deps, const CUgraphEdgeData *edges, size_t count,
                            CUgraphNodeParams *params)
 {
@@ -194,6 +233,8 @@ CUresult cuGraphAddNode_v2(CUgraphNode *out, CUgraph graph, const CUgraphNode *d
         return CUDA_ERROR_INVALID_VALUE;
     if (params->type == CU_GRAPH_NODE_TYPE_GRAPH)
         return cuGraphAddChildGraphNode(out, graph, deps, count, params->graph.graph);
+    if (params->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
+        return add_conditional(out, graph, deps, count, &params->conditional);
     CUresult rc = node_params(params, &describe, &inner);
     return rc ? rc : add(out, graph, deps, count, describe, inner);
 }

@@ -40,10 +40,10 @@ static void place(struct CUgraphExec_st *exec, const struct CUgraph_st *graph)
                 continue;
             node->visited = mark;
             progress = true;
-            if (node->child) {
+            if (node->child && !node->never)
                 place(exec, node->child);
+            if (node->child)
                 continue;
-            }
             op_retain(&node->op);
             exec->nodes[exec->count++] = (struct exec_node){.node = node, .type = node->type, .op = node->op};
         }

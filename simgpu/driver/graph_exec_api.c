@@ -58,9 +58,8 @@ TWIN_API(cuGraphInstantiateWithParams, _ptsz, (CUgraphExec * exec, CUgraph graph
 // A launch into a capturing stream becomes part of the captured graph: its operations are captured one by one.
 static CUresult cuGraphLaunch_any(bool per_thread, CUgraphExec exec, CUstream handle)
 {
-    struct CUctx_st *ctx;
     struct CUstream_st *stream;
-    CUresult rc = api_enter_context(&ctx);
+    CUresult rc = api_enter();
 
     if (rc)
         return rc;

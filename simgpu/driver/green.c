@@ -1,4 +1,4 @@
-// Green contexts: all of them are the primary context, which they retain; multiprocessors are not divided.
+// Green contexts: handles of their own for the primary context, which they retain; multiprocessors are not divided.
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include <string.h>
 
@@ -13,6 +13,7 @@ struct CUdevResourceDesc_st {
 
 struct CUgreenCtx_st {
     struct device *device;
+    struct CUctx_st *context; // what cuCtxFromGreenCtx gives; never freed, as other contexts
 };
 
 // Per device, as descriptions are never destroyed.
@@ -67,11 +68,15 @@ CUresult cuGreenCtxCreate(CUgreenCtx *out, CUdevResourceDesc description, CUdevi
     if (rc)
         return api_leave(rc);
     struct CUgreenCtx_st *green = malloc(sizeof *green);
-    if (!green || !handle_add(green, HANDLE_GREEN)) {
+    struct CUctx_st *context = context_new(device, false);
+    if (!green || !context || !handle_add(green, HANDLE_GREEN) || !handle_add(context, HANDLE_CONTEXT)) {
+        handle_remove(green);
         free(green);
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     }
-    green->device = device;
+    context->base = device->primary;
+    context->live = true;
+    *green = (struct CUgreenCtx_st){.device = device, .context = context};
     device->primary->retained++;
     *out = green;
     return api_leave(CUDA_SUCCESS);
@@ -86,6 +91,8 @@ CUresult cuGreenCtxDestroy(CUgreenCtx green)
     if (!handle_is(green, HANDLE_GREEN))
         return api_leave(CUDA_ERROR_INVALID_HANDLE);
     struct CUctx_st *primary = green->device->primary;
+    green->context->live = false;
+    handle_remove(green->context);
     handle_remove(green);
     free(green);
     if (primary->retained && --primary->retained == 0)
@@ -103,6 +110,8 @@ CUresult cuGreenCtxStreamCreate(CUstream *out, CUgreenCtx green, unsigned flags,
     if (!out || !handle_is(green, HANDLE_GREEN) || flags != CU_STREAM_NON_BLOCKING)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     *out = stream_new(green->device->primary, flags, priority);
+    if (*out)
+        (*out)->green = green->context;
     return api_leave(*out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
 }
 
@@ -114,6 +123,6 @@ CUresult cuCtxFromGreenCtx(CUcontext *out, CUgreenCtx green)
         return rc;
     if (!out || !handle_is(green, HANDLE_GREEN))
         return api_leave(out ? CUDA_ERROR_INVALID_HANDLE : CUDA_ERROR_INVALID_VALUE);
-    *out = green->device->primary;
+    *out = green->context;
     return api_leave(CUDA_SUCCESS);
 }

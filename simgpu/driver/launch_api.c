@@ -19,7 +19,7 @@ static CUresult check_cooperative(CUfunction function, struct simgpu_dim3 grid, 
 static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *config, CUfunction function, void **params,
                                      void **extra)
 {
-    struct CUctx_st *ctx;
+    struct CUctx_st *current;
     struct CUstream_st *stream;
     struct op op = {.kind = OP_KERNEL};
     bool cooperative = false;
@@ -36,12 +36,17 @@ static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *conf
         if (rc)
             return rc;
     }
-    CUresult rc = api_enter_context(&ctx);
+    CUresult rc = api_enter();
     if (rc)
         return rc;
+    // A stream brings its context along, unless another one is current.
     rc = stream_resolve(per_thread, config->hStream, &stream);
+    if (!rc && context_current(&current) == CUDA_SUCCESS && current != stream->ctx)
+        rc = CUDA_ERROR_INVALID_HANDLE;
     if (!rc)
         rc = launch_new(function, grid, block, config->sharedMemBytes, params, extra, &op.launch);
+    if (!rc && !stream->capture && (rc = context_grow_for_launch(stream->ctx, op.launch->kernel)))
+        launch_release(op.launch);
     if (rc)
         return api_leave(rc);
     op.priority = stream->priority;

@@ -265,7 +265,8 @@ CUresult cuKernelGetAttribute(int *value, CUfunction_attribute attribute, CUkern
         return rc;
     if (!handle_is(kernel, HANDLE_KERNEL))
         return api_leave(CUDA_ERROR_INVALID_HANDLE);
-    return api_leave(device_get(dev) ? function_get_attribute(&kernel->limits, attribute, value) : CUDA_ERROR_INVALID_DEVICE);
+    return api_leave(device_get(dev) ? function_get_attribute(kernel->kernel, &kernel->limits, attribute, value)
+                                     : CUDA_ERROR_INVALID_DEVICE);
 }
 
 CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel kernel, CUdevice dev)

@@ -60,17 +60,12 @@ CUresult cuMipmappedArrayCreate(CUmipmappedArray *out, const CUDA_ARRAY3D_DESCRI
     if (!array)
         return api_leave(CUDA_ERROR_OUT_OF_MEMORY);
     *array = (struct CUmipmappedArray_st){.descriptor = *descriptor, .levels = levels, .memory = {.bytes = bytes}};
-    rc = array_memory_take(ctx, descriptor->Flags, &array->memory);
-    if (!rc && !handle_add(array, HANDLE_MIPMAPPED_ARRAY)) {
-        array_memory_free(&array->memory);
-        rc = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (rc) {
+    rc = array_memory_take(ctx, descriptor->Flags, &array->memory, array, HANDLE_MIPMAPPED_ARRAY);
+    if (rc)
         free(array);
-        return api_leave(rc);
-    }
-    *out = array;
-    return api_leave(CUDA_SUCCESS);
+    else
+        *out = array;
+    return api_leave(rc);
 }
 
 CUresult cuMipmappedArrayDestroy(CUmipmappedArray array)
@@ -176,6 +171,8 @@ static CUresult map_region(const CUarrayMapInfo *info)
         return CUDA_SUCCESS;
     }
     if (info->memOperationType != CU_MEM_OPERATION_TYPE_MAP || !physical || info->offset >= physical->bytes)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (memory->deferred && memory->bytes > physical->bytes - info->offset)
         return CUDA_ERROR_INVALID_VALUE;
     struct tile *tile = malloc(sizeof *tile);
     if (!tile)

@@ -42,9 +42,11 @@ static void variables_release(struct CUmod_st *module)
 
 CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, const struct variable *declared, struct CUmod_st **out)
 {
-    struct CUmod_st *module = calloc(1, sizeof *module);
-    CUresult rc = CUDA_SUCCESS;
+    CUresult rc = context_grow_for_module(ctx);
 
+    if (rc)
+        return rc;
+    struct CUmod_st *module = calloc(1, sizeof *module);
     if (!module || !handle_add(module, HANDLE_MODULE)) {
         free(module);
         return CUDA_ERROR_OUT_OF_MEMORY;

@@ -76,7 +76,8 @@ CUresult module_function(struct CUmod_st *module, const char *name, struct CUfun
 CUresult function_resolve(CUfunction handle, const struct simgpu_kernel **kernel, const struct function_limits **limits);
 
 // The attribute calls, alike for functions and kernels.
-CUresult function_get_attribute(const struct function_limits *limits, CUfunction_attribute attribute, int *value);
+CUresult function_get_attribute(const struct simgpu_kernel *kernel, const struct function_limits *limits,
+                                CUfunction_attribute attribute, int *value);
 CUresult function_set_attribute(struct function_limits *limits, CUfunction_attribute attribute, int value);
 
 // Offset and size of a parameter in the buffer form of a launch. CUDA_ERROR_INVALID_VALUE behind the last one.

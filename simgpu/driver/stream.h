@@ -88,6 +88,7 @@ struct op {
 
 struct CUstream_st {
     struct CUctx_st *ctx;
+    struct CUctx_st *green;   // what the program knows it to belong to, where that is a green context
     struct CUstream_st *next; // in ctx->streams
     unsigned flags;
     int priority;

@@ -16,6 +16,8 @@ CUresult cuStreamCreateWithPriority(CUstream *out, unsigned flags, int priority)
     if (!out || flags & ~(unsigned)CU_STREAM_NON_BLOCKING)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     *out = stream_new(ctx, flags, priority);
+    if (*out)
+        (*out)->green = context_top()->base ? context_top() : NULL;
     return api_leave(*out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY);
 }
 
@@ -106,7 +108,7 @@ TWIN_API(cuStreamQuery, _ptsz, (CUstream stream), stream)
 GETTER(cuStreamGetPriority, int, stream->priority)
 GETTER(cuStreamGetFlags, unsigned, stream->flags)
 GETTER(cuStreamGetId, unsigned long long, stream->id)
-GETTER(cuStreamGetCtx, CUcontext, stream->ctx)
+GETTER(cuStreamGetCtx, CUcontext, stream->green ? stream->green : stream->ctx)
 GETTER(cuStreamGetDevice, CUdevice, stream->ctx->device->ordinal)
 
 static CUresult cuStreamGetCtx_v2_any(bool per_thread, CUstream stream, CUcontext *ctx, CUgreenCtx *green)

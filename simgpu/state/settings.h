@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define SETTINGS_LEAST_CONTEXT_BYTES (64ull << 20)
+
 struct state_settings {
     uint32_t device_count;
     uint64_t capacity_bytes, context_bytes;

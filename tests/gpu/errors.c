@@ -11,6 +11,36 @@ static CUstream stream;
 
 #define SAY(call) printf("%s: %d\n", #call, (int)(call))
 
+static void without_context(void)
+{
+    CUcontext context;
+    CUdeviceptr memory;
+    CUevent event;
+    CUstream made;
+    CUstreamCaptureStatus status;
+    size_t available, total;
+    int least, greatest;
+    SAY(cuMemAlloc(&memory, 4096));
+    SAY(cuMemAllocAsync(&memory, 4096, NULL));
+    SAY(cuMemGetInfo(&available, &total));
+    SAY(cuStreamCreate(&made, 0));
+    SAY(cuStreamCreateWithPriority(&made, 0, -1));
+    SAY(cuStreamSynchronize(NULL));
+    SAY(cuStreamIsCapturing(NULL, &status));
+    SAY(cuStreamBeginCapture(NULL, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    SAY(cuEventCreate(&event, 0));
+    SAY(cuCtxSynchronize());
+    SAY(cuCtxGetStreamPriorityRange(&least, &greatest));
+    SAY(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 4096));
+    SAY(cuCtxPopCurrent(&context));
+    SAY(cuDevicePrimaryCtxRelease(device));
+    SAY(cuDevicePrimaryCtxReset(device));
+    SAY(cuDevicePrimaryCtxRetain(&context, 99));
+    SAY(cuDevicePrimaryCtxRetain(NULL, device));
+    SAY(cuDeviceTotalMem(NULL, device));
+    SAY(cuDeviceTotalMem(&total, 99));
+}
+
 static void sizes(void)
 {
     static const size_t wrong[] = {0, 1ull << 46, 1ull << 63, SIZE_MAX - 1, SIZE_MAX};
@@ -61,6 +91,10 @@ static void arguments(CUmodule module)
     SAY(cuModuleLoadData(&none, "no module"));
     SAY(cuModuleLoad(&none, "/no/such/file"));
     SAY(cuStreamCreate(&other, 0x40));
+    SAY(cuStreamCreate(NULL, 0));
+    SAY(cuStreamCreateWithPriority(NULL, 0, 0));
+    SAY(cuLaunchKernelEx(NULL, NULL, NULL, NULL));
+    SAY(cuGraphLaunch(NULL, stream));
     SAY(cuDeviceGet(&device, -1));
     SAY(cuDeviceGet(&device, 0));
 }
@@ -114,23 +148,24 @@ int main(int argc, char **argv)
     CUmodule module;
     CUfunction fill;
     CUdeviceptr memory;
-    if (argc != 2)
-        fail("usage: errors MODULE");
-    SAY(cuMemAlloc(&memory, 4096)); // before cuInit
+    if (argc < 2)
+        fail("usage: errors MODULE [astray]");
+    setvbuf(stdout, NULL, _IOLBF, 0); // a crash shows where it was
+    SAY(cuMemAlloc(&memory, 4096));   // before cuInit
     OK(cuInit(0));
     OK(cuDeviceGet(&device, 0));
-    SAY(cuMemAlloc(&memory, 4096)); // without a context
+    without_context();
     OK(cuDevicePrimaryCtxRetain(&context, device));
     OK(cuCtxSetCurrent(context));
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&fill, module, "fill_u32"));
-    again();                          // where two run, both go on now
-    setvbuf(stdout, NULL, _IOLBF, 0); // a crash shows where it was
+    again(); // where two run, both go on now
     sizes();
     arguments(module);
     launches(fill);
     capture();
-    go_astray(fill);
+    if (argc > 2)
+        go_astray(fill);
     return 0;
 }

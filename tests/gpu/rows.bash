@@ -19,6 +19,9 @@ torch torch-eager "PyTorch: tensors, streams, linear algebra, the caching alloca
 torch torch-train "PyTorch: autograd training with AMP and a gradient scaler" train
 torch torch-graphs "PyTorch: a training step as a CUDA graph, captured once" graphs
 torch torch-recapture "PyTorch: the same, captured again and again" recapture
+torch torch-replayed "PyTorch: torch.compile that captures and replays by itself (reduce-overhead)" replayed
+torch torch-profiled "PyTorch: the profiler, by CUPTI: the kernels that it has seen" profiled
+torch torch-distributed "PyTorch: DistributedDataParallel over NCCL, in a group of one" distributed
 torch torch-fork "PyTorch: DataLoader workers by fork, pinned memory" fork
 torch torch-spawn "PyTorch: DataLoader workers by spawn, pinned memory" spawn
 row torch-expandable "PyTorch: training with expandable_segments:True" \
@@ -27,6 +30,8 @@ row torch-async "PyTorch: training with the cudaMallocAsync backend" \
     env PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync "${python[@]}" tests/gpu/torch_programs.py train
 row torch-async-graphs "PyTorch: a CUDA graph with the cudaMallocAsync backend" \
     env PYTORCH_CUDA_ALLOC_CONF=backend:cudaMallocAsync "${python[@]}" tests/gpu/torch_programs.py graphs
+row torch-chunk "PyTorch: training with VGPU_ALLOCATOR=chunk" \
+    env VGPU_ALLOCATOR=chunk "${python[@]}" tests/gpu/torch_programs.py train
 row transformer "Hugging Face transformers: a model with random weights generates tokens" \
     "${python[@]}" tests/gpu/transformer.py
 row triton "Triton: autotuned kernels" "${python[@]}" tests/gpu/triton_program.py
@@ -67,8 +72,13 @@ row -s threads "per-thread default streams" "${program[@]}" "$build/gpu/threads"
 row -s vmm "virtual memory management: memory exported to another process" "${program[@]}" "$build/gpu/vmm"
 row -s contexts "driver API: three contexts in one process" \
     "${program[@]}" "$build/gpu/contexts" "$build/kernels/testkernels.ptx"
-row errors "driver API: error codes of wrong sizes, arguments, launches, captures, and of a kernel that goes astray" \
-    "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx"
+# A kernel that goes astray would end the simulated GPU's process.
+astray=(astray)
+[[ $gpu == real ]] || astray=()
+row -s errors "driver API: error codes without a context, of wrong sizes, arguments, launches, captures, and of a kernel that goes astray" \
+    "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx" "${astray[@]}"
+row -s errors-chunk "driver API: error codes with VGPU_ALLOCATOR=chunk, but for the kernel that goes astray" \
+    env VGPU_ALLOCATOR=chunk "${program[@]}" "$build/gpu/errors" "$build/kernels/testkernels.ptx"
 row streams-static "streams, with the static CUDA runtime" "$build/gpu/streams-static"
 row pools-static "stream-ordered memory, with the static CUDA runtime" "$build/gpu/pools-static"
 

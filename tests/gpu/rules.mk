@@ -7,7 +7,7 @@ gpu_nvcc_flags = -std=c++17 -gencode arch=compute_$(GPU_TESTS_ARCH),code=[sm_$(G
 $(call stamp,gpu,$(strip $(NVCC) $(CUDA_VERSION) $(gpu_nvcc_flags)))
 
 # These run on the simulated GPU too.
-gpu_simulated := streams pools threads contexts vmm
+gpu_simulated := streams pools threads contexts vmm errors
 
 # What one of them is compiled and linked with, beside the runtime.
 gpu_flags_threads := --default-stream per-thread

@@ -91,6 +91,67 @@ def compiled():
         result("backward", bits(w.grad))
 
 
+def replayed():
+    """Compiled code that PyTorch captures by itself and replays."""
+    @torch.compile(mode="reduce-overhead")
+    def step(x, w):
+        return torch.softmax(torch.nn.functional.gelu(x @ w), 1)
+
+    with torch.no_grad():
+        for _ in passes():
+            torch.manual_seed(5)
+            x, w = torch.randn(256, 256, device="cuda"), torch.randn(256, 256, device="cuda")
+            for _ in range(5):
+                torch.compiler.cudagraph_mark_step_begin()
+                x = step(x, w).clone()
+            result("output", bits(x))
+
+
+def profiled():
+    """The kernels that the profiler has seen; it hooks into the driver by CUPTI."""
+    from torch.profiler import ProfilerActivity, profile
+
+    a = torch.randn(512, 512, device="cuda")
+    torch.sort(a @ a, 1)  # what is done once is done before
+    for _ in passes():
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            torch.sort(a @ a, 1)
+            torch.cuda.synchronize()
+        names = sorted({event.name for event in profiler.events()
+                        if event.device_type == torch.autograd.DeviceType.CUDA and "Sync" not in event.name})
+        if not names:
+            print("the profiler sees no kernels here")
+            sys.exit(77)
+        result("kernels", "\n".join(names))
+
+
+def distributed():
+    """Training in a group of one: NCCL, its own memory and its threads."""
+    import tempfile
+
+    group = torch.distributed
+    if not group.is_available() or not group.is_nccl_available():
+        print("PyTorch has no NCCL here")
+        sys.exit(77)
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    inputs, labels = (tensor.cuda() for tensor in pictures())
+    with tempfile.TemporaryDirectory() as folder:
+        group.init_process_group("nccl", init_method=f"file://{folder}/meeting", rank=0, world_size=1)
+        for _ in passes():
+            model = torch.nn.parallel.DistributedDataParallel(network(), device_ids=[0])
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            for _ in range(10):
+                optimizer.zero_grad(set_to_none=True)
+                loss = torch.nn.functional.cross_entropy(model(inputs), labels)
+                loss.backward()
+                optimizer.step()
+            total = torch.stack([parameter.double().sum() for parameter in model.parameters()])
+            group.all_reduce(total)
+            result("loss", bits(loss))
+            result("weights", bits(total))
+        group.destroy_process_group()
+
+
 class CapturedTraining:
     """A training step as a graph."""
 
@@ -159,7 +220,8 @@ def loader(method):
         result("loaded", bits(sums))
 
 
-PARTS = {"eager": eager, "train": train, "compile": compiled, "graphs": graphs, "recapture": recapture,
+PARTS = {"eager": eager, "train": train, "compile": compiled, "replayed": replayed, "profiled": profiled,
+         "distributed": distributed, "graphs": graphs, "recapture": recapture,
          "fork": lambda: loader("fork"), "spawn": lambda: loader("spawn")}
 
 if __name__ == "__main__":

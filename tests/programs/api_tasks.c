@@ -54,6 +54,11 @@ static int drain(struct vgpu *vgpu, void *argument)
     return 0;
 }
 
+static int fails(struct vgpu *vgpu, void *argument)
+{
+    return vgpu_malloc(vgpu, 1ull << 50, argument);
+}
+
 static void *submit_one_more(void *vgpu)
 {
     DONE(vgpu_submit(vgpu, count, (void *)3, NULL));
@@ -112,6 +117,13 @@ static void behaviour(void)
     DONE(vgpu_task_wait(first, -1, NULL));
     vgpu_task_release(first);
     EQUAL(atomic_load(&order), 4);
+
+    // What failed in a task is told to who waits for it.
+    void *memory;
+    DONE(vgpu_submit(vgpu, fails, &memory, &first));
+    DONE(vgpu_task_wait(first, -1, &result));
+    REFUSED(result, -ENOMEM, "1125899906842624 bytes do not fit");
+    vgpu_task_release(first);
     vgpu_task_release(NULL);
 
     // Destruction runs what is queued.

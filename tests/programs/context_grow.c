@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Raised limits, attached and green contexts: what they take is charged, refused where it does not fit, and given back.
+// context_grow MODULE: raised limits, kernels with large frames (MODULE holds simgpu/device/memkernels.cu), attached and green contexts: what they take is charged, refused where it does not fit, and given back.
 #include "driver.h"
 
 static size_t whole;
@@ -47,6 +47,40 @@ static void stack_grows(void)
         fail("1 KiB of stack for %zu threads takes %zu bytes", resident, taken());
     OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, before));
     expect_free(whole, "the stack as it was");
+}
+
+// Asked for, since it may be launched then.
+static void frames_grow(CUcontext primary, const char *path)
+{
+    int resident, threads;
+    size_t limit;
+    CUmodule module;
+    CUfunction function;
+    CUdeviceptr hog;
+    CUcontext second = create();
+    OK(cuDeviceGetAttribute(&resident, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0));
+    OK(cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 0));
+    OK(cuCtxGetLimit(&limit, CU_LIMIT_STACK_SIZE));
+    OK(cuModuleLoad(&module, path));
+    OK(cuModuleGetFunction(&function, module, "heap_user"));
+    size_t before = told_free(), bytes = (2048 - limit) * (size_t)resident * (size_t)threads;
+    OK(cuMemAlloc(&hog, before - bytes / 2));
+    size_t rest = told_free();
+    EXPECT(cuModuleGetFunction(&function, module, "large_frame"), CUDA_ERROR_OUT_OF_MEMORY);
+    expect_free(rest, "frames that do not fit");
+    OK(cuMemFree(hog));
+    for (int round = 0; round < 2; round++) {
+        OK(cuModuleGetFunction(&function, module, "large_frame"));
+        size_t now = told_free();
+        if (before - now < bytes || before - now > bytes + 8 * MIB)
+            fail("frames of 2 KiB take %zu bytes where %zu are expected", before - now, bytes);
+    }
+    OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 2048));
+    if (before - told_free() > bytes + 8 * MIB)
+        fail("frames and a stack as large take %zu bytes", before - told_free());
+    OK(cuCtxDestroy(second));
+    OK(cuCtxSetCurrent(primary));
+    expect_free(whole, "a context with large frames is gone");
 }
 
 static void growth_ends_with_the_context(CUcontext primary)
@@ -105,12 +139,15 @@ static void green_contexts_keep_the_primary(void)
 #endif
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc < 2)
+        fail("usage: context_grow MODULE");
     CUcontext primary = start();
     whole = told_free();
     heap_grows();
     stack_grows();
+    frames_grow(primary, argv[1]);
     growth_ends_with_the_context(primary);
     detaching_ends_a_context(primary);
     green_contexts_keep_the_primary();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // launch_family MODULE FAMILY: makes ten launches by one family of functions, each on every device, and checks that each has run once.
-// Before them, one of cuLaunchKernel that changes nothing. Prints "launched" and stays.
+// contextless: without a current context, but into a stream that has one. graph_elsewhere: on every device but the first, which is current. Before them, one of cuLaunchKernel that changes nothing. Prints
+// "launched" and stays.
 #include <string.h>
 #include <unistd.h>
 
@@ -110,13 +111,12 @@ static CUresult over_all(void)
     return cuLaunchCooperativeKernelMultiDevice(launches, (unsigned)place_count, 0);
 }
 
-// A graph of two additions, one of which does nothing.
-static CUgraph capture_graph(const struct place *place, uint32_t value)
+// Two additions, one of which does nothing, captured into the graph.
+static CUgraph capture_graph(const struct place *place, uint32_t value, CUgraph graph)
 {
     struct arguments a;
-    CUgraph graph;
     void **params = arguments_of(&a, place);
-    OK(cuStreamBeginCapture(place->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    OK(cuStreamBeginCaptureToGraph(place->stream, graph, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     a.value = value;
     OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
     a.value = 0;
@@ -125,19 +125,40 @@ static CUgraph capture_graph(const struct place *place, uint32_t value)
     return graph;
 }
 
-// Captured as it should be, or with another value and set right in the executable, by a node or by another graph.
+static CUgraph new_graph(void)
+{
+    CUgraph graph;
+    OK(cuGraphCreate(&graph, 0));
+    return graph;
+}
+
+// A graph whose conditional node, which is true at each launch, has the additions.
+static CUgraph conditional_graph(const struct place *place)
+{
+    CUgraph graph = new_graph();
+    CUgraphNode node;
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_CONDITIONAL,
+                                .conditional = {.type = CU_GRAPH_COND_TYPE_IF, .size = 1, .ctx = place->context}};
+    OK(cuGraphConditionalHandleCreate(&params.conditional.handle, graph, place->context, 1, CU_GRAPH_COND_ASSIGN_DEFAULT));
+    OK(cuGraphAddNode(&node, graph, NULL, NULL, 0, &params));
+    capture_graph(place, 1, params.conditional.phGraph_out[0]);
+    return graph;
+}
+
+// As it should be, or with another value and set right in the executable, by a node or by another graph.
 static CUgraphExec make_graph(const struct place *place, const char *family)
 {
     struct arguments a;
     CUgraphExec executable;
     bool update = strcmp(family, "graph_updated") == 0, replace = strcmp(family, "graph_replaced") == 0;
     void **params = arguments_of(&a, place);
-    CUgraph graph = capture_graph(place, update || replace ? 100 : 1);
+    CUgraph graph = strcmp(family, "graph_conditional") == 0 ? conditional_graph(place)
+                                                             : capture_graph(place, update || replace ? 100 : 1, new_graph());
     OK(cuGraphInstantiate(&executable, graph, 0));
     if (replace) {
         CUgraphExecUpdateResultInfo info;
         OK(cuGraphDestroy(graph));
-        graph = capture_graph(place, 1);
+        graph = capture_graph(place, 1, new_graph());
         OK(cuGraphExecUpdate(executable, graph, &info));
     }
     if (update) {
@@ -163,6 +184,12 @@ static CUresult launch(const struct place *place, const char *family)
                                  .value.programmaticStreamSerializationAllowed = 1};
     if (strcmp(family, "kernel") == 0)
         return plain(place, cuLaunchKernel, place->stream);
+    if (strcmp(family, "contextless") == 0) {
+        OK(cuCtxSetCurrent(NULL));
+        CUresult rc = plain(place, cuLaunchKernel, place->stream);
+        OK(cuCtxSetCurrent(place->context));
+        return rc;
+    }
     if (strcmp(family, "kernel_ptsz") == 0)
         return plain(place, cuLaunchKernel_ptsz, NULL);
     if (strcmp(family, "ex") == 0)
@@ -181,6 +208,8 @@ static CUresult launch(const struct place *place, const char *family)
         CUgraphExec *graph = &graphs[place - places];
         if (!*graph)
             *graph = make_graph(place, family);
+        if (strcmp(family, "graph_elsewhere") == 0)
+            OK(cuCtxSetCurrent(places[0].context));
         return strcmp(family, "graph_ptsz") == 0 ? cuGraphLaunch_ptsz(*graph, NULL) : cuGraphLaunch(*graph, place->stream);
     }
     if (strcmp(family, "launch") == 0 || strcmp(family, "grid") == 0 || strcmp(family, "grid_async") == 0)
@@ -226,14 +255,15 @@ int main(int argc, char **argv)
     for (int i = 0; i < place_count; i++)
         prepare(&places[i], i, argv[1]);
     bool over = strcmp(argv[2], "multi_device") == 0;
+    int first = strcmp(argv[2], "graph_elsewhere") == 0;
     for (int round = 0; round < LAUNCHES; round++) {
-        for (int i = 0; i < (over ? 1 : place_count); i++) {
+        for (int i = first; i < (over ? 1 : place_count); i++) {
             OK(cuCtxSetCurrent(places[i].context));
             OK(over ? over_all() : launch(&places[i], argv[2]));
             OK(cuCtxSynchronize());
         }
     }
-    for (int i = 0; i < place_count; i++)
+    for (int i = first; i < place_count; i++)
         check(&places[i]);
     puts("launched");
     fflush(stdout);

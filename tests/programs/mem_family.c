@@ -109,14 +109,17 @@ static CUresult get_mipmapped(struct block *block, size_t bytes)
     return cuMipmappedArrayCreate(&block->mipmapped, &descriptor, 1);
 }
 
-// An array without memory of its own alone keeps what is mapped into it.
+// An array without memory of its own alone keeps what is mapped into it: as much as the driver says that it needs.
 static CUresult get_deferred(struct block *block, size_t bytes)
 {
     CUmemAllocationProp prop = properties();
     prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
     CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, CUDA_ARRAY3D_DEFERRED_MAPPING);
+    CUDA_ARRAY_MEMORY_REQUIREMENTS required;
     OK(cuArray3DCreate(&block->array, &descriptor));
-    CUresult rc = cuMemCreate(&block->handle, bytes, &prop, 0);
+    OK(cuArrayGetMemoryRequirements(&required, block->array, 0));
+    block->bytes = (required.size + 2 * MIB - 1) / (2 * MIB) * (2 * MIB);
+    CUresult rc = cuMemCreate(&block->handle, block->bytes, &prop, 0);
     if (rc != CUDA_SUCCESS) {
         OK(cuArrayDestroy(block->array));
         return rc;
@@ -215,7 +218,7 @@ int main(int argc, char **argv)
         EXPECT(family->get(&other, whole + 64 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
         expect_free(whole, "after a refusal");
 
-        block.bytes = (whole / 2) & ~(2 * MIB - 1);
+        block.bytes = (whole / 2) & ~(4 * MIB - 1); // whole blocks, and whole layers of an array
         OK(family->get(&block, block.bytes));
         size_t rest = told_free();
         if (rest > whole - block.bytes || rest + 64 * MIB < whole - block.bytes)

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// mem_truth HELPER: what this process is charged against what the driver's free memory loses, family by family, on a GPU that nobody
-// else uses. HELPER is watch_free, which is run without the library and says what the driver has free. Prints a line for each family:
+// mem_truth HELPER MODULE: what this process is charged against what the driver's free memory loses, family by family, on a GPU that
+// nobody else uses. HELPER is watch_free, which is run without the library and says what the driver has free; MODULE holds
+// simgpu/device/memkernels.cu. Prints a line for each family:
 //
 //   FAMILY: charged BYTES lost BYTES
 //
-// and fails where they differ by more than a chunk for each kind of allocation that is live, or do not come back.
+// and fails where they differ by more than a chunk for each kind of allocation that is live, or do not come back. A context is charged
+// from its creation what it takes once it has run a kernel that uses the heap, so each one does.
 #include <spawn.h>
 #include <string.h>
 #include <unistd.h>
@@ -234,18 +236,27 @@ static void put_stack(int i)
     raise_limit(CU_LIMIT_STACK_SIZE, i, (size_t)-256);
 }
 
-static void get_heap(int i)
+static const char *module_path;
+
+// Runs a kernel of the module in the current context, which then keeps what the kernel makes it take.
+static void run_kernel(const char *name)
 {
-    raise_limit(CU_LIMIT_MALLOC_HEAP_SIZE, i, 8 * MIB);
+    CUmodule module;
+    CUfunction function;
+    CUdeviceptr sum;
+    unsigned count = 100;
+    void *params[] = {&sum, &count};
+    OK(cuModuleLoad(&module, module_path));
+    OK(cuModuleGetFunction(&function, module, name));
+    OK(cuMemAlloc(&sum, 4));
+    OK(cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, NULL, params, NULL));
+    OK(cuCtxSynchronize());
+    OK(cuMemFree(sum));
+    OK(cuModuleUnload(module));
 }
 
-static void put_heap(int i)
-{
-    raise_limit(CU_LIMIT_MALLOC_HEAP_SIZE, i, (size_t) - (long long)(8 * MIB));
-}
-
-// Only two, for their size.
-static void get_context(int i)
+// Contexts are only two, for their size.
+static void get_context_with(int i, size_t heap, const char *kernel)
 {
     CUcontext before;
     if (i > 1)
@@ -256,7 +267,25 @@ static void get_context(int i)
 #else
     OK(cuCtxCreate(&objects[i].context, 0, 0));
 #endif
+    raise_limit(CU_LIMIT_MALLOC_HEAP_SIZE, i, heap);
+    run_kernel("heap_user");
+    run_kernel(kernel);
     OK(cuCtxSetCurrent(before));
+}
+
+static void get_context(int i)
+{
+    get_context_with(i, 0, "heap_user");
+}
+
+static void get_heap(int i)
+{
+    get_context_with(i, 64 * MIB, "heap_user");
+}
+
+static void get_frames(int i)
+{
+    get_context_with(i, 0, "large_frame");
 }
 
 static void put_context(int i)
@@ -282,8 +311,9 @@ static const struct family families[] = {
     {"graphs", get_graph, put_graph, 1},
     {"modules", get_module, put_module, 1},
     {"stack", get_stack, put_stack, 1},
-    {"heap", get_heap, put_heap, 1},
     {"contexts", get_context, put_context, 2},
+    {"contexts with a larger heap", get_heap, put_context, 2},
+    {"contexts with large frames", get_frames, put_context, 2},
 };
 
 // Gives back what pools keep, so that it does not blur what comes next.
@@ -326,13 +356,21 @@ int main(int argc, char **argv, char **environ)
 {
     const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
                                   .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
-    if (argc < 2)
-        fail("usage: mem_truth HELPER");
+    if (argc < 3)
+        fail("usage: mem_truth HELPER MODULE");
+    module_path = argv[2];
     start_helper(argv[1], environ);
     (void)driver_free(); // it has its context now
     long long bare = driver_free();
     start();
+    run_kernel("heap_user");
     compare("the first context", "", (long long)(told_total() - told_free()), bare - driver_free(), 1);
+    // Charged to nobody: what the driver keeps for managed memory from its first use until the process ends.
+    long long before = driver_free();
+    get_managed(0);
+    put_linear(0);
+    bare -= before - driver_free();
+    printf("the first use of managed memory, kept: lost %lld\n", before - driver_free());
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     OK(cuMemPoolCreate(&pool, &props));
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)

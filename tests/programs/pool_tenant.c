@@ -18,7 +18,7 @@
 
 #include "base/clock.h"
 #include "pool/tenancy.h"
-#include "scheduler/token.h"
+#include "scheduler/grant.h"
 
 #define GPU_BYTES (80ull << 30)
 
@@ -147,8 +147,9 @@ int main(int argc, char **argv)
         pool_histogram_add(&vgpu->wait, number("wait_us", 0) * NS_PER_US);
     if (number("hold", 0)) {
         atomic_store(&vgpu->grant_ns, clock_now_ns());
-        atomic_store(&vgpu->begun_ns, clock_now_ns());
-        atomic_store(&layout->gpus[gpu].token, token_next(atomic_load(&layout->gpus[gpu].token), index, 0));
+        uint64_t word = token_next(atomic_load(&layout->gpus[gpu].token), index, 0);
+        atomic_store(&vgpu->begun, grant_value(word, clock_now_ns()));
+        atomic_store(&layout->gpus[gpu].token, word);
     }
     ready_and_wait(member);
 }

@@ -43,11 +43,11 @@ static void arrays(size_t megabytes)
 {
     const struct cudaChannelFormatDesc desc = {32, 0, 0, 0, cudaChannelFormatKindFloat};
     cudaArray_t first, second;
-    // 1024 x 256 elements of 4 bytes are 1 MiB.
-    int a = CALL(cudaMallocArray)(&first, &desc, 1024, 256 * megabytes, 0);
-    int b = CALL(cudaMallocArray)(&second, &desc, 1024, 256 * megabytes, 0);
+    // 4096 x 64 elements of 4 bytes are 1 MiB, and no extent is more than a GPU has.
+    int a = CALL(cudaMallocArray)(&first, &desc, 4096, 64 * megabytes, 0);
+    int b = CALL(cudaMallocArray)(&second, &desc, 4096, 64 * megabytes, 0);
     int c = a ? -1 : (int)CALL(cudaFreeArray)(first);
-    int d = CALL(cudaMallocArray)(&first, &desc, 1024, 256 * megabytes, 0);
+    int d = CALL(cudaMallocArray)(&first, &desc, 4096, 64 * megabytes, 0);
     printf("%d %d %d %d\n", a, b, c, d);
     if (!d)
         OK(cudaFreeArray, first);

@@ -3,6 +3,8 @@
 //
 //     priorities      streams of every priority, and beyond: prints what they got
 //     asked           the highest priority, asked for by every other road: prints what it became
+//     green           half a second of work, queued at once in a green context; prints "worked" and stays
+//     elsewhere       the same as graphs, in a stream of a context that is not current
 //     invalidated     a capture that is broken off, then one that is not: prints what the calls say
 //     to_graph        a capture into a graph that exists
 //     host_waits      host functions that wait for a launch that comes after them
@@ -22,7 +24,7 @@
 __typeof__(cuLaunchKernel) cuLaunchKernel_ptsz;
 
 static CUcontext context;
-static CUfunction add;
+static CUfunction add, spin;
 static CUdeviceptr words;
 static CUstream stream;
 
@@ -100,6 +102,24 @@ static void say_node(const char *what, CUgraphNode node)
     printf(" %s %d", what, got.priority);
 }
 
+static void launch_spin(CUstream into)
+{
+    uint64_t ns = 5000000;
+    void *params[] = {&ns};
+    OK(cuLaunchKernel(spin, 1, 1, 1, 1, 1, 1, 0, into, params, NULL));
+}
+
+static CUgreenCtx make_green(void)
+{
+    CUdevResource processors;
+    CUdevResourceDesc description;
+    CUgreenCtx green;
+    OK(cuDeviceGetDevResource(0, &processors, CU_DEV_RESOURCE_TYPE_SM));
+    OK(cuDevResourceGenerateDesc(&description, &processors, 1));
+    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    return green;
+}
+
 static void asked(void)
 {
     int greatest, got;
@@ -128,18 +148,60 @@ static void asked(void)
     OK(cuStreamGetPriority(stream, &got));
     printf(" stream %d", got);
 
-    CUdevResource processors;
-    CUdevResourceDesc description;
-    CUgreenCtx green;
     CUstream made;
-    OK(cuDeviceGetDevResource(0, &processors, CU_DEV_RESOURCE_TYPE_SM));
-    OK(cuDevResourceGenerateDesc(&description, &processors, 1));
-    OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    CUgreenCtx green = make_green();
     OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, greatest));
     OK(cuStreamGetPriority(made, &got));
     printf(" green %d\n", got);
     OK(cuStreamDestroy(made));
     OK(cuGreenCtxDestroy(green));
+}
+
+static void stay(void)
+{
+    puts("worked");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
+// Half a second of work, queued at once in a green context that is current.
+static void green_work(void)
+{
+    CUcontext current;
+    CUstream made;
+    CUgreenCtx green = make_green();
+    OK(cuCtxFromGreenCtx(&current, green));
+    OK(cuCtxSetCurrent(current));
+    OK(cuGreenCtxStreamCreate(&made, green, CU_STREAM_NON_BLOCKING, 0));
+    for (int i = 0; i < 100; i++)
+        launch_spin(made);
+    OK(cuStreamSynchronize(made));
+    OK(cuStreamDestroy(made));
+    OK(cuCtxSetCurrent(NULL));
+    OK(cuGreenCtxDestroy(green));
+    stay();
+}
+
+// The same as graphs, in a stream of a context that is not current.
+static void elsewhere_work(void)
+{
+    CUcontext other;
+    CUstream made;
+    CUgraph graph;
+    CUgraphExec executable;
+    OK(cuCtxCreate(&other, NULL, 0, 0));
+    OK(cuStreamCreate(&made, CU_STREAM_NON_BLOCKING));
+    OK(cuCtxSetCurrent(context));
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    launch_spin(stream);
+    OK(cuStreamEndCapture(stream, &graph));
+    OK(cuGraphInstantiate(&executable, graph, 0));
+    for (int i = 0; i < 100; i++)
+        OK(cuGraphLaunch(executable, made));
+    OK(cuStreamSynchronize(made));
+    OK(cuCtxDestroy(other));
+    stay();
 }
 
 static void invalidated(void)
@@ -253,6 +315,7 @@ int main(int argc, char **argv)
     context = start();
     OK(cuModuleLoad(&module, argv[1]));
     OK(cuModuleGetFunction(&add, module, "add_u32"));
+    OK(cuModuleGetFunction(&spin, module, "spin_ns"));
     OK(cuMemAlloc(&words, WORDS * 4));
     OK(cuMemsetD32(words, 0, WORDS));
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
@@ -260,6 +323,10 @@ int main(int argc, char **argv)
         priorities();
     else if (strcmp(argv[2], "asked") == 0)
         asked();
+    else if (strcmp(argv[2], "green") == 0)
+        green_work();
+    else if (strcmp(argv[2], "elsewhere") == 0)
+        elsewhere_work();
     else if (strcmp(argv[2], "invalidated") == 0)
         invalidated();
     else if (strcmp(argv[2], "to_graph") == 0)

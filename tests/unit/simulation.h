@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "scheduler/ring.h"
+#include "scheduler/policy.h"
 #include "scheduler/turn.h"
 #include "tests/unit/tenant.h"
 
@@ -51,16 +51,17 @@ struct sim_event {
 
 static struct simulation {
     struct sim_tenant tenants[SIM_PLACES];
-    struct ring *ring;
+    uint64_t wanting[SIM_PLACES / 64], high[SIM_PLACES / 64];
+    size_t waiting;           // of them
     struct sim_event *events; // a heap, the earliest first
     size_t event_count, event_room;
     uint64_t now_ns, level, round, switch_ns;
     uint64_t quantum_ns; // 0: automatic
     uint64_t wait_marks_ns[2];
     uint32_t place, first, holder, last_holder;
-    uint64_t grant_ns, turn_from_ns, turn_ns; // of the holder; a turn of 0: nobody else wants the GPU
-    size_t most_waiting;                      // at once
-    uint64_t unused_ns, decisions, random;
+    uint64_t grant_ns, turn_from_ns, turn_ns;     // of the holder; a turn of 0: nobody else wants the GPU
+    size_t most_waiting;                          // at once
+    uint64_t unused_ns, decisions, looks, random; // looks: at entries, to decide
 } sim;
 
 // --- events ---
@@ -98,7 +99,7 @@ static inline struct sim_event sim_next_event(void)
 static inline struct policy_entry sim_entry(uint32_t index)
 {
     const struct sim_tenant *tenant = &sim.tenants[index];
-    return (struct policy_entry){index, tenant->weight, tenant->class, tenant->pass};
+    return (struct policy_entry){index, tenant->weight, tenant->class, tenant->pass, sim.quantum_ns};
 }
 
 // The holder's pass as of now.
@@ -109,27 +110,53 @@ static inline struct policy_entry sim_holder(void)
     return entry;
 }
 
+static inline void sim_want(uint32_t index, bool wants)
+{
+    uint64_t bit = 1ull << index % 64, *word = &sim.wanting[index / 64];
+    sim.waiting += wants - (*word & bit ? 1 : 0);
+    *word = wants ? *word | bit : *word & ~bit;
+}
+
 static inline void sim_wait(uint32_t index)
 {
-    struct sim_tenant *tenant = &sim.tenants[index];
-    struct policy_entry entry = sim_entry(index);
-    tenant->wants = true;
-    tenant->arrived_ns = sim.now_ns;
-    ring_put(sim.ring, &entry);
+    sim.tenants[index].wants = true;
+    sim.tenants[index].arrived_ns = sim.now_ns;
+    sim_want(index, true);
+}
+
+// As ring_entry in scheduler/turn.c.
+static inline struct policy_entry sim_look(const void *unused, uint32_t vgpu)
+{
+    (void)unused;
+    sim.looks++;
+    return vgpu == sim.holder ? sim_holder() : sim_entry(vgpu);
+}
+
+static inline struct policy_rules sim_rules(void)
+{
+    return (struct policy_rules){sim.switch_ns, TURN_SHORTEST_NS};
+}
+
+static inline struct policy_ring sim_ring(void)
+{
+    return (struct policy_ring){SIM_PLACES / 64, sim.wanting, sim.high, sim_look, NULL};
+}
+
+static inline struct policy_choice sim_choose(uint32_t first)
+{
+    struct policy_ring ring = sim_ring();
+    struct policy_rules rules = sim_rules();
+    sim.decisions++;
+    return policy_choose(&ring, sim.place, sim.level, sim.round, first, &rules);
 }
 
 static inline void sim_begin(uint64_t quantum_ns)
 {
-    struct ring *ring = sim.ring ? sim.ring : (struct ring *)malloc(RING_BYTES((size_t)SIM_PLACES));
     struct sim_event *events = sim.events;
     size_t room = sim.event_room;
-    if (!ring)
-        abort();
     memset(&sim, 0, sizeof sim);
-    sim.ring = ring;
     sim.events = events;
     sim.event_room = room;
-    ring_init(ring, SIM_PLACES, TURN_SHORTEST_NS);
     sim.now_ns = 1000 * NS_PER_S;
     sim.switch_ns = TURN_SWITCH_NS;
     sim.quantum_ns = quantum_ns;
@@ -147,13 +174,15 @@ static inline void sim_add(uint32_t index, struct sim_tenant tenant)
     tenant.weight = tenant.weight ? tenant.weight : 100;
     tenant.kernel_ns = tenant.kernel_ns ? tenant.kernel_ns : 100 * NS_PER_US;
     sim.tenants[index] = tenant;
+    uint64_t bit = 1ull << index % 64, *word = &sim.high[index / 64];
+    *word = tenant.class == POLICY_HIGH ? *word | bit : *word & ~bit;
     sim_schedule(sim.now_ns, index);
 }
 
 // Dies at once, also in the middle of its turn, whose token is then free.
 static inline void sim_kill(uint32_t index)
 {
-    ring_remove(sim.ring, index);
+    sim_want(index, false);
     sim.tenants[index].lives = sim.tenants[index].wants = false;
     sim.tenants[index].life++;
     if (sim.holder == index)
@@ -162,17 +191,16 @@ static inline void sim_kill(uint32_t index)
 
 // --- moves ---
 
-static inline struct policy_rules sim_rules(size_t count)
+static inline uint64_t sim_quantum(size_t count)
 {
-    uint64_t quantum = sim.quantum_ns ? sim.quantum_ns : policy_auto_quantum(sim.switch_ns, count);
-    return (struct policy_rules){quantum, TURN_SHORTEST_NS};
+    return sim.quantum_ns ? sim.quantum_ns : policy_auto_quantum(sim.switch_ns, count);
 }
 
-static inline uint64_t sim_granted(const struct sim_tenant *tenant, uint64_t turn_ns, uint64_t quantum_ns)
+static inline uint64_t sim_granted(const struct sim_tenant *tenant, uint64_t turn_ns)
 {
     if (!tenant->limit_percent)
         return turn_ns;
-    uint64_t most = policy_cap_turn(tenant->paid_until_ns, sim.now_ns, quantum_ns, tenant->limit_percent);
+    uint64_t most = policy_cap_turn(tenant->paid_until_ns, sim.now_ns, sim_quantum(1), tenant->limit_percent);
     return turn_ns && turn_ns < most ? turn_ns : most;
 }
 
@@ -197,27 +225,23 @@ static inline void sim_pass_time(uint64_t ns, bool working)
 
 static inline void sim_grant(void)
 {
-    size_t count = sim.ring->count;
-    struct policy_rules rules = sim_rules(count);
-    uint64_t pass;
-    struct policy_choice choice = ring_choose(sim.ring, sim.place, sim.level, sim.round, sim.first, rules.quantum_ns, &pass);
-    sim.decisions++;
-    sim.most_waiting = count > sim.most_waiting ? count : sim.most_waiting;
-    sim.holder = (uint32_t)choice.index;
+    sim.most_waiting = sim.waiting > sim.most_waiting ? sim.waiting : sim.most_waiting;
+    struct policy_choice choice = sim_choose(sim.first);
+    sim.holder = choice.vgpu;
     struct sim_tenant *tenant = &sim.tenants[sim.holder];
     if (choice.in_ring)
         sim.place = sim.holder;
     sim.first = SIM_NOBODY;
     sim_raise(&choice);
-    tenant->pass = pass;
-    ring_remove(sim.ring, sim.holder);
+    tenant->pass = choice.pass;
+    sim_want(sim.holder, false);
     uint64_t waited = sim.now_ns - tenant->arrived_ns;
     tenant->longest_wait_ns = waited > tenant->longest_wait_ns ? waited : tenant->longest_wait_ns;
     tenant->waits++;
     for (int i = 0; i < 2; i++)
         tenant->waits_over_ns[i] += waited > sim.wait_marks_ns[i];
     sim.grant_ns = sim.turn_from_ns = sim.now_ns;
-    sim.turn_ns = sim_granted(tenant, choice.turn_ns, rules.quantum_ns);
+    sim.turn_ns = sim_granted(tenant, choice.turn_ns);
     if (tenant->late_from_ns) {
         struct policy_entry entry = sim_entry(sim.holder);
         tenant->pass += policy_pass(&entry, sim.now_ns - tenant->late_from_ns);
@@ -256,7 +280,7 @@ static inline void sim_end_grant(bool drains)
         tenant->paid_until_ns =
             policy_cap_pay(tenant->paid_until_ns, sim.now_ns, sim.now_ns - sim.grant_ns, tenant->limit_percent);
     // Nobody is held against what he used while nobody else wanted it.
-    if ((sim.turn_ns == 0 || sim.ring->count == 0) && sim.level < tenant->pass)
+    if ((sim.turn_ns == 0 || sim.waiting == 0) && sim.level < tenant->pass)
         sim.level = tenant->pass;
     tenant->wants = false;
     sim.holder = SIM_NOBODY;
@@ -278,15 +302,10 @@ static inline void sim_end_grant(bool drains)
 static inline void sim_end_turn(void)
 {
     if (sim.tenants[sim.holder].limit_percent == 0) {
-        struct policy_entry own = sim_holder();
-        ring_put(sim.ring, &own);
-        struct policy_rules rules = sim_rules(sim.ring->count);
-        uint64_t pass;
-        struct policy_choice choice =
-            ring_choose(sim.ring, sim.place, sim.level, sim.round, SIM_NOBODY, rules.quantum_ns, &pass);
-        sim.decisions++;
-        ring_remove(sim.ring, sim.holder);
-        if (choice.index == sim.holder) {
+        sim_want(sim.holder, true);
+        struct policy_choice choice = sim_choose(SIM_NOBODY);
+        sim_want(sim.holder, false);
+        if (choice.vgpu == sim.holder) {
             sim.turn_from_ns = sim.now_ns;
             sim.turn_ns = choice.turn_ns;
             sim_raise(&choice);
@@ -297,14 +316,17 @@ static inline void sim_end_turn(void)
 }
 
 // The turn of a holder that was alone begins now, since another came.
-static inline void sim_start_turn(uint32_t other)
+static inline void sim_start_turn(void)
 {
-    const struct policy_entry entries[2] = {sim_holder(), sim_entry(other)};
-    struct policy_rules rules = sim_rules(2);
-    struct policy_choice choice = policy_start(entries, 2, 0, sim.level, &rules);
+    struct policy_ring ring = sim_ring();
+    struct policy_rules rules = sim_rules();
+    struct policy_entry own = sim_holder();
+    sim_want(sim.holder, true);
+    struct policy_choice choice = policy_start(&ring, &own, sim.level, &rules);
+    sim_want(sim.holder, false);
     sim_raise(&choice);
     sim.turn_from_ns = sim.now_ns;
-    sim.turn_ns = sim_granted(&sim.tenants[sim.holder], choice.turn_ns, rules.quantum_ns);
+    sim.turn_ns = sim_granted(&sim.tenants[sim.holder], choice.turn_ns);
 }
 
 // One event: work comes, or a limit has been paid for. Returns whether the holder is interrupted.
@@ -329,9 +351,9 @@ static inline bool sim_arrive(void)
     if (sim.holder == SIM_NOBODY)
         return false;
     if (sim.turn_ns == 0)
-        sim_start_turn(event.tenant);
+        sim_start_turn();
     const struct policy_entry waiter = sim_entry(event.tenant), holder = sim_holder();
-    const struct policy_rules rules = sim_rules(2);
+    const struct policy_rules rules = sim_rules();
     if (!policy_preempts(&waiter, &holder, sim.level, &rules))
         return false;
     sim.first = event.tenant;
@@ -371,7 +393,7 @@ static inline void sim_run(uint64_t until)
             continue;
         }
         if (sim.holder == SIM_NOBODY) {
-            if (sim.ring->count) {
+            if (sim.waiting) {
                 sim_grant();
             } else {
                 uint64_t at = sim_least(next, until);

@@ -3,27 +3,11 @@
 // books themselves.
 #include <string.h>
 
+#include "tests/unit/failing_malloc.h"
 #include "tests/unit/tap.h"
 #include "tests/unit/tenant.h"
 
-// The allocator under test is compiled into this file, with a malloc and calloc that can be told to fail.
-static int fail_after = -1; // allocations that still succeed; -1: all
-
-static bool may_allocate(void)
-{
-    return fail_after < 0 || fail_after-- > 0;
-}
-
-static void *failing_malloc(size_t bytes)
-{
-    return may_allocate() ? malloc(bytes) : NULL;
-}
-
-static void *failing_calloc(size_t count, size_t bytes)
-{
-    return may_allocate() ? calloc(count, bytes) : NULL;
-}
-
+// The allocator under test is compiled into this file, so that its allocations can be made to fail.
 #define uthash_malloc(bytes) failing_malloc(bytes)
 #define calloc(count, bytes) failing_calloc(count, bytes)
 #include "allocator/allocations.c"

@@ -7,6 +7,7 @@
 #include "pool/change.h"
 #include "pool/reservation.h"
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/notice.h"
 #include "scheduler/policy.h"
 #include "scheduler/turn.h"
@@ -64,6 +65,8 @@ static void test_turns(void)
     tenant_pool_new("change");
     tenant_join(&a, "alice", 100);
     const struct pool_vgpu *vgpu = vgpu_of(&a);
+    struct pool_gpu *gpu = &a.pool.layout->gpus[a.gpu];
+    ok(!pool_bit_get(gpu->high, a.vgpu), "a virtual GPU of the normal class is not among those of the high one");
     is_int(change(&a,
                   (struct pool_change){
                       .vgpu = a.vgpu, .weight = 700, .limit_percent = 30, .priority = &high, .quantum_ns = &quantum}),
@@ -71,12 +74,17 @@ static void test_turns(void)
     ok(atomic_load(&vgpu->weight) == 700 && atomic_load(&vgpu->limit_percent) == 30 &&
            atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum,
        "and are what was asked for");
+    ok(pool_bit_get(gpu->high, a.vgpu), "then it is");
+    pool_bit_clear(gpu->high, a.vgpu);
+    tenant_reap(&a);
+    ok(pool_bit_get(gpu->high, a.vgpu), "also where who changed it was killed on the way, once somebody has reaped");
     ok(atomic_load(&vgpu->limited_ns) > 0, "it is noted since when the limit holds");
     is_int(change(&a, (struct pool_change){.vgpu = a.vgpu, .weight = 5}), 0, "one can be changed");
     ok(atomic_load(&vgpu->weight) == 5 && atomic_load(&vgpu->limit_percent) == 30 &&
            atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum && quota(&a) == 100,
        "and the others stay");
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 100, .priority = &normal, .quantum_ns = &automatic});
+    ok(!pool_bit_get(gpu->high, a.vgpu), "and no longer once it is of another class");
     ok(atomic_load(&vgpu->limit_percent) == 0 && atomic_load(&vgpu->priority) == PRIORITY_NORMAL &&
            atomic_load(&vgpu->quantum_ns) == 0,
        "all can be put back to their defaults");
@@ -157,7 +165,7 @@ static void test_limit_of_holder(void)
     gate_init(&gate, &a.pool, a.process, a.gpu, a.vgpu, &fake_gpu_ops, &gpu);
     ok(turn_claim(&gate, atomic_load(gate.token)), "a virtual GPU has the token");
     uint64_t now = clock_now_ns();
-    atomic_store(&vgpu_of(&a)->begun_ns, now - 60 * NS_PER_S);
+    atomic_store(&vgpu_of(&a)->begun, grant_value(atomic_load(gate.token), now - 60 * NS_PER_S));
     uint32_t rung = atomic_load(&a.pool.layout->processes[a.process].doorbell);
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 50});
     notice_change(a.pool.layout, a.vgpu, 100, PRIORITY_NORMAL);
@@ -182,7 +190,7 @@ static int64_t time_left(const struct tenant *tenant, uint64_t level)
 {
     const struct pool_vgpu *vgpu = vgpu_of(tenant);
     const struct policy_entry entry = {tenant->vgpu, atomic_load(&vgpu->weight),
-                                       (enum policy_class)atomic_load(&vgpu->priority), atomic_load(&vgpu->pass)};
+                                       (enum policy_class)atomic_load(&vgpu->priority), atomic_load(&vgpu->pass), 0};
     return entry.pass > level ? -(int64_t)policy_time(&entry, entry.pass - level)
                               : (int64_t)policy_time(&entry, level - entry.pass);
 }

@@ -3,28 +3,11 @@
 // drivers do.
 #include <string.h>
 
+#include "tests/unit/failing_malloc.h"
+#include "tests/unit/fake_memory.h"
 #include "tests/unit/tap.h"
 
-#include "tests/unit/fake_memory.h"
-
-// The heap under test is compiled into this file, with a malloc and calloc that can be told to fail.
-static int fail_after = -1; // allocations that still succeed; -1: all
-
-static bool may_allocate(void)
-{
-    return fail_after < 0 || fail_after-- > 0;
-}
-
-static void *failing_malloc(size_t bytes)
-{
-    return may_allocate() ? malloc(bytes) : NULL;
-}
-
-static void *failing_calloc(size_t count, size_t bytes)
-{
-    return may_allocate() ? calloc(count, bytes) : NULL;
-}
-
+// The heap under test is compiled into this file, so that its allocations can be made to fail.
 #define malloc(bytes) failing_malloc(bytes)
 #define calloc(count, bytes) failing_calloc(count, bytes)
 #include "allocator/heap.c"
@@ -165,7 +148,7 @@ static void test_idle(void)
     start(64, 0);
     gpu.tells_idle = gpu.marks_refused = true;
     uint64_t address = get(30 * MIB, A);
-    heap_free(heap, address, A);
+    heap_free(heap, address, HEAP_ANY_STREAM);
     is_int(get(30 * MIB, B), address, "what is freed while nothing is under way serves everybody at once, without a mark");
     fake_launch(&gpu, 0, address, 30 * MIB);
     heap_free(heap, address, HEAP_ANY_STREAM);

@@ -34,6 +34,8 @@ static void test_table(void)
         {"gpu.vgpus", offsetof(struct pool_gpu, vgpus), 320},
         {"gpu.level", offsetof(struct pool_gpu, level), 384},
         {"gpu.round", offsetof(struct pool_gpu, round), 408},
+        {"gpu.switch_ns", offsetof(struct pool_gpu, switch_ns), 416},
+        {"gpu.high", offsetof(struct pool_gpu, high), 432},
         {"a gpu", sizeof(struct pool_gpu), 512},
         {"processes", offsetof(struct pool_layout, processes), 8320},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
@@ -71,7 +73,7 @@ static void test_table(void)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         is_int(table[i].actual, table[i].expected, "offset or size of %s", table[i].what);
     ok(memcmp(&(uint64_t){POOL_MAGIC}, "vgpupool", 8) == 0, "the magic reads vgpupool in the file");
-    is_int(POOL_VERSION, 2, "the version");
+    is_int(POOL_VERSION, 3, "the version");
     ok(POOL_MAX_GPUS >= 16 && POOL_MAX_VGPUS >= 256 && POOL_MAX_PROCESSES >= 1024, "there is the room that was promised");
 }
 
@@ -123,7 +125,7 @@ static void test_refusals(void)
     struct pool_header header = good;
     header.version = POOL_VERSION + 1;
     write_pool(&header, size, 0600);
-    refused(-EPROTO, "layout version 3 and this library needs 2", "a pool of a newer version");
+    refused(-EPROTO, "layout version 4 and this library needs 3", "a pool of a newer version");
     header = good;
     header.magic ^= 1;
     write_pool(&header, size, 0600);

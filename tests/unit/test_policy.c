@@ -6,10 +6,11 @@
 #include "tests/unit/tenant.h"
 
 #define MAX_ENTRIES 1000
+#define WORDS (MAX_ENTRIES / 64 + 1)
 #define QUANTUM (20 * NS_PER_MS)
 #define SHORTEST TURN_SHORTEST_NS
 
-static const struct policy_rules rules = {.quantum_ns = QUANTUM, .shortest_ns = SHORTEST};
+static const struct policy_rules rules = {.switch_ns = TURN_SWITCH_NS, .shortest_ns = SHORTEST};
 
 static struct simulated {
     uint32_t weight;
@@ -23,7 +24,7 @@ static struct simulated {
 } tenants[MAX_ENTRIES];
 
 static size_t tenant_count, place; // whose place in the ring it is
-static uint64_t level, last_round, clock_ns, state;
+static uint64_t level, last_round, clock_ns, state, asked_ns = QUANTUM;
 static uint32_t first; // who is to go before its turn
 static size_t holder;
 
@@ -40,7 +41,7 @@ static void begin(size_t count)
 
 static struct policy_entry entry_of(size_t index)
 {
-    return (struct policy_entry){(uint32_t)index, tenants[index].weight, tenants[index].class, tenants[index].pass};
+    return (struct policy_entry){(uint32_t)index, tenants[index].weight, tenants[index].class, tenants[index].pass, asked_ns};
 }
 
 static void use(struct simulated *tenant, uint64_t ns)
@@ -51,20 +52,32 @@ static void use(struct simulated *tenant, uint64_t ns)
     tenant->pass += policy_pass(&entry, ns);
 }
 
+static struct policy_entry look(const void *unused, uint32_t vgpu)
+{
+    (void)unused;
+    return entry_of(vgpu);
+}
+
+static struct policy_ring ring_of_tenants(void)
+{
+    static uint64_t wanting[WORDS], all[WORDS];
+    memset(wanting, 0, sizeof wanting);
+    memset(all, 255, sizeof all);
+    for (size_t i = 0; i < tenant_count; i++)
+        wanting[i / 64] |= (uint64_t)tenants[i].wants << i % 64;
+    return (struct policy_ring){WORDS, wanting, all, look, NULL};
+}
+
 // Chooses the next holder, as turn_pass does it. Returns the length of its turn.
 static uint64_t choose(void)
 {
-    static struct policy_entry entries[MAX_ENTRIES];
-    size_t count = 0;
-    for (size_t i = 0; i < tenant_count; i++)
-        if (tenants[(place + i) % tenant_count].wants)
-            entries[count++] = entry_of((place + i) % tenant_count);
-    struct policy_choice choice = policy_choose(entries, count, (uint32_t)place, level, last_round, first, &rules);
+    struct policy_ring ring = ring_of_tenants();
+    struct policy_choice choice = policy_choose(&ring, (uint32_t)place, level, last_round, first, &rules);
     level = choice.level;
     last_round = choice.round;
     first = POLICY_NOBODY;
-    holder = entries[choice.index].vgpu;
-    tenants[holder].pass = entries[choice.index].pass;
+    holder = choice.vgpu;
+    tenants[holder].pass = choice.pass;
     if (choice.in_ring)
         place = holder;
     return choice.turn_ns;
@@ -250,7 +263,8 @@ static uint64_t share_of_stepper(uint32_t weight, uint64_t work_ns, uint64_t pau
         left = work_ns;
         i++;
         const struct policy_entry pair[] = {entry_of(0), entry_of(1)};
-        struct policy_choice start = policy_start(pair, 2, 1, level, &rules);
+        const struct policy_ring ring = ring_of_tenants();
+        struct policy_choice start = policy_start(&ring, &pair[1], level, &rules);
         level = start.level;
         if (policy_preempts(&pair[0], &pair[1], level, &rules))
             first = 0;
@@ -269,8 +283,8 @@ static void test_interruptions(void)
     ok(share > 480 && share < 510, "at equal weights half (%llu permille)", (unsigned long long)share);
     share = share_of_stepper(10000, 1000000, 4000000, 2000);
     ok(share > 180 && share < 210, "who wants a fifth gets no more (%llu permille)", (unsigned long long)share);
-    struct policy_entry high = {0, 100, POLICY_HIGH, 1000000}, normal = {1, 100, POLICY_NORMAL, 1000000},
-                        low = {2, 100, POLICY_LOW, 1000000};
+    struct policy_entry high = {0, 100, POLICY_HIGH, 1000000, 0}, normal = {1, 100, POLICY_NORMAL, 1000000, 0},
+                        low = {2, 100, POLICY_LOW, 1000000, 0};
     ok(policy_preempts(&high, &normal, 1300000, &rules), "the high class interrupts the normal one while it has time left");
     ok(!policy_preempts(&high, &normal, 1000000, &rules), "and no longer");
     ok(policy_preempts(&normal, &low, 1300000, &rules), "the normal class interrupts the low one");
@@ -322,10 +336,46 @@ static void test_caps(void)
 static void test_auto_quantum(void)
 {
     is_int(policy_auto_quantum(100000, 2), 20 * NS_PER_MS, "two hundred switches of 0.1 ms");
-    is_int(policy_auto_quantum(100000, 40), 10 * NS_PER_MS, "shorter where many wait");
-    is_int(policy_auto_quantum(10000, 2), 2 * NS_PER_MS, "short where a switch is cheap");
+    is_int(policy_auto_quantum(14000, 2), NS_PER_S / 178 / 2, "short where a switch is cheap");
+    is_int(policy_auto_quantum(110000, 8), 25 * NS_PER_MS, "longer, so that a second holds whole rounds");
+    is_int(policy_auto_quantum(200000, 8), NS_PER_S / 4 / 8,
+           "shorter where a round would be longer than a quarter of a second");
+    is_int(policy_auto_quantum(100000, 500), 2 * NS_PER_MS, "but not below 2 ms");
+    uint64_t before = 0;
+    bool grows = true, whole = true;
+    for (uint64_t cost = 0; cost <= 600000; cost += 1000) {
+        uint64_t quantum = policy_auto_quantum(cost, 3), rounds = NS_PER_S / (3 * quantum);
+        grows = grows && quantum >= before;
+        whole = whole && NS_PER_S - rounds * 3 * quantum < 3 * rounds;
+        before = quantum;
+    }
+    ok(grows, "a dearer switch never makes it shorter");
+    ok(whole, "rounds of it divide a second to the nanosecond");
     is_int(policy_auto_quantum(UINT64_MAX, 0), 50 * NS_PER_MS, "nonsense is bounded");
     is_int(policy_auto_quantum(0, 100000), 2 * NS_PER_MS, "at either end");
+}
+
+// The figure after many switches of which one in `one_in` takes longer, by up to ten times.
+static uint64_t learned(uint64_t known_ns, uint64_t usual_ns, uint64_t one_in)
+{
+    for (int i = 0; i < 2000; i++) {
+        uint64_t seen = usual_ns + usual_ns * (random_next(&state) % 10) / 100;
+        seen += random_next(&state) % one_in ? 0 : usual_ns * 9;
+        known_ns = policy_learn_switch(known_ns, seen - random_next(&state) % (usual_ns / 10 + 1), seen);
+    }
+    return known_ns;
+}
+
+static void test_switch_cost(void)
+{
+    uint64_t cost = learned(110000, 14000, 3);
+    ok(cost >= 13000 && cost <= 18000, "what a switch costs is learned: 14 us (%llu ns)", (unsigned long long)cost);
+    cost = learned(14000, 150000, 3);
+    ok(cost >= 140000 && cost <= 170000,
+       "also where it is dearer than it was, and one in three looks ten times as dear (%llu ns)", (unsigned long long)cost);
+    is_int(policy_learn_switch(50000, 20000, 200000), 50000, "what was seen too late to tell changes nothing");
+    is_int(learned(0, 0, 2), 10000, "it is bounded below");
+    ok(learned(UINT64_MAX, NS_PER_S, 2) == 500000 && policy_learn_switch(UINT64_MAX, UINT64_MAX, 0) == 500000, "and above");
 }
 
 static void test_debts(void)
@@ -343,22 +393,27 @@ static void test_debts(void)
 
 static void test_nonsense(void)
 {
-    static struct policy_entry entries[POOL_MAX_VGPUS];
     bool sane = true;
     state = 99;
     for (int round = 0; round < 2000; round++) {
-        size_t count = 2 + random_next(&state) % (POOL_MAX_VGPUS - 1);
-        for (size_t i = 0; i < count; i++)
-            entries[i] = (struct policy_entry){(uint32_t)i, (uint32_t)random_next(&state),
-                                               (enum policy_class)(random_next(&state) % 3), random_next(&state)};
+        begin(2 + random_next(&state) % (MAX_ENTRIES - 1));
+        for (size_t i = 0; i < tenant_count; i++)
+            tenants[i] = (struct simulated){.weight = (uint32_t)random_next(&state),
+                                            .class = (enum policy_class)(random_next(&state) % 3),
+                                            .pass = random_next(&state),
+                                            .wants = true};
         if (round % 3 == 0)
-            entries[0] = (struct policy_entry){0, round % 2 ? 0 : UINT32_MAX, POLICY_NORMAL, round % 2 ? 0 : UINT64_MAX};
+            tenants[0] =
+                (struct simulated){.weight = round % 2 ? 0 : UINT32_MAX, .pass = round % 2 ? 0 : UINT64_MAX, .wants = true};
+        asked_ns = random_next(&state) >> (round % 64);
         struct policy_rules odd = {round % 2 ? random_next(&state) : 1, SHORTEST};
-        struct policy_choice choice = policy_choose(entries, count, (uint32_t)(random_next(&state) % 2), random_next(&state),
+        struct policy_ring ring = ring_of_tenants();
+        struct policy_choice choice = policy_choose(&ring, (uint32_t)random_next(&state) >> (round % 32), random_next(&state),
                                                     random_next(&state) >> (round % 64), (uint32_t)random_next(&state), &odd);
-        sane = sane && choice.index < count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
-        sane = sane && entries[choice.index].pass <= choice.level;
+        sane = sane && choice.vgpu < tenant_count && choice.turn_ns >= SHORTEST && choice.turn_ns <= 1000 * NS_PER_S;
+        sane = sane && choice.pass <= choice.level;
     }
+    asked_ns = QUANTUM;
     ok(sane, "random weights, passes, levels and quanta overflow nothing and choose somebody for a turn of sensible length");
     begin(1);
     is_int(choose(), 0, "for one alone no turn runs");
@@ -378,6 +433,7 @@ int main(void)
     test_classes();
     test_caps();
     test_auto_quantum();
+    test_switch_cost();
     test_debts();
     test_nonsense();
     return done_testing();

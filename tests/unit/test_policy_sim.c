@@ -15,6 +15,13 @@
 
 static uint64_t simulated_ns, decisions;
 
+// What a decision costs: entries looked at, on average.
+static void test_looks(uint32_t count, double most)
+{
+    double looks_each = (double)sim.looks / (double)sim.decisions;
+    ok(looks_each <= most, "a decision among %u looks at %.1f entries on average: at most %.1f", count, looks_each, most);
+}
+
 static void finish(void)
 {
     simulated_ns += sim.now_ns - 1000 * S;
@@ -59,7 +66,7 @@ static struct error_of_shares measure(uint32_t count, uint64_t window_ns, int wi
     double sum = 0;
     for (uint32_t i = 0; i < count; i++)
         sum += weight_of(i);
-    double round = (double)sim_rules(count).quantum_ns * count;
+    double round = (double)sim_quantum(count) * count;
     for (int w = 0; w < windows; w++) {
         uint64_t from = sim.now_ns;
         mark(count);
@@ -82,18 +89,18 @@ static void test_saturated(void)
     static const struct {
         uint32_t weights[8], count;
         uint64_t quantum_ns, kernels_ns[2]; // of odd and even places
-        bool within_a_point;                // in 1 s
+        bool within_a_point;                // in 1 s, as at every automatic quantum
     } cases[] = {
         {{100, 100}, 2, 0, {600 * US, 600 * US}, true},
         {{100, 100}, 2, 0, {14 * US, 14 * US}, true},
         {{300, 700}, 2, 0, {600 * US, 600 * US}, true},
         {{700, 200, 100}, 3, 10 * MS, {600 * US, 600 * US}, true},
-        {{700, 200, 100}, 3, 0, {600 * US, 600 * US}, false},
+        {{700, 200, 100}, 3, 0, {600 * US, 600 * US}, true},
         {{100, 100, 100, 100, 100, 100, 100, 100}, 8, 4 * MS, {600 * US, 600 * US}, true},
-        {{100, 100, 100, 100, 100, 100, 100, 100}, 8, 0, {600 * US, 600 * US}, false},
+        {{100, 100, 100, 100, 100, 100, 100, 100}, 8, 0, {600 * US, 600 * US}, true},
         {{100, 100}, 2, 10 * MS, {14 * US, 11700 * US}, false},
-        {{100, 900, 500, 100}, 4, 0, {14 * US, 11700 * US}, false},
-        {{1, 10, 100, 1000}, 4, 0, {14 * US, 600 * US}, false},
+        {{100, 900, 500, 100}, 4, 0, {14 * US, 11700 * US}, true},
+        {{1, 10, 100, 1000}, 4, 0, {14 * US, 600 * US}, true},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         char text[64] = "";
@@ -109,9 +116,9 @@ static void test_saturated(void)
         struct error_of_shares seconds = measure(cases[c].count, S, 300 / SHORTER, longest);
         struct error_of_shares half_minutes = measure(cases[c].count, 30 * S, 20 / (SHORTER > 1 ? 4 : 1), longest);
         printf("# %s, quantum %llu ms, kernels of %llu and %llu us: off by %.3f points in 1 s (bound %.3f), %.4f in 30 s\n",
-               text, (unsigned long long)(sim_rules(cases[c].count).quantum_ns / MS),
-               (unsigned long long)(cases[c].kernels_ns[0] / US), (unsigned long long)(cases[c].kernels_ns[1] / US),
-               seconds.worst * 100, seconds.greatest * 100, half_minutes.worst * 100);
+               text, (unsigned long long)(sim_quantum(cases[c].count) / MS), (unsigned long long)(cases[c].kernels_ns[0] / US),
+               (unsigned long long)(cases[c].kernels_ns[1] / US), seconds.worst * 100, seconds.greatest * 100,
+               half_minutes.worst * 100);
         ok(seconds.over <= 0, "%s: in every second shares are within the part of a turn that the window cuts", text);
         if (cases[c].within_a_point)
             ok(seconds.worst <= 0.01, "%s: within one point", text);
@@ -134,10 +141,11 @@ static void test_many(uint32_t count, uint64_t seconds)
     for (uint32_t i = 0; i < count; i++)
         longest = sim.tenants[i].longest_wait_ns > longest ? sim.tenants[i].longest_wait_ns : longest;
     // The lightest has a third of the usual turn; where that is under the shortest, it comes in every second round.
-    uint64_t round = count * (sim_rules(count).quantum_ns + sim.switch_ns + 300 * US);
+    uint64_t round = count * (sim_quantum(count) + sim.switch_ns + 300 * US);
     ok(longest <= 2 * round, "none of them waits longer than two rounds (%llu of %llu ms)", (unsigned long long)(longest / MS),
        (unsigned long long)(2 * round / MS));
     ok(sim.unused_ns == 0, "the GPU is never without a holder");
+    test_looks(count, 6); // a constant
     finish();
 }
 
@@ -209,9 +217,11 @@ static void test_mixture(uint32_t count, uint64_t hours_tenths)
     // A grant gives at least the shortest turn's work, or a burst's, for a switch and an idle moment.
     ok(busy > 0.80, "and works for most of the time");
     // A round of as many as ever waited at once, and what is left of the one before.
-    uint64_t round = sim.most_waiting * (sim_rules(sim.most_waiting).quantum_ns + sim.switch_ns + SIM_IDLE_NS + 3600 * US);
+    uint64_t round = sim.most_waiting * (sim_quantum(sim.most_waiting) + sim.switch_ns + SIM_IDLE_NS + 3600 * US);
     ok(longest <= 2 * round, "and nobody who always has work waits longer than two rounds (%llu of %llu ms)",
        (unsigned long long)(longest / MS), (unsigned long long)(2 * round / MS));
+    // Here a third are of the high class, and those of them that wait without time left are looked at each time.
+    test_looks(count, 4 * log2(count));
     finish();
 }
 

@@ -239,6 +239,99 @@ static void test_clear(void)
     end();
 }
 
+// One function with a small and a large grid, in phases.
+static void test_grids(void)
+{
+    const void *function = &gpu;
+    const uintptr_t small = (uintptr_t)window_key(function, 8, 1, 1), large = (uintptr_t)window_key(function, 64, 64, 2);
+    begin();
+    for (int phase = 0; phase < 6; phase++) {
+        gpu.longest_queue_ns = 0;
+        for (int n = 0; n < 1000; n++)
+            launch(0, small, 20000);
+        for (int n = 0; n < 20; n++)
+            launch(0, large, 2 * NS_PER_MS);
+    }
+    // What is under way when a phase ends is learned together.
+    ok(estimate(small) <= 60000 && is_near(estimate(large), 2 * NS_PER_MS, 25),
+       "one function's launches with 8 and with 8192 blocks are told apart: %llu and %llu us",
+       (unsigned long long)(estimate(small) / 1000), (unsigned long long)(estimate(large) / 1000));
+    ok(gpu.longest_queue_ns <= 4 * WINDOW_NS,
+       "so that the first large ones do not fill the window as if they were small: %llu us",
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    ok(window_key(function, 65535, 65535, 1) == window_key(function, 65535, 40000, 1),
+       "a number of blocks counts to a power of two");
+    ok(window_key(function, 0, 1, 1) == function && window_key(function, 1, 1, 1) == function,
+       "one block, or none, is the function itself");
+    end();
+}
+
+static void test_ahead(void)
+{
+    const uint64_t kernel_ns = 300000;
+    begin();
+    launch(0, 1, kernel_ns);
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "of a function never seen complete it is not known how much is ahead");
+    for (int n = 0; n < 200; n++)
+        launch(0, 1, kernel_ns);
+    uint64_t left = gpu.busy_until_ns - gpu.now_ns, before = window_ahead(&window, gpu.now_ns);
+    ok(is_near(before, left, 25), "of others it is: %llu of %llu us", (unsigned long long)(before / 1000),
+       (unsigned long long)(left / 1000));
+    uint64_t last = before;
+    for (; gpu.now_ns < gpu.busy_until_ns - 20000; gpu.now_ns += 2000)
+        last = window_ahead(&window, gpu.now_ns);
+    ok(last <= 20000 + kernel_ns / 10 || last == UINT64_MAX, "less is ahead later: %llu of 20 us",
+       (unsigned long long)(last / 1000));
+    gpu.busy_until_ns += 3 * kernel_ns;
+    gpu.stuck = true;
+    gpu.now_ns += 2 * kernel_ns;
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "what takes longer than estimated may take any time");
+    gpu.stuck = false;
+    gpu.now_ns += NS_PER_S;
+    ok(window_ahead(&window, gpu.now_ns) == UINT64_MAX, "and where nothing is known to be ahead something unknown may be");
+    end();
+}
+
+// Turns that begin with a switch: the kernel that comes first ends so much later.
+static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
+{
+    begin();
+    for (int n = 0; n < 300; n++)
+        launch(0, 1, kernel_ns);
+    bool bounded = true;
+    int told = 0;
+    uint64_t least, most;
+    for (int turn = 0; turn < 20; turn++) {
+        gpu.now_ns = gpu.busy_until_ns;
+        window_clear(&window);
+        bounded = bounded && !window_switch(&window, &least, &most);
+        uint64_t granted = gpu.now_ns;
+        window_granted(&window, granted);
+        gpu.busy_until_ns = granted + cost_ns;
+        for (uint64_t n = 0; n < 8 + 4 * NS_PER_MS / kernel_ns; n++) {
+            launch(0, 1, kernel_ns);
+            window_granted(&window, granted); // of a thread that comes later
+            if (!window_switch(&window, &least, &most))
+                continue;
+            told++;
+            uint64_t error = kernel_ns / 10 + 25000; // of the estimate of a batch
+            bounded = bounded && least <= cost_ns + error && most + error >= cost_ns && most - least <= OVERSLEEP_NS + 300000;
+        }
+    }
+    ok(bounded, "with kernels of %llu us a switch of %llu us is seen for what it costs", (unsigned long long)(kernel_ns / 1000),
+       (unsigned long long)(cost_ns / 1000));
+    is_int(told, kernel_ns <= WINDOW_NS ? 20 : 0, "once in each turn, unless kernels are too long to tell");
+    window_clear(&window);
+    window_granted(&window, gpu.now_ns);
+    for (uint64_t n = 0; n < NS_PER_MS / kernel_ns + 4; n++) {
+        launch(0, 1, kernel_ns);
+        gpu.now_ns = gpu.busy_until_ns;
+    }
+    if (kernel_ns < 100000)
+        ok(!window_switch(&window, &least, &most), "a turn in which the GPU waits for each launch tells nothing");
+    end();
+}
+
 int main(void)
 {
     test_durations();
@@ -250,5 +343,11 @@ int main(void)
     test_patience();
     test_full_ring();
     test_clear();
+    test_grids();
+    test_ahead();
+    test_switches(14000, 14000);
+    test_switches(150000, 300000);
+    test_switches(400000, 500000);
+    test_switches(150000, 11700000);
     return done_testing();
 }

@@ -7,10 +7,12 @@
 //  - A record lives as long as it is in the table or `users` is not 0.
 //  - A mark (an event of ours) belongs to the context it was created in and is dead once that is retired: its event is then never
 //    touched again, since the context's end destroys it.
+//  - A green context is in the table for its marks alone: streams and launches belong to it, everything else to the primary context,
+//    whose end is its own, too (shim/green.h).
 // Thread safe. The mutex here is held over no driver call but those that return at once (queries of an event).
 // Lock order: streams, then contexts, then allocations.
-#ifndef VGPU_SHIM_CONTEXTS_H
-#define VGPU_SHIM_CONTEXTS_H
+#ifndef VGPU_SHIM_CONTEXT_TABLE_H
+#define VGPU_SHIM_CONTEXT_TABLE_H
 
 #include "shim/device.h"
 
@@ -26,17 +28,22 @@ struct mark {
     struct mark *sibling; // in the list of all marks of the context
 };
 
-// Enters a context; `charged_bytes` were taken for it. Returns 0 or -ENOMEM.
-int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary);
+enum context_kind { CONTEXT_CREATED, CONTEXT_PRIMARY, CONTEXT_GREEN };
 
-// Whether the table has the context; *primary (may be NULL) says whether it is a primary one.
+// Enters a context; `charged_bytes` were taken for it. Returns 0 or -ENOMEM.
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, enum context_kind kind);
+
+// Whether the table has the context, and it is no green one; *primary (may be NULL) says whether it is a primary one.
 bool context_known(CUcontext handle, bool *primary);
 
-// What a context's limits make it grow by, see shim/limits.c.
-enum context_limit { CONTEXT_STACK, CONTEXT_PRINTF, CONTEXT_HEAP, CONTEXT_LIMITS };
+// What makes a context grow, see shim/limits.c: its limits, and kernels whose frames are larger than its stack limit. The stack and the
+// frames are the same memory, as large as the larger one needs.
+enum context_limit { CONTEXT_STACK, CONTEXT_FRAMES, CONTEXT_HEAP, CONTEXT_LIMITS };
 // A limit of a context has changed what it takes by `delta` bytes. Returns by how much more than before it exceeds what it took
 // at its creation, which is what was charged: negative where less, 0 where the context is unknown.
 int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta);
+// The sum of a limit's deltas.
+int64_t context_growth(CUcontext handle, enum context_limit limit);
 
 // One more, or one less, of what cuCtxAttach counts. Returns how many are left, the one of its creation included; 0: unknown.
 uint32_t context_attach(CUcontext handle, int delta);
@@ -48,7 +55,7 @@ CUcontext context_primary(const struct device *device);
 bool context_retire(CUcontext handle);
 // After the driver has refused to.
 void context_revive(CUcontext handle);
-// After it has: returns what the context, and everything that lived in it, was charged.
+// After it has: returns what the context was charged.
 void context_remove(CUcontext handle);
 
 // A context that cannot be destroyed until it is released; NULL where it is unknown or retired.
@@ -57,6 +64,9 @@ struct context *context_use(CUcontext handle);
 struct context *context_use_next(const struct device *device, struct context *previous);
 void context_release(struct context *context);
 CUcontext context_handle(const struct context *context);
+bool context_is_green(const struct context *context);
+// The context whose work is everything beside this one's: for a green one the primary, else itself.
+CUcontext context_whole(const struct context *context);
 
 // A mark of the context for recording: one that was dropped before, else a new one (the context must be current). The caller uses the
 // context. NULL: out of memory, or the driver's error.

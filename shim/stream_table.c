@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -31,7 +31,7 @@ void stream_add(CUstream handle)
     int saved = errno;
     CUcontext context;
     struct stream *stream = calloc(1, sizeof *stream);
-    if (stream && REAL(cuCtxGetCurrent)(&context) == CUDA_SUCCESS) {
+    if (stream && REAL(cuStreamGetCtx)(handle, &context) == CUDA_SUCCESS) {
         stream->handle = handle;
         stream->context = context;
         pthread_mutex_lock(&mutex);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-#include "shim/pools.h"
+#include "shim/memory_pools.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "shim/streams.h"
+#include "shim/stream_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>

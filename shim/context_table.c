@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-#include "shim/contexts.h"
+#include "shim/context_table.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "allocator/allocations.h"
 #include "base/cancel.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -16,7 +15,7 @@ struct context {
     struct device *device;
     uint64_t charged_bytes;
     int64_t growth_bytes[CONTEXT_LIMITS]; // charged where positive
-    bool primary;
+    enum context_kind kind;
     bool retired;
     uint32_t users;
     uint32_t attached;    // cuCtxAttach, and the creation
@@ -37,13 +36,13 @@ static struct context *find(CUcontext handle)
     return context;
 }
 
-int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, bool primary)
+int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes, enum context_kind kind)
 {
     struct context *context = calloc(1, sizeof *context);
     if (!context)
         return -ENOMEM;
     *context =
-        (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .primary = primary, .attached = 1};
+        (struct context){.handle = handle, .device = device, .charged_bytes = charged_bytes, .kind = kind, .attached = 1};
     pthread_mutex_lock(&mutex);
     HASH_ADD_PTR(contexts, handle, context);
     bool added = context->hh.tbl != NULL;
@@ -57,10 +56,19 @@ bool context_known(CUcontext handle, bool *primary)
 {
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
-    if (context && primary)
-        *primary = context->primary;
+    bool known = context && context->kind != CONTEXT_GREEN;
+    if (known && primary)
+        *primary = context->kind == CONTEXT_PRIMARY;
     pthread_mutex_unlock(&mutex);
-    return context != NULL;
+    return known;
+}
+
+// What the context takes beyond what it took when it was made.
+static int64_t charged_growth(const struct context *context)
+{
+    const int64_t *growth = context->growth_bytes;
+    int64_t local = growth[CONTEXT_STACK] > growth[CONTEXT_FRAMES] ? growth[CONTEXT_STACK] : growth[CONTEXT_FRAMES];
+    return (local > 0 ? local : 0) + (growth[CONTEXT_HEAP] > 0 ? growth[CONTEXT_HEAP] : 0);
 }
 
 int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
@@ -69,12 +77,21 @@ int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
     if (context) {
-        int64_t before = context->growth_bytes[limit], after = before + delta;
-        change = (after > 0 ? after : 0) - (before > 0 ? before : 0);
-        context->growth_bytes[limit] = after;
+        int64_t before = charged_growth(context);
+        context->growth_bytes[limit] += delta;
+        change = charged_growth(context) - before;
     }
     pthread_mutex_unlock(&mutex);
     return change;
+}
+
+int64_t context_growth(CUcontext handle, enum context_limit limit)
+{
+    pthread_mutex_lock(&mutex);
+    const struct context *context = find(handle);
+    int64_t growth = context ? context->growth_bytes[limit] : 0;
+    pthread_mutex_unlock(&mutex);
+    return growth;
 }
 
 uint32_t context_attach(CUcontext handle, int delta)
@@ -91,7 +108,7 @@ CUcontext context_primary(const struct device *device)
     CUcontext handle = NULL;
     pthread_mutex_lock(&mutex);
     for (struct context *context = contexts; context && !handle; context = context->hh.next)
-        if (context->primary && context->device == device)
+        if (context->kind == CONTEXT_PRIMARY && context->device == device)
             handle = context->handle;
     pthread_mutex_unlock(&mutex);
     return handle;
@@ -152,11 +169,7 @@ void context_remove(CUcontext handle)
     pthread_mutex_unlock(&mutex);
     if (!context)
         return;
-    allocations_drop_context(handle);
-    uint64_t bytes = context->charged_bytes;
-    for (int i = 0; i < CONTEXT_LIMITS; i++)
-        bytes += context->growth_bytes[i] > 0 ? (uint64_t)context->growth_bytes[i] : 0;
-    holdings_give(&context->device->holdings, bytes);
+    holdings_give(&context->device->holdings, context->charged_bytes + (uint64_t)charged_growth(context));
     free(context);
 }
 
@@ -203,6 +216,16 @@ void context_release(struct context *context)
 CUcontext context_handle(const struct context *context)
 {
     return context->handle;
+}
+
+bool context_is_green(const struct context *context)
+{
+    return context->kind == CONTEXT_GREEN;
+}
+
+CUcontext context_whole(const struct context *context)
+{
+    return context_is_green(context) ? context_primary(context->device) : context->handle;
 }
 
 struct mark *mark_take(struct context *context)

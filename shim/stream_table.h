@@ -8,12 +8,13 @@
 // Invariants
 //  - `streams_count` is never less than the number of captures under way: it is raised before the driver begins one. It changes under
 //    the mutex; without it, it may be read to find out that nothing is being captured.
+//  - A stream's context is what the driver says: that of a green context's stream is the green one, whichever was current.
 //  - A stream is in the table from its creation until just before its destruction. Not in it: the default streams, and streams made
 //    by functions that have no hook.
 // Lock order: streams, then contexts. The mutex may be held while an event is recorded, which can wait for room in a stream's queue,
 // and while the driver begins a capture.
-#ifndef VGPU_SHIM_STREAMS_H
-#define VGPU_SHIM_STREAMS_H
+#ifndef VGPU_SHIM_STREAM_TABLE_H
+#define VGPU_SHIM_STREAM_TABLE_H
 
 #include "shim/hooks.h"
 

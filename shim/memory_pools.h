@@ -9,8 +9,8 @@
 //    never less than it can have reserved.
 //  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
 // Thread safe. Lock order: the mutex here, then holdings. The driver is asked for no memory under it.
-#ifndef VGPU_SHIM_POOLS_H
-#define VGPU_SHIM_POOLS_H
+#ifndef VGPU_SHIM_MEMORY_POOLS_H
+#define VGPU_SHIM_MEMORY_POOLS_H
 
 #include "shim/device.h"
 
