@@ -9,7 +9,7 @@
 #
 # Every suite speaks TAP. A test that was planned and not reported has failed, and so has a suite that crashes, exceeds its time,
 # plans nothing or reports more than it planned. A Bats file may say `# bats file_tags=serial` (runs alone, at the end: timing
-# matters to it), `wholegpu` (runs alone on a real GPU, whose free memory it looks at) and `nogpu` (not part of --gpu).
+# matters to it) and `nogpu` (not part of --gpu).
 #
 # Environment: JOBS (suites at once), BATS (the bats program), BUILD (the build folder), VGPU_SUITE_TIMEOUT (seconds, 300).
 set -uo pipefail
@@ -27,9 +27,9 @@ if [[ ${1:-} == --gpu ]]; then
     shift
 fi
 patterns=("$@")
-# More programs at once on a real GPU would keep each other waiting.
+# On a real GPU the suites would take time and memory from each other, and nothing is won: contexts are made one at a time.
 default_jobs=$(nproc)
-[[ $gpu == sim || $default_jobs -lt 3 ]] || default_jobs=3
+[[ $gpu == sim ]] || default_jobs=1
 jobs=${JOBS:-$default_jobs}
 
 # The tests decide what the programs under test see; what the caller has set for himself is not for them.
@@ -142,11 +142,7 @@ for file in tests/*.bats; do
     name=$(basename "$file" .bats)
     chosen "$name" || continue
     [[ $gpu == real ]] && has_tag "$file" nogpu && continue
-    if has_tag "$file" serial || { [[ $gpu == real ]] && has_tag "$file" wholegpu; }; then
-        serial+=("$name")
-    else
-        suites+=("$name")
-    fi
+    if has_tag "$file" serial; then serial+=("$name"); else suites+=("$name"); fi
 done
 if [[ $gpu == sim ]]; then
     for variant in unit asan tsan; do

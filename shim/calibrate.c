@@ -11,7 +11,7 @@
 #include "base/log.h"
 
 #define LEAST_BYTES (1ull << 20)
-#define ATTEMPTS 4
+#define ATTEMPTS 6
 
 // CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS: that a daemon
 // runs, or a folder of one is there, says nothing about this process. An older driver does not know; then the cost of a switch is learned.
@@ -109,17 +109,20 @@ static uint64_t measure_once(CUdevice ordinal, bool *alone)
     return holdings_round_up(before - between, HOLDINGS_BLOCK_BYTES) + later;
 }
 
-// Programs outside the pool may take and give memory at the same time: then again, and in the end the most that was seen.
+// Programs outside the pool may take and give memory meanwhile, contexts of their own above all. So a figure counts where free memory
+// came back to the byte, or where it is seen a second time.
 static uint64_t measure(CUdevice ordinal)
 {
-    uint64_t most = 0;
-    bool alone = false;
-    for (int attempt = 0; attempt < ATTEMPTS && !alone; attempt++) {
-        uint64_t bytes = measure_once(ordinal, &alone);
-        if (bytes && (alone || bytes > most))
-            most = bytes;
+    uint64_t seen[ATTEMPTS];
+    for (int i = 0; i < ATTEMPTS; i++) {
+        bool certain = false;
+        seen[i] = measure_once(ordinal, &certain);
+        for (int before = 0; before < i; before++)
+            certain |= seen[before] == seen[i];
+        if (certain)
+            return seen[i];
     }
-    return most;
+    return 0;
 }
 
 uint64_t calibrate_context(CUdevice ordinal)

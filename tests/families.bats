@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Memory that is not asked for by its size: arrays, graphs, modules, what contexts grow by.
-# bats file_tags=wholegpu
 bats_require_minimum_version 1.5.0
 load helper
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
 # Memory: a quota is exact, holds for every family of functions, and what a program is told agrees with it.
-# bats file_tags=wholegpu
 bats_require_minimum_version 1.5.0
 load helper
 
