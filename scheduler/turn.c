@@ -349,8 +349,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     }
     if (capped)
         wake_waiters(gate, holder); // to sleep until they have paid
-    if (next ==
-        POOL_NO_INDEX) // whoever came to wait while this was under way has been passed over, and takes the free token himself
+    // Whoever came to wait while the token became free has been passed over, and takes it himself.
+    if (next == POOL_NO_INDEX)
         futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
     else
         wake_waiters(gate, next);
