@@ -250,7 +250,7 @@ int options_refuse(const char *variable, const char *text, const char *allowed, 
 {
     char shown[81];
     size_t length = 0;
-    for (; text[length] && length < sizeof shown - 1; length++)
+    for (; length < sizeof shown - 1 && text[length]; length++)
         shown[length] = (unsigned char)text[length] < ' ' || text[length] == 0x7f ? '?' : text[length];
     shown[length] = '\0';
     return error_set(error, -EINVAL, "%s=%s is not understood: allowed is %s", variable, shown, allowed);

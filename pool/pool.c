@@ -286,7 +286,7 @@ void pool_forget_after_fork(struct pool *pool)
         for (long length; (length = syscall(SYS_getdents64, directory, buffer, sizeof buffer)) > 0;) {
             for (long at = 0; at < length;) {
                 const struct dirent64 *entry = (const struct dirent64 *)(buffer + at);
-                int fd = entry->d_name[0] == '.' ? -1 : atoi(entry->d_name);
+                int fd = entry->d_name[0] == '.' ? -1 : (int)strtol(entry->d_name, NULL, 10);
                 if (fd >= 0 && is_pool_file(pool, fd))
                     close(fd);
                 at += entry->d_reclen;

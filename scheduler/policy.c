@@ -52,7 +52,7 @@ uint64_t policy_time(const struct policy_entry *entry, uint64_t pass)
 static uint64_t round_of(uint64_t weights, size_t count, uint64_t asked_ns, const struct policy_rules *rules)
 {
     uint64_t quantum_ns = asked_ns < UINT64_MAX ? asked_ns : policy_auto_quantum(rules->switch_ns, count);
-    return most(scale(least(quantum_ns, LONGEST_NS), PASS_SCALE * count, weights), 1);
+    return most(scale(least(quantum_ns, LONGEST_NS), PASS_SCALE * count, most(weights, 1)), 1);
 }
 
 // All are measured by the same quantum, so the most impatient chooses it.

@@ -68,7 +68,7 @@ static int parse_arguments(int argc, char **argv, struct list_options *list, boo
             break;
         case 'i':
             list->interval_given = true;
-            if (!parse_seconds(optarg, 0, &list->seconds)) {
+            if (!optarg || !parse_seconds(optarg, 0, &list->seconds)) {
                 complain(argv[0], "--interval=%s is not understood: allowed is a number of seconds from 0 to 3600", optarg);
                 return STATUS_USAGE;
             }

@@ -240,7 +240,7 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *min_grid, int *block_siz
     if (limit == 0 || limit > DEVICE_MAX_THREADS_PER_BLOCK)
         limit = DEVICE_MAX_THREADS_PER_BLOCK;
     for (int size = limit; size > 0; size = (size - 1) & ~31) {
-        int blocks;
+        int blocks = 0;
         CUresult rc = cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&blocks, function, size,
                                                                            to_shared ? to_shared(size) : shared_bytes, flags);
         if (rc)

@@ -217,7 +217,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t bytes)
     stream_wait_all_idle();
     if (!whole_mappings(ptr, bytes))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    mmap((void *)(uintptr_t)ptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    (void)mmap((void *)(uintptr_t)ptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     madvise((void *)(uintptr_t)ptr, bytes, MADV_DONTFORK);
     for (uintptr_t at = ptr; at < ptr + bytes;) {
         struct allocation *mapping = range_find(at);

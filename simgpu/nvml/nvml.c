@@ -109,9 +109,10 @@ static nvmlReturn_t put_text(char *out, unsigned length, const char *text)
 {
     if (!out)
         return NVML_ERROR_INVALID_ARGUMENT;
-    if (strlen(text) >= length)
+    size_t bytes = strlen(text) + 1;
+    if (bytes > length)
         return NVML_ERROR_INSUFFICIENT_SIZE;
-    strcpy(out, text);
+    memcpy(out, text, bytes);
     return NVML_SUCCESS;
 }
 
