@@ -130,9 +130,13 @@ names_json=$(printf '%s\n' "${names[@]}" | jq -R . | jq -sc .)
 terminal=
 if [[ -t 1 && ${TERM:-dumb} != dumb ]]; then terminal=yes; fi
 
-# The last line may not be all there yet.
+# The newest sample, with shares of the last second: one sample's time cuts the round of turns anywhere. The last line may not be all
+# there yet.
 newest_sample() {
-    tail -n2 "$work/samples" | head -n1
+    tail -n4 "$work/samples" | head -n -1 | jq -cs '
+        .[0] as $earlier | .[-1] | .at_ns as $at | .vgpus[]? |= (.name as $name |
+            ([$earlier.vgpus[]? | select(.name == $name).charged_ns] | first // 0) as $before |
+            .share_interval = (.charged_ns - $before) / ([$at - $earlier.at_ns, 1] | max))'
 }
 
 # One line per tenant: name, share of the last sample as bar and number, kernels, memory.
@@ -166,7 +170,7 @@ show() {
         { printf '  %d s of %d\n' "$elapsed" "$seconds" && echo "$text"; } | sed $'s/$/\033[K/'
         drawn=$((${#names[@]} + 1))
     else
-        text=$(view_in_a_line 2>/dev/null) && printf '%3d s  %s\n' "$elapsed" "$text"
+        text=$(view_in_a_line 2>/dev/null) && [[ -n $text ]] && printf '%3d s  %s\n' "$elapsed" "$text"
     fi
 }
 

@@ -280,8 +280,7 @@ tenant() {
 }
 
 @test "with several GPUs each has its own quota" {
-    sim_only "needs two GPUs"
-    export SIMGPU_DEVICES=2
+    two_gpus
     run -0 --separate-stderr shim env VGPU_MEMORY=0=2G,1=3G "$PROGRAMS/attach_try"
     assert_equal "${#stderr_lines[@]}" 2
     assert_contains "${stderr_lines[0]}" "GPU 0"

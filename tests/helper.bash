@@ -36,11 +36,15 @@ sim_only() {
     if real_gpu; then skip "${1:-needs the simulated GPU}"; fi
 }
 
+several_gpus() {
+    [[ $(compgen -G '/dev/nvidia[0-9]*' | wc -l) -ge 2 ]]
+}
+
 # Two GPUs: of the simulation, or the first two of this machine. Skips a test where there are fewer.
 two_gpus() {
     if ! real_gpu; then
         export SIMGPU_DEVICES=2
-    elif [[ $(compgen -G '/dev/nvidia[0-9]*' | wc -l) -ge 2 ]]; then
+    elif several_gpus; then
         export CUDA_VISIBLE_DEVICES=0,1
     else
         skip "needs two GPUs"
@@ -74,9 +78,10 @@ sim_env() {
     export SIMGPU_STATE=$BATS_TEST_TMPDIR/simgpu
 }
 
-# The driver is where it is; programs built with the shared runtime need the toolkit's.
+# The driver is where it is; programs built with the shared runtime need the toolkit's. One GPU is visible, as in the simulation.
 real_env() {
     local lib
+    if several_gpus; then export CUDA_VISIBLE_DEVICES=0; fi
     lib=$(sed -n 's/^CUDA_LIB := //p' "$BUILD/cuda.mk" 2>/dev/null)
     [[ -d $lib ]] || lib=${CUDA_HOME:-/usr/local/cuda}/lib64
     export LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

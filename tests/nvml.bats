@@ -20,7 +20,7 @@ tenant() { # NAME MEMORY [NVML_VIEW OPTION...]: a process that stays, with a con
 }
 
 context_mib() {
-    "$VGPU" list --json --interval 0 | jq '.gpus[0].context_bytes / 1048576'
+    "$VGPU" list --json --interval 0 | jq ".gpus[${1:-0}].context_bytes / 1048576"
 }
 
 # line GPU: what the last `run` printed for a GPU
@@ -28,9 +28,9 @@ line() {
     sed -n "s/^$1: //p" <<<"$output"
 }
 
-two_gpus() {
-    sim_only "needs two GPUs"
-    export SIMGPU_DEVICES=2
+# whole GPU: what a GPU shows of its size without the library
+whole() {
+    "$view" | sed -n "s/^$1: total \([0-9]*\) .*/\1/p"
 }
 
 @test "an attached process sees its quota, its use and itself" {
@@ -119,11 +119,11 @@ two_gpus() {
 @test "CUDA_VISIBLE_DEVICES by number: the quota is shown on the GPU that the program uses" {
     two_gpus
     CUDA_VISIBLE_DEVICES=1 VGPU_MEMORY=1G run -0 shim "$view" cuda
-    assert_contains "$(line 0)" "total 16384"
-    assert_contains "$(line 1)" "total 1024 used 512"
+    assert_contains "$(line 0)" "total $(whole 0) used"
+    assert_contains "$(line 1)" "total 1024 used $(context_mib) "
     assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus | length')" 1
     CUDA_VISIBLE_DEVICES=1 VGPU_MEMORY=1G run -0 shim "$view"
-    assert_contains "$(line 0)" "total 16384"
+    assert_contains "$(line 0)" "total $(whole 0) used"
     assert_contains "$(line 1)" "total 1024 used 0"
 }
 
@@ -133,16 +133,16 @@ two_gpus() {
     local uuid
     uuid=$("$VGPU" list --json --interval 0 | jq -r '.gpus[1].uuid')
     CUDA_VISIBLE_DEVICES=$uuid VGPU_MEMORY=0=3G run -0 shim "$view" cuda
-    assert_contains "$(line 0)" "total 16384"
-    assert_contains "$(line 1)" "total 3072 used 512"
+    assert_contains "$(line 0)" "total $(whole 0) used"
+    assert_contains "$(line 1)" "total 3072 used $(context_mib 1) "
     CUDA_VISIBLE_DEVICES=$uuid VGPU_MEMORY=0=3G run -0 shim "$view"
-    assert_contains "$(line 0)" "total 16384"
+    assert_contains "$(line 0)" "total $(whole 0) used"
     assert_contains "$(line 1)" "total 3072 used 0"
 }
 
 @test "MIG instances are virtual GPUs' devices like any other, by their own UUIDs" {
-    two_gpus
-    export SIMGPU_MIG=1
+    sim_only "needs a GPU divided by MIG"
+    export SIMGPU_DEVICES=2 SIMGPU_MIG=1
     run -0 shim env VGPU_MEMORY=0=1G,1=2G "$view" cuda
     assert_contains "$(line 0)" "total 1024 used 512"
     assert_contains "$(line 1)" "total 2048 used 512"
@@ -158,9 +158,11 @@ two_gpus() {
     spawn_shim env VGPU_NAME=tenant VGPU_MEMORY=0=1G,1=2G "$view" cuda 64 stay
     wait_until file_has "$out" "1: "
     output=$(<"$out")
-    assert_contains "$(line 0)" "total 1024 used 576 "
-    assert_contains "$(line 1)" "total 2048 used 576 "
-    assert_contains "$(line 1)" "compute $pid=576 "
+    local used
+    assert_contains "$(line 0)" "total 1024 used $(($(context_mib) + 64)) "
+    used=$(($(context_mib 1) + 64))
+    assert_contains "$(line 1)" "total 2048 used $used "
+    assert_contains "$(line 1)" "compute $pid=$used "
 }
 
 @test "nvidia-smi shows the quota and the use of the virtual GPU" {
