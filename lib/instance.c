@@ -129,6 +129,7 @@ static int read_request(const struct vgpu_config *config, const struct vgpu *vgp
         .quantum_ns = config->quantum_us * NS_PER_US,
         .limit_percent = config->limit_percent,
         .priority = class_of(config),
+        .mps = vgpu->gpu->mps,
     };
     return quota_of(config, vgpu, &request->quota_chunks);
 }

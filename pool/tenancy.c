@@ -46,6 +46,8 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
     atomic_store(&gpu->reserved_chunks, 0);
     atomic_store(&gpu->first, POOL_NO_INDEX);
     atomic_store(&gpu->on_deck, POOL_NO_INDEX);
+    atomic_store(&gpu->switch_ns, 0);
+    atomic_store(&gpu->switch_seen_ns, 0);
     account_clear(&gpu->open_used, free_index, free_index);
     memcpy(gpu->uuid, uuid, POOL_UUID_BYTES);
     snprintf(gpu->name, sizeof gpu->name, "%s", name);
@@ -118,9 +120,9 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     return 0;
 }
 
-void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps)
+// For one more member.
+static void note_mps(struct pool_gpu *record, bool mps)
 {
-    struct pool_gpu *record = &pool->layout->gpus[gpu];
     bool others = pool_bit_next(record->vgpus, POOL_MAX_VGPUS, 0) < POOL_MAX_VGPUS;
     bool before = atomic_load(&record->mps) != 0, now = mps && (before || !others);
     if (now == before)
@@ -228,6 +230,7 @@ int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const stru
         if (index < 0)
             return index;
     }
+    note_mps(&layout->gpus[gpu], request->mps);
     admit(layout, process, gpu, (uint32_t)index);
     return index;
 }
