@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/spin.h"
 #include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/turn.h"
 
 // Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
@@ -77,7 +78,7 @@ static void ring_if_due(struct gate *gate)
 {
     if (atomic_load_explicit(&gate->ring_due, memory_order_relaxed) && atomic_exchange(&gate->ring_due, false) &&
         atomic_load(gate->token) & TOKEN_CONTENDED)
-        agent_ring(gate->pool->layout, gate->process);
+        bell_ring(gate->pool->layout, gate->process);
 }
 
 // What a waiting thread remembers of the holder it waits for.

@@ -2,7 +2,7 @@
 #include "scheduler/notice.h"
 
 #include "pool/pool.h"
-#include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/policy.h"
 #include "scheduler/token.h"
 
@@ -40,5 +40,5 @@ void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_be
            !atomic_compare_exchange_weak(&gpu->token, &word, word | TOKEN_CONTENDED))
         ;
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    agent_ring(layout, process);
+    bell_ring(layout, process);
 }

@@ -2,7 +2,7 @@
 #include "scheduler/turn.h"
 
 #include "base/clock.h"
-#include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
 
@@ -19,7 +19,7 @@ static void wake_waiters(struct gate *gate, uint32_t vgpu)
 static void ring_members(struct gate *gate, const struct pool_vgpu *vgpu)
 {
     POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
-    agent_ring(layout_of(gate), process);
+    bell_ring(layout_of(gate), process);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -224,7 +224,7 @@ void turn_request(struct gate *gate, uint64_t now_ns)
             return;
         if (holder == gate->vgpu_index) {
             if (news)
-                agent_ring(layout_of(gate), gate->process);
+                bell_ring(layout_of(gate), gate->process);
             return;
         }
         if (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_CONTENDED))
