@@ -161,11 +161,37 @@ static void test_late_work_is_charged(void)
     end();
 }
 
+// Where the contexts of all run beside each other, the next may begin while the last of this one's work runs.
+static void test_early_hand_over(void)
+{
+    for (uint32_t mps = 0; mps < 2; mps++) {
+        begin();
+        uint64_t now = clock_now_ns(), word;
+        atomic_store(&gpu->mps, mps);
+        turn_request(&waiter, now);
+        word = token();
+        turn_revoke(&holder, &word);
+        struct window *window = &holder.window;
+        window->batches[0] = (struct window_batch){.estimate_ns = MS, .submitted_ns = now};
+        window->count = 1;
+        window->closed_ns = MS;
+        window->primed = true;
+        agent_step(&holder, now + MS - TURN_EARLY_NS - 1);
+        is_int(token_holder(token()), holder.vgpu_index,
+               "while more than a hand-over's worth of work is ahead the token stays");
+        agent_step(&holder, now + MS - TURN_EARLY_NS);
+        is_int(token_holder(token()), mps ? waiter.vgpu_index : holder.vgpu_index, "when that is left it moves %s",
+               mps ? "under MPS" : "under MPS alone");
+        end();
+    }
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
     test_interruptions();
     test_contention_is_remembered();
     test_late_work_is_charged();
+    test_early_hand_over();
     return done_testing();
 }
