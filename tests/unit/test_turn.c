@@ -12,7 +12,7 @@
 static struct tenant tenants[2];
 static struct gate holder, waiter;
 static struct pool_gpu *gpu;
-static bool work_is_over;
+static bool work_is_over, captures;
 
 static void *no_mark(void *unused, void *stream)
 {
@@ -43,10 +43,10 @@ static bool fence_is_over(void *unused)
     return work_is_over;
 }
 
-static bool never(void *unused, void *stream)
+static bool is_capturing(void *unused, void *stream)
 {
     (void)unused, (void)stream;
-    return false;
+    return captures;
 }
 
 static const struct gpu_ops ops = {.mark_put = no_mark,
@@ -54,7 +54,7 @@ static const struct gpu_ops ops = {.mark_put = no_mark,
                                    .mark_drop = forget,
                                    .fence_renew = renew,
                                    .fence_done = fence_is_over,
-                                   .is_capturing = never};
+                                   .is_capturing = is_capturing};
 
 // One holds the token after a launch, the other has not asked for it; both have 20 ms left of the round.
 static void begin(void)
@@ -161,6 +161,21 @@ static void test_late_work_is_charged(void)
     end();
 }
 
+static void test_captures(void)
+{
+    begin();
+    const struct pool_member *member = waiter.member;
+    uint64_t before = token();
+    captures = true;
+    enum gate_pass pass = gate_enter(&waiter, NULL);
+    is_int(pass, GATE_CAPTURED, "a launch that is captured goes ahead without the token");
+    gate_leave(&waiter, pass, NULL, &waiter);
+    ok(atomic_load(&member->entered) == 0 && atomic_load(&member->left) == 0, "is not counted");
+    ok(token() == before && !turn_others_wait(&holder), "and asks for nothing");
+    captures = false;
+    end();
+}
+
 // Where the contexts of all run beside each other, the next may begin while the last of this one's work runs.
 static void test_early_hand_over(void)
 {
@@ -193,5 +208,6 @@ int main(void)
     test_contention_is_remembered();
     test_late_work_is_charged();
     test_early_hand_over();
+    test_captures();
     return done_testing();
 }
