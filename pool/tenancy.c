@@ -62,7 +62,7 @@ _Atomic uint64_t *pool_account(struct pool_layout *layout, uint32_t vgpu)
     struct pool_vgpu *record = &layout->vgpus[vgpu];
     if (atomic_load(&record->quota_chunks))
         return &record->used;
-    return &layout->gpus[record->gpu % POOL_MAX_GPUS].open_used;
+    return &layout->gpus[pool_gpu_of(record)].open_used;
 }
 
 uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
@@ -70,14 +70,14 @@ uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t used = 0;
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    used += account_holding(&layout->members[process][record->gpu % POOL_MAX_GPUS]);
+    used += account_holding(&layout->members[process][pool_gpu_of(record)]);
     return used;
 }
 
 uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
-    const struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    const struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     uint64_t quota = atomic_load(&record->quota_chunks);
     if (quota)
         return quota;
@@ -90,7 +90,7 @@ uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t launches = atomic_load(&record->departed_launches);
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    launches += atomic_load_explicit(&layout->members[process][record->gpu % POOL_MAX_GPUS].entered, memory_order_relaxed);
+    launches += atomic_load_explicit(&layout->members[process][pool_gpu_of(record)].entered, memory_order_relaxed);
     return launches;
 }
 
@@ -135,7 +135,7 @@ static void note_mps(struct pool_gpu *record, bool mps)
 void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
-    struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     if (atomic_load(&record->state) == POOL_LIVE && atomic_load(&record->priority) == PRIORITY_HIGH)
         pool_bit_set(gpu->high, vgpu);
     else
@@ -265,7 +265,7 @@ static void sweep(struct pool_layout *layout)
         struct pool_vgpu *vgpu = &layout->vgpus[i];
         pool_vgpu_restore_quota(vgpu);
         if (atomic_load(&vgpu->state) == POOL_LIVE && !has_members(vgpu)) {
-            struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
+            struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(vgpu)];
             pool_bit_clear(gpu->wanting, i);
             pool_bit_clear(gpu->vgpus, i);
             atomic_store(&vgpu->state, POOL_FREE);

@@ -29,7 +29,7 @@ static void keep_distance(struct pool_vgpu *vgpu, uint64_t level, uint64_t befor
 void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_before, uint32_t priority_before)
 {
     struct pool_vgpu *record = &layout->vgpus[vgpu];
-    struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     uint64_t before = weight_of(weight_before, priority_before);
     uint64_t now = weight_of(atomic_load(&record->weight), atomic_load(&record->priority));
     if (now != before)
