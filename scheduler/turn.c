@@ -212,6 +212,16 @@ static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_n
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
+// Whether any process of the holder has begun to launch under the grant that `word` describes. Final once the gate is closed: who adopts
+// the grant later looks at the token again before he launches.
+static bool is_adopted(const struct gate *gate, uint64_t word)
+{
+    POOL_EACH_BIT(process, layout_of(gate)->vgpus[token_holder(word)].members, POOL_MAX_PROCESSES)
+    if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].active_gen) == token_generation(word))
+        return true;
+    return false;
+}
+
 void turn_request(struct gate *gate, uint64_t now_ns)
 {
     bool news = !pool_bit_get(gate->gpu->wanting, gate->vgpu_index);
@@ -239,10 +249,12 @@ void turn_request(struct gate *gate, uint64_t now_ns)
             atomic_store(&gate->gpu->first, gate->vgpu_index);
             atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
         }
-        if (!interrupt || turn_revoke(gate, &word)) {
+        if (interrupt && !turn_revoke(gate, &word))
+            continue;
+        // A holder that has not launched yet has nothing to drain, and no agent that knows of the grant.
+        if (!interrupt || is_adopted(gate, word) || !turn_pass(gate, word | TOKEN_REVOKED, now_ns, false))
             ring_members(gate, vgpu);
-            return;
-        }
+        return;
     }
 }
 
