@@ -38,6 +38,7 @@ static void test_requests(void)
 {
     struct pool_vgpu *first = gates[0].vgpu;
     ok(turn_claim(&gates[0], token()), "a virtual GPU is given the token");
+    pool_bit_set(gates[0].gpu->wanting, gates[0].vgpu_index); // as long as its thread is on the way
     uint64_t granted = token(), now = clock_now_ns();
     atomic_store(&gates[1].vgpu->pass, NS_PER_S);
     turn_request(&gates[1], now);
@@ -50,16 +51,46 @@ static void test_requests(void)
     is_int(token_holder(token()), gates[1].vgpu_index, "who is due takes it at once where nothing was launched");
     ok(atomic_load(&first->held_ns) == 0 && !(token() & TOKEN_REVOKED), "for which nothing is charged");
 
-    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    enum gate_pass pass = gate_enter(&gates[1], NULL);
+    fake_gpu_launch(&gpus[1], 50 * NS_PER_MS);
+    gate_leave(&gates[1], pass, NULL, &gates[1]);
     ok(!pool_bit_get(gates[1].gpu->wanting, gates[1].vgpu_index), "and launches");
     atomic_store(&first->pass, 0);
     atomic_store(&gates[1].vgpu->pass, NS_PER_S);
     granted = token_without_flags(token());
     turn_request(&gates[0], now);
     ok(token_without_flags(token()) == granted && token() & TOKEN_REVOKED, "a holder that has launched drains first");
-    agent_step(&gates[1], clock_now_ns());
-    is_int(token_holder(token()), gates[0].vgpu_index, "and hands over when it has");
+    gate_leave(&gates[0], gate_enter(&gates[0], NULL), NULL, &gates[0]);
+    ok(clock_now_ns() >= atomic_load(&shared->busy_until_ns[1]), "and hands over when it has");
     turn_pass(&gates[0], token(), clock_now_ns(), true);
+}
+
+// A grant that nobody comes for.
+static void test_unused(void)
+{
+    const uint64_t quantum = 8 * NS_PER_S;
+    struct pool_gpu *gpu = gates[0].gpu;
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_store(&gates[i].vgpu->pass, 0);
+        atomic_store(&gates[i].vgpu->quantum_ns, quantum);
+    }
+    ok(turn_claim(&gates[0], token()) && turn_pass(&gates[0], token(), clock_now_ns(), false),
+       "a token that nobody wants is given to its holder afresh");
+    atomic_store(&gates[1].vgpu->pass, NS_PER_S);
+    turn_request(&gates[1], clock_now_ns());
+    is_int(token_holder(token()), gates[1].vgpu_index, "who wants it does not wait for a holder that does not come for it");
+
+    // As if its only waiting thread had been killed.
+    atomic_store(&gates[0].vgpu->pass, 0);
+    pool_bit_set(gpu->wanting, gates[0].vgpu_index);
+    turn_pass(&gates[1], token(), clock_now_ns(), true);
+    is_int(token_holder(token()), gates[0].vgpu_index, "the token goes to one that has asked for it, and never comes");
+    uint64_t began = clock_now_ns();
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    ok(clock_now_ns() - began < quantum, "who waits gets it long before that turn would be over");
+    turn_pass(&gates[1], token(), clock_now_ns(), true);
+    for (unsigned i = 0; i < 2; i++)
+        atomic_store(&gates[i].vgpu->quantum_ns, 0);
 }
 
 static void sleep_until(uint64_t ns)
@@ -114,6 +145,7 @@ int main(void)
     begin(1, "second");
     agent_sleep_at(&tenants[0].pool.layout->processes[tenants[0].process].doorbell);
     test_requests();
+    test_unused();
     test_steps();
     agent_stop();
     tenant_pool_remove();
