@@ -181,13 +181,17 @@ static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
     return now_ns;
 }
 
-// Whether a holder whose work is complete has been without for long enough, and the other processes of its virtual GPU as well.
-static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns)
+// Whether a holder whose work is complete has been without for long enough, and the other processes of its virtual GPU as well. If not,
+// *look becomes no longer than until then.
+static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look)
 {
     if (!gate->notes.done_ns)
         gate->notes.done_ns = now_ns;
-    if (now_ns < gate->notes.done_ns + idle_patience(gate))
+    uint64_t idle_ns = gate->notes.done_ns + idle_patience(gate);
+    if (now_ns < idle_ns) {
+        *look = idle_ns - now_ns < *look ? idle_ns - now_ns : *look;
         return false;
+    }
     atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
     return all_active_members(gate, token_generation(word), member_is_idle);
 }
@@ -214,7 +218,7 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         }
     } else {
         look = QUIET_LOOK_NS;
-        if (work_is_done(gate) && is_idle(gate, word, now_ns))
+        if (work_is_done(gate) && is_idle(gate, word, now_ns, &look))
             return give_away(gate, word, now_ns);
     }
     return now_ns + look < start + turn ? now_ns + look : start + turn;

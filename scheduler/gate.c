@@ -110,6 +110,8 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         dead = !turn_holder_lives(gate, word);
     }
     bool due = now_ns >= turn_lease_end(gate, word, watch->since_ns);
+    if (!dead && !due && now_ns >= watch->since_ns + TURN_UNUSED_NS && turn_take_unused(gate, word, now_ns))
+        return;
     if (!(dead || due) || !turn_pass(gate, word, now_ns, false))
         return;
     log_debug("took the token from virtual GPU %u, which %s", token_holder(word),

@@ -205,11 +205,42 @@ bool turn_claim(struct gate *gate, uint64_t word)
     return true;
 }
 
+// Whether any process of the holder has begun to launch under the grant that `word` describes. Final once the gate is closed: who adopts
+// the grant later looks at the token again before he launches.
+static bool is_adopted(const struct gate *gate, uint64_t word)
+{
+    POOL_EACH_BIT(process, layout_of(gate)->vgpus[token_holder(word)].members, POOL_MAX_PROCESSES)
+    if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].active_gen) == token_generation(word))
+        return true;
+    return false;
+}
+
 static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
+    // A holder that was given the token afresh and has not come for it has no agent that knows of the grant.
+    if (!pool_bit_get(gate->gpu->wanting, token_holder(word)) && !is_adopted(gate, word))
+        return true;
     struct policy_entry own = entry_of(gate, gate->vgpu_index), holder = holder_entry(gate, word, now_ns);
     struct policy_rules rules = rules_of(gate);
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
+}
+
+// Takes the token that *word describes for this virtual GPU: at once where nothing was launched under the grant, else when the holder's agents
+// have drained. false: its gate was closed, or the token has moved; *word is then what it is now.
+static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
+{
+    atomic_store(&gate->gpu->first, gate->vgpu_index);
+    atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
+    if (!turn_revoke(gate, word))
+        return false;
+    if (is_adopted(gate, *word) || !turn_pass(gate, *word | TOKEN_REVOKED, now_ns, false))
+        ring_members(gate, &layout_of(gate)->vgpus[token_holder(*word)]);
+    return true;
+}
+
+bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    return token_holder(word) != POOL_NO_INDEX && !is_adopted(gate, word) && interrupt(gate, &word, now_ns);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
@@ -234,15 +265,12 @@ void turn_request(struct gate *gate, uint64_t now_ns)
         news |= grant_set(&vgpu->charged_from, gate->token, word, 0, now_ns);
         if (!news)
             return;
-        bool interrupt = !(word & TOKEN_REVOKED) && may_interrupt(gate, word, now_ns);
-        if (interrupt) {
-            atomic_store(&gate->gpu->first, gate->vgpu_index);
-            atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
-        }
-        if (!interrupt || turn_revoke(gate, &word)) {
+        if (word & TOKEN_REVOKED || !may_interrupt(gate, word, now_ns)) {
             ring_members(gate, vgpu);
             return;
         }
+        if (interrupt(gate, &word, now_ns))
+            return;
     }
 }
 

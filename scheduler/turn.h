@@ -28,6 +28,8 @@
 #define TURN_EARLY_NS 50000ull
 // What a waiter grants a holder beyond its turn and its drain before it takes the token away.
 #define TURN_GRACE_NS 100000000ull
+// How long a holder may take to its first launch. A thread that waited comes at once where there is a processor for it.
+#define TURN_UNUSED_NS 100000000ull
 // What a waiter takes a turn for that has no length yet.
 #define TURN_UNTOLD_NS 50000000ull
 // No turn is longer, whatever the pool says: a waiter's lease counts on it.
@@ -61,6 +63,10 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 // The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
 // a drain and returns true. Otherwise names who is likely to be next, who then watches for the token.
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);
+
+// Takes the token for this virtual GPU where the holder has not launched anything under the grant that `word` describes. false: it has, or
+// the token has moved.
+bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Closes the gate of the grant that *word describes. false: it was closed, or the token has moved; *word is then what it is now.
 bool turn_revoke(struct gate *gate, uint64_t *word);

@@ -14,6 +14,9 @@
 #define LONGEST_PAUSE_NS (200 * NS_PER_US)
 // A batch that takes this much longer than estimated tells that the estimates are wrong: nothing is added until it is done.
 #define OVERDUE_NS (100 * NS_PER_US)
+// A launch longer than the window is admitted when so little is left of what is ahead: the GPU goes on without a pause, and a drain that
+// begins then takes hardly longer than that launch.
+#define SLACK_NS (30 * NS_PER_US)
 #define PROBES 8u
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu)
@@ -188,9 +191,10 @@ static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now
         return SHORTEST_PAUSE_NS;
     uint64_t done = elapsed < batch->estimate_ns ? elapsed : batch->estimate_ns;
     uint64_t ahead = window->closed_ns - done + window->open.estimate_ns;
-    if (ahead < width_ns)
+    uint64_t most = width_ns > window->recent_ns + SLACK_NS ? width_ns - window->recent_ns : SLACK_NS;
+    if (ahead <= most)
         return 0;
-    uint64_t pause = (ahead - width_ns) / 2;
+    uint64_t pause = (ahead - most) / 2;
     return pause < SHORTEST_PAUSE_NS ? SHORTEST_PAUSE_NS : pause > LONGEST_PAUSE_NS ? LONGEST_PAUSE_NS : pause;
 }
 
@@ -227,7 +231,8 @@ static bool add_launch(struct window *window, void *stream, const void *function
     if (first)
         open->submitted_ns = now_ns;
     open->stream = stream;
-    open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
+    window->recent_ns = unknown ? WINDOW_NS : duration->estimate_ns;
+    open->estimate_ns += window->recent_ns;
     open->loose |= unknown;
     remember(&open->functions, (uint16_t)(duration - window->durations));
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)

@@ -2,9 +2,9 @@
 // The window: how much GPU work a contended holder may have in flight, in GPU time.
 //
 // A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
-// short: a launch waits until less than the window's width of estimated work is ahead of it. Estimates are learned per function and grid from
-// completed work: launches are gathered into batches, each closed by a mark (an untimed event) in its stream, and the time that a span of
-// several batches took corrects the estimates of the functions in it.
+// short: a launch waits until it and what is ahead of it are no more than the window's width of estimated work, or next to nothing is ahead.
+// Estimates are learned per function and grid from completed work: launches are gathered into batches, each closed by a mark (an untimed
+// event) in its stream, and the time that a span of several batches took corrects the estimates of the functions in it.
 //
 // Invariants
 //  - A single launch is never split or refused: what is longer than the window goes in alone.
@@ -60,6 +60,7 @@ struct window {
     struct window_batch batches[WINDOW_BATCHES];
     struct window_batch open; // launches since the last mark
     uint64_t closed_ns;       // estimates of the closed batches
+    uint64_t recent_ns;       // estimate of the last launch: the next is likely as long
     uint64_t last_done_ns;    // when the last batch was seen complete
     uint64_t last_pending_ns; // when a batch was last seen incomplete
 
@@ -87,8 +88,8 @@ static inline const void *window_key(const void *function, unsigned int x, unsig
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
-// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since less than width_ns of
-// estimated work is ahead of it.
+// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since no more than width_ns of
+// estimated work would then be in flight, counting it as long as the launch before, or since next to nothing is.
 uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
 
 // Takes note of a launch of `function` that has just been given to `stream`.

@@ -134,6 +134,20 @@ switch_costs() { # -lt or -gt, NANOSECONDS
     [[ $((after - before)) -ge 1000 ]]
 }
 
+@test "programs that wait for the GPU after each step pass their turns on, and no turn ends by its lease" {
+    export VGPU_LOG=debug
+    local name errs=()
+    for name in light heavy; do
+        spawn "$VGPU" run --name "$name" --weight "$([[ $name == light ]] && echo 100 || echo 300)" -- \
+            "$KERNELS/timeline" --seconds 5 --work 20000 --size 16 --burst 10 --think-us 400
+        errs+=("$err")
+    done
+    wait_until has_launched light 100
+    wait_until has_launched heavy 100
+    wait_until -t 20 process_gone "$pid"
+    assert_equal "$(grep -h "beyond its lease" "${errs[@]}")" ""
+}
+
 @test "the others go on when the holder is killed, and its virtual GPU is gone" {
     tenant victim 10000
     local victim=$pid

@@ -48,7 +48,7 @@ def measure_equal(kernel_us, count):
 def equal_cases(bench):
     arms = ("native", "mps", "shim", "shim-10ms", "shim-mps", "shim-mps-2ms") + others(bench)
     counts = (1, 2) if bench.machine.simulated else (1, 2, 4, 8)
-    return [Case(f"{count} × {length(kernel_us)}", arms if count > 1 else ("shim", "shim-mps"), measure_equal(kernel_us, count))
+    return [Case(f"{count} × {length(kernel_us)}", arms if count > 1 else ("mps", "shim", "shim-mps"), measure_equal(kernel_us, count))
             for kernel_us in (LONG_US, SHORT_US) for count in counts]
 
 
