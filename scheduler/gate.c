@@ -84,7 +84,8 @@ static void ring_if_due(struct gate *gate)
 // What a waiting thread remembers of the holder it waits for.
 struct watch {
     uint64_t word;     // the grant watched, flags aside
-    uint64_t since_ns; // when it was first seen
+    uint64_t from_ns;  // its turn: a holder that is due again begins the next one under the same grant
+    uint64_t since_ns; // when that was first seen
     uint64_t probe_ns; // when to ask next whether the holder lives
 };
 
@@ -101,9 +102,9 @@ static void take_back_from_the_dead(struct gate *gate)
 // Takes the token from a holder that is dead, or that has kept it beyond its turn, its drain and some grace.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
 {
-    uint64_t grant = token_without_flags(word);
-    if (watch->word != grant)
-        *watch = (struct watch){.word = grant, .since_ns = now_ns, .probe_ns = now_ns};
+    uint64_t grant = token_without_flags(word), from = turn_from(gate, word);
+    if (watch->word != grant || watch->from_ns != from)
+        *watch = (struct watch){.word = grant, .from_ns = from, .since_ns = now_ns, .probe_ns = now_ns};
     bool dead = false;
     if (now_ns >= watch->probe_ns) {
         watch->probe_ns = now_ns + LOOK_UP_NS;

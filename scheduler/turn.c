@@ -411,6 +411,12 @@ uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns)
     return width < WINDOW_WIDEST_NS ? width : WINDOW_WIDEST_NS;
 }
 
+uint64_t turn_from(const struct gate *gate, uint64_t word)
+{
+    uint32_t holder = token_holder(word);
+    return holder == POOL_NO_INDEX ? 0 : grant_get(&layout_of(gate)->vgpus[holder].charged_from, word);
+}
+
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns)
 {
     uint32_t holder = token_holder(word);
