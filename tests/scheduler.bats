@@ -149,10 +149,9 @@ switch_costs() { # -lt or -gt, NANOSECONDS
 }
 
 @test "a light program waits for many turns of a heavy one, and takes none of them for a lease that has ended" {
-    export VGPU_LOG=debug
     tenant heavy 10000
     wait_until has_launched heavy 10
-    tenant light 1
+    VGPU_LOG=debug tenant light 1
     sleep 3
     [[ $(figure light waiting) == true ]]
     assert_equal "$(grep "beyond its lease" "$err")" ""
