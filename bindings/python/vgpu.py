@@ -11,6 +11,8 @@
 
 Streams and device pointers are plain integers: what PyTorch, CuPy and Numba want. Every error is a VGPUError with the errno and the
 line that vgpu_detail gives. The man pages vgpu_create(3) and so on say what each call does.
+
+LIBVGPU in the environment is the path of libvgpu.so.0, where the loader does not find it by itself.
 """
 
 import contextlib
