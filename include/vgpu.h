@@ -171,7 +171,7 @@ struct vgpu_instance_stats {
     uint64_t peak_bytes;
     uint64_t refusals; // allocations refused for the quota
     uint64_t refused_bytes;
-    uint64_t launches;
+    uint64_t launches;   // a task or a turn counts as one
     uint64_t grants;     // turns
     uint64_t held_ns;    // of the GPU's time
     uint64_t charged_ns; // of that, while others waited: what shares are made of
