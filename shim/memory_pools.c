@@ -200,6 +200,7 @@ static int take(struct memory_pool *pool, uint64_t bytes)
 // An allocation from a pool, on its way.
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
+    struct device *device;    // the pool's, whichever is current
     uint64_t bytes;
     uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
@@ -226,6 +227,7 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     if (!pool && handle)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
+    request->device = request->pool ? pool->device : NULL;
     // From here to the end of the launch the charge does not fall, so that memory trimmed meanwhile can come back.
     if (pool && pool->graphs && request->backed == pool->trims)
         request->bytes = 0;
@@ -247,19 +249,15 @@ static CUresult begin(struct request *request, CUmemoryPool handle, struct devic
     int saved = errno;
     CUstreamCaptureMode mode = capture_relax();
     int rc = try_begin(request, handle, device);
-    if (rc && pools_reclaim(device))
+    if (request->device)
+        device = request->device;
+    if (rc && device_reclaim(device))
         rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
         rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
     return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
-}
-
-// The device that is charged; NULL: none.
-static struct device *charged_device(const struct request *request)
-{
-    return request->pool ? request->pool->device : NULL;
 }
 
 // Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
@@ -275,19 +273,17 @@ static int conclude(struct memory_pool *pool, uint64_t bytes)
 
 static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
 {
-    struct memory_pool *pool = request->pool;
-    if (!pool)
+    if (!request->pool)
         return result;
     int saved = errno;
-    struct device *device = pool->device;
     CUstreamCaptureMode mode = capture_relax();
-    int rc = conclude(pool, request->bytes);
+    int rc = conclude(request->pool, request->bytes);
     if (rc && result == CUDA_SUCCESS) {
         // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
         REAL(cuStreamSynchronize)(stream);
-        pools_reclaim(device);
-        result = device_refuse(device, request->bytes, request->function);
+        pools_reclaim(request->device);
+        result = device_refuse(request->device, request->bytes, request->function);
     }
     capture_restore(mode);
     errno = saved;
@@ -323,7 +319,7 @@ CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
         rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync)(pointer, bytes, stream));
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocAsync)(pointer, bytes, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -338,7 +334,7 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream strea
         rc = begin(&request, current_pool(device), device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 
@@ -353,7 +349,7 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPoo
         rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, stream);
 }
 
@@ -368,7 +364,7 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemo
         rc = begin(&request, pool, device);
     if (rc != CUDA_SUCCESS)
         return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
+    rc = DEVICE_ASK(request.device, REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
     return end(&request, rc, *pointer, own_stream(stream));
 }
 
