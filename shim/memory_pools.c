@@ -308,65 +308,32 @@ static CUmemoryPool current_pool(const struct device *device)
     return handle;
 }
 
-CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes, stream, &device, &rc))
-        return REAL(cuMemAllocAsync)(pointer, bytes, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuMemAllocAsync)(pointer, bytes, stream));
-    return end(&request, rc, *pointer, stream);
-}
+// ALLOCATES(name, (parameters), valid, stream, pool, arguments): a function that allocates *pointer of `bytes` from `pool` in the
+// order of `stream`. `valid`: whether it has the arguments that it needs to succeed.
+#define ALLOCATES(name, parameters, valid, stream, pool, ...)                                                                  \
+    CUresult name parameters                                                                                                   \
+    {                                                                                                                          \
+        CUresult rc;                                                                                                           \
+        struct device *device;                                                                                                 \
+        struct request request = {.bytes = bytes, .function = #name};                                                          \
+        if (forward((valid), (stream), &device, &rc))                                                                          \
+            return REAL(name)(__VA_ARGS__);                                                                                    \
+        if (rc == CUDA_SUCCESS)                                                                                                \
+            rc = begin(&request, (pool), device);                                                                              \
+        if (rc != CUDA_SUCCESS)                                                                                                \
+            return rc;                                                                                                         \
+        rc = DEVICE_ASK(request.device, REAL(name)(__VA_ARGS__));                                                              \
+        return end(&request, rc, *pointer, (stream));                                                                          \
+    }
 
-CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes, own_stream(stream), &device, &rc))
-        return REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
-    return end(&request, rc, *pointer, own_stream(stream));
-}
-
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes && pool, stream, &device, &rc))
-        return REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
-    return end(&request, rc, *pointer, stream);
-}
-
-CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes && pool, own_stream(stream), &device, &rc))
-        return REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
-    return end(&request, rc, *pointer, own_stream(stream));
-}
+ALLOCATES(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream), pointer &&bytes, stream,
+          current_pool(device), pointer, bytes, stream)
+ALLOCATES(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), pointer &&bytes, own_stream(stream),
+          current_pool(device), pointer, bytes, stream)
+ALLOCATES(cuMemAllocFromPoolAsync, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
+          pointer &&bytes &&pool, stream, pool, pointer, bytes, pool, stream)
+ALLOCATES(cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
+          pointer &&bytes &&pool, own_stream(stream), pool, pointer, bytes, pool, stream)
 
 CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
 {
