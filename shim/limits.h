@@ -8,6 +8,8 @@
 //
 // A kernel whose frame is larger than the stack limit makes the driver take as much at its first launch, and keep it. That is
 // charged when the program asks for the function, which is where it can still be refused, until the context ends.
+//
+// Thread safe. Lock order: the mutex here comes before those of heaps, pools, contexts and holdings.
 #ifndef VGPU_SHIM_LIMITS_H
 #define VGPU_SHIM_LIMITS_H
 
