@@ -155,18 +155,26 @@ void pools_settle(void)
     errno = saved;
 }
 
+static uint64_t charged_on(const struct device *device)
+{
+    uint64_t bytes = 0;
+    for (const struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
+        bytes += pool->device == device ? pool->charged_bytes : 0;
+    return bytes;
+}
+
 bool pools_reclaim(struct device *device)
 {
     if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0)
         return false;
     CUstreamCaptureMode mode = capture_relax();
     pthread_mutex_lock(&mutex);
-    uint64_t before = device->holdings.bytes;
+    uint64_t before = charged_on(device);
     for (struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
         if (pool->device == device && pool->charged_bytes)
             trim(pool);
     settle_all();
-    bool reclaimed = device->holdings.bytes < before;
+    bool reclaimed = charged_on(device) < before;
     pthread_mutex_unlock(&mutex);
     capture_restore(mode);
     return reclaimed;
