@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cancel.h"
+#include "base/line.h"
 
 enum log_level log_threshold = LOG_INFO;
 
@@ -82,10 +83,7 @@ void log_write(enum log_level level, const char *format, ...)
     size_t length = (size_t)head + (body > 0 ? (size_t)body : 0);
     if (length > sizeof line - 2)
         length = sizeof line - 2;
-    // Names come from programs and other processes: they must neither end the line nor steer the terminal.
-    for (char *c = line; c < line + length; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    line_clean(line);
     line[length++] = '\n';
     int cancel = cancel_disable();
     emit(line, length);

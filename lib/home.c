@@ -140,7 +140,6 @@ int home_gpu_enter(struct pool *pool, const struct home_gpu *gpu)
     if (index < 0)
         return index;
     struct pool_gpu *record = &pool->layout->gpus[index];
-    pool_gpu_note_mps(pool, (uint32_t)index, gpu->mps);
     if (atomic_load(&record->context_bytes) == 0)
         atomic_store(&record->context_bytes, calibrate_context(gpu->ordinal));
     return index;
@@ -149,7 +148,7 @@ int home_gpu_enter(struct pool *pool, const struct home_gpu *gpu)
 // Joins the GPU without a quota, once, to pay for the context.
 static int join(struct home_gpu *gpu)
 {
-    const struct tenancy_request request = {0};
+    const struct tenancy_request request = {.mps = gpu->mps};
     int lock = pool_lock(&home.pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
     if (lock < 0)
         return lock;

@@ -43,7 +43,7 @@ struct section {
 
 extern __thread struct section section_of_thread __attribute__((visibility("hidden")));
 
-// A call of a public function into an instance, which ends with the scope: CALL call = call_begin(vgpu).
+// A call of a public function into an instance, which ends with the scope: CALL call = call_begin(vgpu). lib/call.c.
 struct call {
     struct entry entry;
     int rc;            // 0: counted in; else -EINVAL (NULL), -ECHILD, -ESHUTDOWN, or what the driver said

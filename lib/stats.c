@@ -68,13 +68,13 @@ static int find(const struct vgpu *vgpu, struct vgpu_instance_stats *stats)
 {
     struct snapshot *snapshot;
     int rc = take(vgpu->pool.path, &snapshot);
-    if (rc == 0)
+    size_t i = 0;
+    while (rc == 0 && i < snapshot->vgpu_count && snapshot->vgpus[i].index != vgpu->vgpu_index)
+        i++;
+    if (rc == 0 && i == snapshot->vgpu_count)
         rc = fail(-ESTALE, "the pool %s has been replaced", vgpu->pool.path);
-    for (size_t i = 0; snapshot && i < snapshot->vgpu_count; i++)
-        if (snapshot->vgpus[i].index == vgpu->vgpu_index) {
-            *stats = stats_of(snapshot, &snapshot->vgpus[i]);
-            rc = 0;
-        }
+    if (rc == 0)
+        *stats = stats_of(snapshot, &snapshot->vgpus[i]);
     drop(snapshot);
     return rc;
 }

@@ -168,8 +168,8 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 struct mark *streams_mark(struct streams *streams, CUstream stream)
 {
     struct mark *chain;
-    if (!stream &&
-        streams_are_quiet(streams)) // what other calls gave to a stream is not seen here, and is in its order all the same
+    // Not for one stream: what other calls gave to it is not seen here, and is in its order all the same.
+    if (!stream && streams_are_quiet(streams))
         return &nothing;
     // Before the marks: what is given to the streams later is not covered.
     uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);

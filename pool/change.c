@@ -11,7 +11,7 @@ static int refuse_quota(const struct pool *pool, const struct pool_change *chang
 {
     const struct pool_vgpu *vgpu = &pool->layout->vgpus[change->vgpu];
     return error_set(error, code, "%.*s on %.*s cannot have a quota of %llu MiB: %s %llu MiB", (int)POOL_NAME_BYTES, vgpu->name,
-                     (int)POOL_NAME_BYTES, pool->layout->gpus[vgpu->gpu].name,
+                     (int)POOL_NAME_BYTES, pool->layout->gpus[pool_gpu_of(vgpu)].name,
                      (unsigned long long)(change->quota_chunks * pool->chunk_bytes >> 20), what,
                      (unsigned long long)(bytes >> 20));
 }
@@ -30,7 +30,7 @@ static int check(const struct pool *pool, const struct pool_change *change, stru
         return error_set(error, -EINVAL, "the pool %s is damaged: stop the programs that use it and remove it", pool->path);
     if (!change->quota_chunks)
         return 0;
-    const struct pool_gpu *gpu = &pool->layout->gpus[vgpu->gpu];
+    const struct pool_gpu *gpu = &pool->layout->gpus[pool_gpu_of(vgpu)];
     if (atomic_load(&vgpu->quota_chunks) == 0)
         return error_set(error, -EINVAL, "%.*s on %.*s began without a quota and cannot get one while it runs",
                          (int)POOL_NAME_BYTES, vgpu->name, (int)POOL_NAME_BYTES, gpu->name);
@@ -48,7 +48,7 @@ static int try_quota(struct pool *pool, const struct pool_change *change, struct
     struct pool_vgpu *vgpu = &pool->layout->vgpus[change->vgpu];
     uint64_t quota = atomic_load(&vgpu->quota_chunks);
     if (change->quota_chunks > quota)
-        return reservation_make(pool, vgpu->gpu, change->vgpu, change->quota_chunks, error);
+        return reservation_make(pool, pool_gpu_of(vgpu), change->vgpu, change->quota_chunks, error);
     atomic_store(&vgpu->quota_before, quota);
     atomic_store(&vgpu->quota_chunks, change->quota_chunks);
     return check_use(pool, change, error);
@@ -59,7 +59,7 @@ static void commit_quota(struct pool_layout *layout, const struct pool_change *c
     struct pool_vgpu *vgpu = &layout->vgpus[change->vgpu];
     atomic_store(&vgpu->quota_chunks, change->quota_chunks);
     atomic_store(&vgpu->quota_before, 0);
-    reservation_recount(layout, vgpu->gpu);
+    reservation_recount(layout, pool_gpu_of(vgpu));
 }
 
 static int change_quotas(struct pool *pool, const struct pool_change *changes, size_t count, struct error *error)
@@ -76,7 +76,7 @@ static int change_quotas(struct pool *pool, const struct pool_change *changes, s
             commit_quota(layout, &changes[i]);
         } else {
             pool_vgpu_restore_quota(&layout->vgpus[changes[i].vgpu]);
-            reservation_recount(layout, layout->vgpus[changes[i].vgpu].gpu);
+            reservation_recount(layout, pool_gpu_of(&layout->vgpus[changes[i].vgpu]));
         }
     }
     return rc;

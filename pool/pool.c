@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/line.h"
 
 #define GROUP_DIRECTORY "/run/vgpu"
 #define LOCK_RETRY_NS (200 * NS_PER_US)
@@ -366,10 +367,7 @@ static void describe_self(struct pool_process *process)
     close(fd);
     if (length > 0 && process->command[length - 1] == '\n')
         process->command[length - 1] = '\0';
-    // A program may call itself anything; others print this in one line on their terminals.
-    for (char *c = process->command; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    line_clean(process->command);
 }
 
 int pool_claim(struct pool *pool, struct error *error)

@@ -73,6 +73,12 @@ bool pool_alive(int probe, uint32_t slot);
 int pool_probe_open(const struct pool *pool);
 void pool_probe_close(int probe);
 
+// The index of the GPU that a virtual GPU is on: within bounds, whatever the pool says.
+static inline uint32_t pool_gpu_of(const struct pool_vgpu *vgpu)
+{
+    return vgpu->gpu % POOL_MAX_GPUS;
+}
+
 static inline bool pool_bit_get(const _Atomic uint64_t *bits, uint32_t index)
 {
     return atomic_load_explicit(&bits[index / 64], memory_order_acquire) >> (index % 64) & 1;

@@ -46,6 +46,8 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
     atomic_store(&gpu->reserved_chunks, 0);
     atomic_store(&gpu->first, POOL_NO_INDEX);
     atomic_store(&gpu->on_deck, POOL_NO_INDEX);
+    atomic_store(&gpu->switch_ns, 0);
+    atomic_store(&gpu->switch_seen_ns, 0);
     account_clear(&gpu->open_used, free_index, free_index);
     memcpy(gpu->uuid, uuid, POOL_UUID_BYTES);
     snprintf(gpu->name, sizeof gpu->name, "%s", name);
@@ -60,7 +62,7 @@ _Atomic uint64_t *pool_account(struct pool_layout *layout, uint32_t vgpu)
     struct pool_vgpu *record = &layout->vgpus[vgpu];
     if (atomic_load(&record->quota_chunks))
         return &record->used;
-    return &layout->gpus[record->gpu % POOL_MAX_GPUS].open_used;
+    return &layout->gpus[pool_gpu_of(record)].open_used;
 }
 
 uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
@@ -68,14 +70,14 @@ uint64_t pool_vgpu_used(const struct pool_layout *layout, uint32_t vgpu)
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t used = 0;
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    used += account_holding(&layout->members[process][record->gpu % POOL_MAX_GPUS]);
+    used += account_holding(&layout->members[process][pool_gpu_of(record)]);
     return used;
 }
 
 uint64_t pool_vgpu_limit(const struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
-    const struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    const struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     uint64_t quota = atomic_load(&record->quota_chunks);
     if (quota)
         return quota;
@@ -88,7 +90,7 @@ uint64_t pool_vgpu_launches(const struct pool_layout *layout, uint32_t vgpu)
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
     uint64_t launches = atomic_load(&record->departed_launches);
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    launches += atomic_load_explicit(&layout->members[process][record->gpu % POOL_MAX_GPUS].entered, memory_order_relaxed);
+    launches += atomic_load_explicit(&layout->members[process][pool_gpu_of(record)].entered, memory_order_relaxed);
     return launches;
 }
 
@@ -118,9 +120,9 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     return 0;
 }
 
-void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps)
+// For one more member.
+static void note_mps(struct pool_gpu *record, bool mps)
 {
-    struct pool_gpu *record = &pool->layout->gpus[gpu];
     bool others = pool_bit_next(record->vgpus, POOL_MAX_VGPUS, 0) < POOL_MAX_VGPUS;
     bool before = atomic_load(&record->mps) != 0, now = mps && (before || !others);
     if (now == before)
@@ -133,7 +135,7 @@ void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps)
 void pool_vgpu_note_class(struct pool_layout *layout, uint32_t vgpu)
 {
     const struct pool_vgpu *record = &layout->vgpus[vgpu];
-    struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     if (atomic_load(&record->state) == POOL_LIVE && atomic_load(&record->priority) == PRIORITY_HIGH)
         pool_bit_set(gpu->high, vgpu);
     else
@@ -228,6 +230,7 @@ int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const stru
         if (index < 0)
             return index;
     }
+    note_mps(&layout->gpus[gpu], request->mps);
     admit(layout, process, gpu, (uint32_t)index);
     return index;
 }
@@ -262,7 +265,7 @@ static void sweep(struct pool_layout *layout)
         struct pool_vgpu *vgpu = &layout->vgpus[i];
         pool_vgpu_restore_quota(vgpu);
         if (atomic_load(&vgpu->state) == POOL_LIVE && !has_members(vgpu)) {
-            struct pool_gpu *gpu = &layout->gpus[vgpu->gpu % POOL_MAX_GPUS];
+            struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(vgpu)];
             pool_bit_clear(gpu->wanting, i);
             pool_bit_clear(gpu->vgpus, i);
             atomic_store(&vgpu->state, POOL_FREE);

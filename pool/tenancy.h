@@ -25,22 +25,20 @@ struct tenancy_request {
     uint32_t limit_percent; // of the GPU's time; 100: no limit
     const enum priority *priority;
     uint64_t quantum_ns;
+    bool mps; // the process's contexts on that GPU are clients of MPS
 };
 
 // The index of the GPU with this UUID, added to the pool where it is new; or -errno.
 int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const char *name, uint64_t total_bytes,
                    struct error *error);
 
-// Says whether the contexts of a process that is about to become a member are clients of MPS. A GPU counts as shared through MPS
-// while all members say so; what was learned about its switches is forgotten where that changes.
-void pool_gpu_note_mps(struct pool *pool, uint32_t gpu, bool mps);
-
 // The virtual GPU of this name on a GPU, or -ENOENT.
 int pool_vgpu_find(const struct pool *pool, uint32_t gpu, const char *name);
 
 // Makes the process a member of the virtual GPU it asks for, creating that where it does not exist. Refuses (-EEXIST) options that
 // differ from those of the virtual GPU joined and (-ENOMEM) a quota that does not fit beside what is reserved and held; `error`
-// then says by whom. Returns the virtual GPU's index.
+// then says by whom. A GPU counts as shared through MPS while all who have joined do so as clients; what was learned about its switches
+// is forgotten where that changes. Returns the virtual GPU's index.
 int pool_vgpu_join(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request,
                    struct error *error);
 

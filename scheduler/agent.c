@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/spin.h"
+#include "scheduler/bell.h"
 #include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
@@ -78,7 +79,7 @@ static void ring_other_members(const struct gate *gate)
 {
     POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
     if (process != gate->process)
-        agent_ring(gate->pool->layout, process);
+        bell_ring(gate->pool->layout, process);
 }
 
 // Charges work that ran on after its token had moved, once it is done, or until the token is back.
@@ -291,15 +292,6 @@ static void *agent_main(void *unused)
             futex_wait(doorbell, rung, FUTEX_EVERYONE, next);
     }
     return NULL;
-}
-
-void agent_ring(struct pool_layout *layout, uint32_t process)
-{
-    if (process >= POOL_MAX_PROCESSES)
-        return;
-    uint32_t bell = atomic_load_explicit(&layout->processes[process].bell, memory_order_relaxed) % POOL_MAX_PROCESSES;
-    atomic_fetch_add(&layout->processes[bell].doorbell, 1);
-    futex_wake(&layout->processes[bell].doorbell, FUTEX_EVERYONE);
 }
 
 void agent_sleep_at(_Atomic uint32_t *doorbell)

@@ -39,9 +39,6 @@ void agent_dismiss(struct gate *gate);
 // safe.
 void agent_start(void);
 
-// Makes the agent look at its gates now. Thread safe; cheap enough for a slow path only.
-void agent_ring(struct pool_layout *layout, uint32_t process);
-
 // Stops the agent, waiting for it briefly, and gives the tokens that this process holds to whoever waits. For the end of the process.
 void agent_stop(void);
 

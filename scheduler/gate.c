@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/spin.h"
 #include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/turn.h"
 
 // Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
@@ -77,13 +78,14 @@ static void ring_if_due(struct gate *gate)
 {
     if (atomic_load_explicit(&gate->ring_due, memory_order_relaxed) && atomic_exchange(&gate->ring_due, false) &&
         atomic_load(gate->token) & TOKEN_CONTENDED)
-        agent_ring(gate->pool->layout, gate->process);
+        bell_ring(gate->pool->layout, gate->process);
 }
 
 // What a waiting thread remembers of the holder it waits for.
 struct watch {
     uint64_t word;     // the grant watched, flags aside
-    uint64_t since_ns; // when it was first seen
+    uint64_t from_ns;  // its turn: a holder that is due again begins the next one under the same grant
+    uint64_t since_ns; // when that was first seen
     uint64_t probe_ns; // when to ask next whether the holder lives
 };
 
@@ -100,9 +102,9 @@ static void take_back_from_the_dead(struct gate *gate)
 // Takes the token from a holder that is dead, or that has kept it beyond its turn, its drain and some grace.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
 {
-    uint64_t grant = token_without_flags(word);
-    if (watch->word != grant)
-        *watch = (struct watch){.word = grant, .since_ns = now_ns, .probe_ns = now_ns};
+    uint64_t grant = token_without_flags(word), from = turn_from(gate, word);
+    if (watch->word != grant || watch->from_ns != from)
+        *watch = (struct watch){.word = grant, .from_ns = from, .since_ns = now_ns, .probe_ns = now_ns};
     bool dead = false;
     if (now_ns >= watch->probe_ns) {
         watch->probe_ns = now_ns + LOOK_UP_NS;

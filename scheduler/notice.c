@@ -2,7 +2,7 @@
 #include "scheduler/notice.h"
 
 #include "pool/pool.h"
-#include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/policy.h"
 #include "scheduler/token.h"
 
@@ -29,7 +29,7 @@ static void keep_distance(struct pool_vgpu *vgpu, uint64_t level, uint64_t befor
 void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_before, uint32_t priority_before)
 {
     struct pool_vgpu *record = &layout->vgpus[vgpu];
-    struct pool_gpu *gpu = &layout->gpus[record->gpu % POOL_MAX_GPUS];
+    struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
     uint64_t before = weight_of(weight_before, priority_before);
     uint64_t now = weight_of(atomic_load(&record->weight), atomic_load(&record->priority));
     if (now != before)
@@ -40,5 +40,5 @@ void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_be
            !atomic_compare_exchange_weak(&gpu->token, &word, word | TOKEN_CONTENDED))
         ;
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
-    agent_ring(layout, process);
+    bell_ring(layout, process);
 }

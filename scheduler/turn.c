@@ -2,7 +2,7 @@
 #include "scheduler/turn.h"
 
 #include "base/clock.h"
-#include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
 
@@ -19,7 +19,7 @@ static void wake_waiters(struct gate *gate, uint32_t vgpu)
 static void ring_members(struct gate *gate, const struct pool_vgpu *vgpu)
 {
     POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
-    agent_ring(layout_of(gate), process);
+    bell_ring(layout_of(gate), process);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -255,7 +255,7 @@ void turn_request(struct gate *gate, uint64_t now_ns)
             return;
         if (holder == gate->vgpu_index) {
             if (news)
-                agent_ring(layout_of(gate), gate->process);
+                bell_ring(layout_of(gate), gate->process);
             return;
         }
         if (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_CONTENDED))
@@ -409,6 +409,12 @@ uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns)
     if (width <= WINDOW_NS || high_class_exists(gate))
         return WINDOW_NS;
     return width < WINDOW_WIDEST_NS ? width : WINDOW_WIDEST_NS;
+}
+
+uint64_t turn_from(const struct gate *gate, uint64_t word)
+{
+    uint32_t holder = token_holder(word);
+    return holder == POOL_NO_INDEX ? 0 : grant_get(&layout_of(gate)->vgpus[holder].charged_from, word);
 }
 
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns)

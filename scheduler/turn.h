@@ -75,6 +75,9 @@ bool turn_revoke(struct gate *gate, uint64_t *word);
 // with `leaving`, to nobody. For the holder's agent, and for a waiter that takes over. false: the token had moved already.
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving);
 
+// When the turn of the holder that `word` names has begun, 0 where none runs or nobody holds the token.
+uint64_t turn_from(const struct gate *gate, uint64_t word);
+
 // When, seen from `since_ns` on, a waiter may take the token from the holder that `word` names.
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns);
 

@@ -18,7 +18,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 build=${BUILD:-build}
 [[ $build == /* ]] || build=$root/$build
-results=$build/test-results
 suite_timeout=${VGPU_SUITE_TIMEOUT:-300}
 
 gpu=sim
@@ -163,8 +162,9 @@ if [[ $gpu == real || ${#serial[@]} -gt 0 || " ${suites[*]} " =~ \ [^/]+\  ]]; t
     fi
 fi
 
-rm -rf "$results"
-mkdir -p "$results"
+# Of its own: several may run in one tree.
+mkdir -p "$build" && results=$(mktemp -d "$build/test-results.XXXXXX") || exit 1
+trap 'rm -rf "$results"' EXIT
 running=0
 for suite in "${suites[@]}"; do
     if [[ $running -ge $jobs ]]; then

@@ -155,7 +155,6 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
     int gpu = pool_gpu_enter(&pool, device->uuid, device->name, device->physical_bytes, &attempt->error);
     if (gpu < 0)
         return refuse(attempt, CUDA_ERROR_SYSTEM_NOT_READY);
-    pool_gpu_note_mps(&pool, (uint32_t)gpu, mps);
     _Atomic uint64_t *context_bytes = &pool.layout->gpus[gpu].context_bytes;
     if (atomic_load(context_bytes) == 0)
         atomic_store(context_bytes, calibrate_context(device->ordinal));
@@ -167,6 +166,7 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
         .limit_percent = options->limit_percent,
         .priority = options->given[OPTION_PRIORITY] ? &options->priority : NULL,
         .quantum_ns = options->quantum_ns,
+        .mps = mps,
     };
     if (quota_of(attempt, device, (uint32_t)gpu, &request.quota_chunks))
         return -1;

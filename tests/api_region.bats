@@ -77,3 +77,27 @@ started() {
     run -1 --separate-stderr "$region" "$module" have shared
     assert_contains "$output" "no region shared"
 }
+
+# as_nobody CODE: a Python program of another user, in the pool's folder
+as_nobody() {
+    local code
+    printf -v code '%s\n' 'import os, socket, time' 'os.setgroups([]), os.setgid(65534), os.setuid(65534)' \
+        'end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)' 'end.settimeout(10)' "$@"
+    chmod a+rwx "$BATS_TEST_TMPDIR"
+    cd "$BATS_TEST_TMPDIR" || return
+    spawn python3 -c "$code"
+}
+
+@test "a region is handed to nobody, and taken from nobody, whose the pool is not" {
+    [[ $(id -u) -eq 0 ]] || skip "needs to be another user"
+    spawn "$region" "$module" make shared
+    wait_until file_has "$out" made
+    chmod a+w "$VGPU_POOL.region.shared"
+    as_nobody 'end.connect("pool.region.shared")' 'print(*map(len, socket.recv_fds(end, 8, 2)[:2]))'
+    wait_until process_gone "$pid"
+    assert_equal "$(<"$out")" "0 0"
+    as_nobody 'end.bind("pool.region.false")' 'end.listen()' 'print("listens", flush=True)' 'time.sleep(100)'
+    wait_until file_has "$out" listens
+    run -1 --separate-stderr "$region" "$module" have false
+    assert_contains "$output" "the region false belongs to another user"
+}

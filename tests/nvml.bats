@@ -62,6 +62,14 @@ whole() {
     assert_equal "$(sed 's/.*samples //' "$out")" "$pid usages $pid"
 }
 
+@test "other programs' processes are left out of the driver's list of MPS clients" {
+    sim_only "needs no MPS daemon"
+    export SIMGPU_MPS=1
+    tenant other 2G
+    tenant tenant 2G
+    [[ $(<"$out") =~ mps\ $pid=[0-9]+\ samples ]] # and nobody else
+}
+
 @test "a process that is killed is on no list any more" {
     tenant tenant 3G
     kill -KILL "$pid"

@@ -50,6 +50,19 @@ last_line() {
     assert_equal "$(last_line)" "1 passed, 4 failed, 0 skipped"
 }
 
+@test "two runs in one tree do not disturb each other" {
+    unit_test slow <<<'touch begun; until [ -e over ]; do sleep 0.02; done; echo 1..1; echo ok 1 - a'
+    unit_test quick <<<'echo 1..1; echo ok 1 - a'
+    spawn scripts/test.sh unit/slow
+    wait_until test -e begun
+    run -0 --separate-stderr scripts/test.sh unit/quick
+    assert_equal "$(last_line)" "1 passed, 0 failed, 0 skipped"
+    touch over
+    wait_until process_gone "$pid"
+    assert_equal "$(tail -n1 "$out")" "1 passed, 0 failed, 0 skipped"
+    assert_equal "$(compgen -G 'build/test-results*')" ""
+}
+
 @test "more tests than planned are a failure" {
     unit_test long <<<'echo 1..1; echo ok 1 - a; echo ok 2 - b'
     run -1 scripts/test.sh unit/long

@@ -20,6 +20,12 @@ figure() { # NAME KEY
     "$VGPU" list --json --interval 0 | jq --arg name "$1" ".vgpus | map(select(.name == \$name)) | .[0].$2 // 0"
 }
 
+@test "memory of an unseen runtime is charged and given back" {
+    unseen linear 300
+    assert_equal "$output" "0 2 0 0"$'\n'"0 2 0 0"$'\n'"0 2 0 0"
+    assert_equal "$(grep -c 'past the driver hooks' <<<"$stderr")" 1
+}
+
 @test "arrays of an unseen runtime are charged and given back" {
     unseen arrays 300
     assert_equal "${lines[0]}" "0 2 0 0"

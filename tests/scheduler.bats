@@ -148,6 +148,15 @@ switch_costs() { # -lt or -gt, NANOSECONDS
     assert_equal "$(grep -h "beyond its lease" "${errs[@]}")" ""
 }
 
+@test "a light program waits for many turns of a heavy one, and takes none of them for a lease that has ended" {
+    tenant heavy 10000
+    wait_until has_launched heavy 10
+    VGPU_LOG=debug tenant light 1
+    sleep 3
+    [[ $(figure light waiting) == true ]]
+    assert_equal "$(grep "beyond its lease" "$err")" ""
+}
+
 @test "the others go on when the holder is killed, and its virtual GPU is gone" {
     tenant victim 10000
     local victim=$pid

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/line.h"
 #include "base/version.h"
 #include "options/aliases.h"
 #include "tools/command.h"
@@ -54,10 +55,7 @@ void doctor_say(enum doctor_status status, const char *check, const char *format
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    // Paths and names come from elsewhere, and a finding is one line.
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    line_clean(text);
     if (is_child)
         dprintf(STDOUT_FILENO, "%c%d\t%s\t%s\n", CHILD_MARK, status, check, text);
     else

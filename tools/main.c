@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/line.h"
 #include "options/options.h"
 #include "pool/pool.h"
 
@@ -32,12 +33,13 @@ const struct command *command_find(const char *name)
 
 void complain(const char *name, const char *format, ...)
 {
+    char line[PATH_MAX + sizeof(struct error)];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "%s: ", name);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    line_clean(line);
+    fprintf(stderr, "%s: %s\n", name, line);
 }
 
 int usage_hint(const char *name)

@@ -103,7 +103,7 @@ static int make_change(const struct pool *pool, const struct request *request, u
                        struct error *error)
 {
     const struct options *options = &request->options;
-    const struct pool_gpu *gpu = &pool->layout->gpus[pool->layout->vgpus[vgpu].gpu];
+    const struct pool_gpu *gpu = &pool->layout->gpus[pool_gpu_of(&pool->layout->vgpus[vgpu])];
     *change = (struct pool_change){
         .vgpu = vgpu,
         .quota_chunks = options_memory_bytes(&options->memory[0], gpu->total_bytes) / pool->chunk_bytes,

@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 // Protected: exported, and calls among ourselves stay here when a preloaded library defines the same names.
@@ -141,25 +143,38 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned 
     return rc;
 }
 
-// No graphics, no MPS.
-#define EMPTY_LIST(name, pointer)                                                                                              \
-    nvmlReturn_t name(nvmlDevice_t device, unsigned *count, pointer infos)                                                     \
+static nvmlReturn_t no_processes(nvmlDevice_t device, unsigned *count, const void *infos)
+{
+    unsigned index;
+    nvmlReturn_t rc = nvml_check(device, count, &index);
+    if (!rc && *count && !infos)
+        rc = NVML_ERROR_INVALID_ARGUMENT;
+    if (!rc)
+        *count = 0;
+    return rc;
+}
+
+static bool under_mps(void)
+{
+    const char *mps = getenv("SIMGPU_MPS");
+    return mps && strcmp(mps, "1") == 0;
+}
+
+// No graphics. Under MPS all processes are its clients.
+#define LISTS(version, type)                                                                                                   \
+    nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses##version(nvmlDevice_t device, unsigned *count, type *infos)             \
     {                                                                                                                          \
-        unsigned index;                                                                                                        \
-        nvmlReturn_t rc = nvml_check(device, count, &index);                                                                   \
-        if (!rc && *count && !infos)                                                                                           \
-            rc = NVML_ERROR_INVALID_ARGUMENT;                                                                                  \
-        if (!rc)                                                                                                               \
-            *count = 0;                                                                                                        \
-        return rc;                                                                                                             \
+        return no_processes(device, count, infos);                                                                             \
+    }                                                                                                                          \
+    nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses##version(nvmlDevice_t device, unsigned *count, type *infos)           \
+    {                                                                                                                          \
+        return under_mps() ? nvmlDeviceGetComputeRunningProcesses##version(device, count, infos)                               \
+                           : no_processes(device, count, infos);                                                               \
     }
 
-EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses, nvmlProcessInfo_v1_t *)
-EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, nvmlProcessInfo_v2_t *)
-EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlProcessInfo_v2_t *)
-EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses, nvmlProcessInfo_v1_t *)
-EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t *)
-EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_v2_t *)
+LISTS(, nvmlProcessInfo_v1_t)
+LISTS(_v2, nvmlProcessInfo_v2_t)
+LISTS(_v3, nvmlProcessInfo_v2_t)
 
 nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_v1_t *list)
 {
@@ -171,7 +186,8 @@ nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProc
         return rc;
     if (list->version != NVML_PROCESS_DETAIL_LIST_V1)
         return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    unsigned found = list->mode ? 0 : list_processes(index, infos, STATE_MAX_SLOTS), room = list->numProcArrayEntries;
+    bool any = list->mode == 0 || (list->mode == 2 && under_mps());
+    unsigned found = any ? list_processes(index, infos, STATE_MAX_SLOTS) : 0, room = list->numProcArrayEntries;
     list->numProcArrayEntries = found;
     if (found > room)
         return NVML_ERROR_INSUFFICIENT_SIZE;

@@ -2,9 +2,14 @@
 // Two virtual GPUs in one process: memory, copies, launches, and nothing left of either when it is gone.
 //
 // usage: api_instance MODULE
+#include <pthread.h>
+#include <unistd.h>
+
 #include "api.h"
 
 #define WORDS 1000u
+
+static CUfunction spin;
 
 static void compute(struct vgpu *vgpu, CUfunction add, uint32_t value)
 {
@@ -48,7 +53,7 @@ static void allocate(struct vgpu *vgpu)
     EQUAL(api_free_bytes(vgpu), whole);
 }
 
-static void streams(struct vgpu *vgpu, struct vgpu *other, CUfunction spin)
+static void streams(struct vgpu *vgpu, struct vgpu *other)
 {
     vgpu_stream stream, foreign = vgpu_own_stream(other);
     uint64_t ns = 20000000;
@@ -86,7 +91,7 @@ static void streams(struct vgpu *vgpu, struct vgpu *other, CUfunction spin)
 
 // vgpu_free gives memory on only when the work that was there is done, also what a turn launched by other calls. Most of the quota is in
 // question, so that there is no other memory to give.
-static void reuse(struct vgpu *vgpu, CUfunction spin)
+static void reuse(struct vgpu *vgpu)
 {
     uint64_t ns = 20000000;
     void *args[] = {&ns}, *memory;
@@ -110,18 +115,43 @@ static void reuse(struct vgpu *vgpu, CUfunction spin)
     DONE(vgpu_stream_destroy(vgpu, stream));
 }
 
+static void *spin_briefly(void *vgpu)
+{
+    api_spin(vgpu, spin, 1000);
+    return NULL;
+}
+
+// A launch of one waits while another is in its turn.
+static void turns(struct vgpu *vgpu, struct vgpu *other)
+{
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
+    for (int tries = 0; stats.waits == 0; tries++) {
+        pthread_t thread;
+        if (tries == 100)
+            fail("no launch has waited for the other's turn");
+        DONE(vgpu_enter(vgpu));
+        pthread_create(&thread, NULL, spin_briefly, other);
+        usleep(10000); // so that it comes to its launch; where it does not, it is tried again
+        DONE(vgpu_leave(vgpu));
+        pthread_join(thread, NULL);
+        DONE(vgpu_stats(other, &stats));
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
         fail("usage: api_instance MODULE");
     struct vgpu *a = api_create("a", 64 * MIB, 100), *b = api_create(NULL, 64 * MIB, 0);
     start();
-    CUfunction add = api_kernel(argv[1], "add_u32"), spin = api_kernel(argv[1], "spin_ns");
+    CUfunction add = api_kernel(argv[1], "add_u32");
+    spin = api_kernel(argv[1], "spin_ns");
     compute(a, add, 3);
     compute(b, add, 7);
     allocate(a);
-    streams(a, b, spin);
-    reuse(a, spin);
+    streams(a, b);
+    reuse(a);
+    turns(a, b);
     void *memory;
     DONE(vgpu_malloc(b, 60 * MIB, &memory));
     errno = 77;

@@ -134,7 +134,7 @@ static void make(const char *name)
     struct vgpu *vgpu = api_create("maker", 32 * MIB, 0);
     struct vgpu_region *region;
     DONE(vgpu_region_create(vgpu, name, BYTES, &region));
-    api_spin(vgpu, spin, 10000000);
+    api_spin(vgpu, spin, 500000000); // another process comes before this is done
     write_words(vgpu, region, 9, NULL);
     DONE(vgpu_region_publish(region, NULL, NULL));
     puts("made");

@@ -125,6 +125,9 @@ int main(int argc, char **argv)
     EQUAL(small.processes, 0);
     EQUAL(small.size, offsetof(struct vgpu_instance_stats, processes));
     REFUSED(vgpu_stats(vgpu, NULL), -EINVAL, "NULL");
+    figures(vgpu);
+    if (!strstr(vgpu_detail(), "NULL"))
+        fail("a call that succeeds says that %s", vgpu_detail());
 
     DONE(vgpu_each(look, &seen));
     EQUAL(seen.named.launches, 6);

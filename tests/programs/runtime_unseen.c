@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE | priority NUMBER: a runtime whose own dlsym is bound past every preloaded
+// runtime_unseen LIBRARY linear|arrays MEGABYTES | launches MODULE | priority NUMBER: a runtime whose own dlsym is bound past every preloaded
 // library, opened with RTLD_DEEPBIND, as in door_deepbind.
 //
+//     linear      allocates so many MiB twice, frees the first, allocates it again: prints what each call says, for plain, managed and
+//                 stream-ordered memory
 //     arrays      makes two arrays of so many MiB, frees the first, makes it again: prints what each call says, for a plain array and one
 //                 with three dimensions
 //     launches    ten launches and ten of a captured graph, with the result checked; prints "launched" and stays
@@ -38,6 +40,26 @@ static void *function(const char *name)
             exit(1);                                                                                                           \
         }                                                                                                                      \
     } while (0)
+
+static cudaError_t allocate(int kind, void **memory, size_t bytes)
+{
+    return kind == 0   ? CALL(cudaMalloc)(memory, bytes)
+           : kind == 1 ? CALL(cudaMallocManaged)(memory, bytes, cudaMemAttachGlobal)
+                       : CALL(cudaMallocAsync)(memory, bytes, NULL);
+}
+
+static void linear(size_t megabytes)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        void *first, *second;
+        int a = allocate(kind, &first, megabytes << 20), b = allocate(kind, &second, megabytes << 20);
+        int c = a ? -1 : (int)CALL(cudaFree)(first);
+        int d = allocate(kind, &first, megabytes << 20);
+        printf("%d %d %d %d\n", a, b, c, d);
+        if (!d)
+            OK(cudaFree, first);
+    }
+}
 
 static void arrays(size_t megabytes)
 {
@@ -115,10 +137,12 @@ int main(int argc, char **argv)
 {
     library = argc > 3 ? dlopen(argv[1], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND) : NULL;
     if (!library) {
-        puts("usage: runtime_unseen LIBRARY arrays MEGABYTES | launches MODULE | priority NUMBER");
+        puts("usage: runtime_unseen LIBRARY linear|arrays MEGABYTES | launches MODULE | priority NUMBER");
         return 1;
     }
-    if (strcmp(argv[2], "arrays") == 0)
+    if (strcmp(argv[2], "linear") == 0)
+        linear(strtoull(argv[3], NULL, 10));
+    else if (strcmp(argv[2], "arrays") == 0)
         arrays(strtoull(argv[3], NULL, 10));
     else if (strcmp(argv[2], "priority") == 0)
         priority(atoi(argv[3]));

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "scheduler/agent.h"
+#include "scheduler/bell.h"
 #include "scheduler/gate.h"
 #include "tests/unit/fake_gpu.h"
 #include "tests/unit/tap.h"
@@ -81,7 +82,7 @@ int main(void)
     }
     const _Atomic uint64_t *token = &home.pool.layout->gpus[home.gpu].token;
     uint32_t rings = atomic_load(&home.pool.layout->processes[home.process].doorbell);
-    agent_ring(home.pool.layout, tenants[1].process);
+    bell_ring(home.pool.layout, tenants[1].process);
     is_int(atomic_load(&home.pool.layout->processes[home.process].doorbell), rings + 1,
            "ringing a slot rings where its bell says");
 

@@ -355,6 +355,23 @@ static void test_auto_quantum(void)
     is_int(policy_auto_quantum(0, 100000), 2 * NS_PER_MS, "at either end");
 }
 
+static void test_asked_quantum(void)
+{
+    static const uint64_t asked[] = {SHORTEST, 7 * NS_PER_MS, 300 * NS_PER_MS};
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        asked_ns = asked[i];
+        begin(4);
+        is_int(choose(), asked[i], "a quantum that is asked for is the length of a turn");
+        begin(2);
+        tenants[1].weight = 300;
+        is_int(choose(), asked[i] * 3 / 2, "at equal weights; by weight otherwise");
+    }
+    asked_ns = SHORTEST - 1;
+    begin(4);
+    is_int(choose() / 100, (policy_auto_quantum(TURN_SWITCH_NS, 4) + 50) / 100, "one below the shortest turn counts as none");
+    asked_ns = QUANTUM;
+}
+
 // The figure after many switches of which one in `one_in` takes longer, by up to ten times.
 static uint64_t learned(uint64_t known_ns, uint64_t usual_ns, uint64_t one_in)
 {
@@ -433,6 +450,7 @@ int main(void)
     test_classes();
     test_caps();
     test_auto_quantum();
+    test_asked_quantum();
     test_switch_cost();
     test_debts();
     test_nonsense();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // A tenant that dies at any instruction of taking, using, asking for or handing on the token: another one gets it and the books stay sane.
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/turn.h"
 #include "tests/unit/fake_gpu.h"
 #include "tests/unit/step.h"
@@ -59,6 +60,11 @@ static bool survivor_gets_token(const struct step_image *image)
     struct pool_layout *layout = survivor.pool.layout;
     step_restore(layout, image);
     atomic_store(&survivor_gate.grant, GATE_NO_GRANT);
+    // No lease of the dead ends in time: that they are dead must be found out.
+    uint64_t word = atomic_load(survivor_gate.token);
+    uint32_t holder = token_holder(word);
+    if (holder != survivor.vgpu && holder < STEP_VGPUS)
+        atomic_store(&layout->vgpus[holder].turn, grant_value(word, TURN_LONGEST_NS));
     uint64_t began = clock_now_ns();
     enum gate_pass pass = gate_enter(&survivor_gate, NULL);
     uint64_t took = clock_now_ns() - began;

@@ -89,6 +89,29 @@ static int join_with(struct tenant *tenant, const struct tenancy_request *reques
     return rc;
 }
 
+static void test_mps(void)
+{
+    static struct tenant first, second, other;
+    const struct tenancy_request client = {.name = "client", .quota_chunks = 10, .mps = true}, no_client = {.name = "other"},
+                                 too_large = {.name = "large", .quota_chunks = ALL};
+    tenant_pool_new("tenancy");
+    tenant_join(&first, "elsewhere", 1); // makes the GPU
+    leave(&first);
+    join_with(&first, &client);
+    struct pool_gpu *gpu = &first.pool.layout->gpus[0];
+    ok(atomic_load(&gpu->mps), "a GPU whose only member is a client of MPS is shared through MPS");
+    atomic_store(&gpu->switch_ns, 12345);
+    join_with(&second, &client);
+    is_int(join_with(&other, &too_large), -ENOMEM, "who is no client and is refused");
+    ok(atomic_load(&gpu->mps) && atomic_load(&gpu->switch_ns) == 12345, "changes nothing, nor does another client");
+    join_with(&other, &no_client);
+    ok(!atomic_load(&gpu->mps) && !atomic_load(&gpu->switch_ns),
+       "who is none and joins ends that, and what switches cost there");
+    leave(&first);
+    leave(&second);
+    leave(&other);
+}
+
 static void test_agreement(void)
 {
     static struct tenant first, joiner;
@@ -188,8 +211,10 @@ static void test_many_gpus(void)
         failures += tenant_join_on(&tenants[i], i, NULL, ALL) != 0;
     is_int(failures, 0, "%u GPUs fit a pool", POOL_MAX_GPUS);
     is_int(tenant_join_on(&more, 200, NULL, 1), -ENOSPC, "no more while all are in use: %s", more.error.text);
+    atomic_store(&tenants[3].pool.layout->gpus[3].switch_ns, 12345);
     leave(&tenants[3]);
     is_int(tenant_join_on(&more, 200, NULL, ALL), 0, "one that nobody uses makes room");
+    is_int(atomic_load(&more.pool.layout->gpus[3].switch_ns), 0, "and leaves nothing that was learned about it");
     for (uint32_t i = 0; i < POOL_MAX_GPUS; i++)
         pool_close(&tenants[i].pool);
     pool_close(&more.pool);
@@ -345,6 +370,7 @@ int main(void)
     board = share(sizeof *board);
     test_reservations();
     test_overcommit();
+    test_mps();
     test_agreement();
     test_zero_record();
     test_many_gpus();

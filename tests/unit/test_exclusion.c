@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Strict exclusion, instruction by instruction: whenever the gate closes while a launch is on its way in, whoever closed it either finds the
+// grant adopted and the launch counted in, or the launch waits.
+#include "scheduler/agent.h"
+#include "scheduler/turn.h"
+#include "tests/unit/fake_gpu.h"
+#include "tests/unit/step.h"
+#include "tests/unit/tap.h"
+
+static const struct {
+    const char *what;
+    bool known; // the launching process has had a launch under this grant
+    uint64_t flags;
+    uint64_t every; // so many instructions: each step costs a few system calls
+} cases[] = {
+    {"under a grant that it knows", true, 0, 1},
+    {"under a new grant", false, 0, 2},
+    {"while others wait", true, TOKEN_CONTENDED, 4},
+};
+
+static struct {
+    _Atomic uint32_t process, vgpu;
+    _Atomic bool passed;
+} * board;
+static struct fake_gpu fake;
+static struct tenant watcher;
+static bool warm;
+
+// Stops before each launch and in the middle of it, for as long as it is let.
+static int launcher(void *unused)
+{
+    static struct tenant tenant;
+    static struct gate gate;
+    (void)unused;
+    if (tenant_join(&tenant, "launcher", 0))
+        return 1;
+    gate_init(&gate, &tenant.pool, tenant.process, tenant.gpu, tenant.vgpu, &fake_gpu_ops, &fake);
+    atomic_store(&board->process, tenant.process);
+    atomic_store(&board->vgpu, tenant.vgpu);
+    for (step_begin();; step_end()) {
+        if (warm)
+            gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+        step_end();
+        enum gate_pass pass = gate_enter(&gate, NULL);
+        atomic_store(&board->passed, true);
+        step_end();
+        gate_leave(&gate, pass, NULL, &gate);
+    }
+}
+
+static bool go_on(pid_t child)
+{
+    int status;
+    return ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
+           WSTOPSIG(status) == SIGSTOP;
+}
+
+// Runs so many instructions. false: the launch is through before that.
+static bool step(pid_t child, uint64_t instructions)
+{
+    for (int status; instructions > 0; instructions--)
+        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
+            WSTOPSIG(status) != SIGTRAP || atomic_load(&board->passed))
+            return false;
+    return true;
+}
+
+static void open_gate(uint64_t flags)
+{
+    struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
+    atomic_store(&gpu->token, token_next(atomic_load(&gpu->token), atomic_load(&board->vgpu), flags));
+    futex_wake(token_futex(gpu), FUTEX_EVERYONE);
+}
+
+// Closes the gate behind so many instructions of a launch. Returns 0 when all is well, 1 when the launch was through before that, and -1
+// when it went ahead unseen.
+static int close_behind(pid_t child, uint64_t instructions, uint64_t flags)
+{
+    struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
+    const struct pool_member *member = &watcher.pool.layout->members[atomic_load(&board->process)][watcher.gpu];
+    int status;
+    open_gate(flags);
+    if (!go_on(child)) // to where the launch begins
+        return -1;
+    atomic_store(&board->passed, false);
+    if (!step(child, instructions))
+        return 1;
+    atomic_fetch_or(&gpu->token, TOKEN_REVOKED);
+    bool seen = atomic_load(&member->entered) != atomic_load(&member->left), waits = false;
+    seen = seen && atomic_load(&member->active_gen) == token_generation(atomic_load(&gpu->token));
+    if (ptrace(PTRACE_CONT, child, NULL, NULL) < 0)
+        return -1;
+    for (; !waits && waitpid(child, &status, WNOHANG) == 0; short_nap())
+        waits = pool_bit_get(gpu->wanting, atomic_load(&board->vgpu));
+    if (waits) {
+        open_gate(flags);
+        waitpid(child, &status, 0);
+    }
+    return (waits || seen) && go_on(child) ? 0 : -1;
+}
+
+static void test_case(size_t i)
+{
+    uint64_t instructions = 0;
+    int rc = 0;
+    tenant_pool_new("exclusion");
+    if (tenant_join(&watcher, "watcher", 0))
+        bail_out(watcher.error.text);
+    warm = cases[i].known;
+    pid_t child = spawn(launcher, NULL);
+    int status;
+    waitpid(child, &status, 0);
+    for (; rc == 0; instructions += cases[i].every)
+        rc = close_behind(child, instructions, cases[i].flags);
+    ok(rc == 1 && instructions > 10, "whenever the gate closes within a launch %s, it waits or is seen (%llu instructions)",
+       cases[i].what, (unsigned long long)instructions);
+    kill_and_wait(child);
+    pool_close(&watcher.pool);
+    tenant_pool_remove();
+}
+
+int main(void)
+{
+    board = share(sizeof *board);
+    fake = (struct fake_gpu){.shared = fake_gpu_share()};
+    agent_stop(); // nobody but the test moves the token
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (STEP_IS_SLOW)
+            skip(1, "too slow to be stepped through under this sanitizer");
+        else
+            test_case(i);
+    }
+    return done_testing();
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The moves of the token and the steps of the agent, one call at a time, at times of the test's own.
+#include "scheduler/agent.h"
+#include "scheduler/policy.h"
+#include "scheduler/turn.h"
+#include "tests/unit/tap.h"
+#include "tests/unit/tenant.h"
+
+#define MS NS_PER_MS
+#define PASS_MS 10000u // a millisecond at weight 100, in units of a pass
+
+static struct tenant tenants[2];
+static struct gate holder, waiter;
+static struct pool_gpu *gpu;
+static bool work_is_over, captures;
+
+static void *no_mark(void *unused, void *stream)
+{
+    (void)unused, (void)stream;
+    return NULL;
+}
+
+static bool is_over(void *unused, void *mark)
+{
+    (void)unused, (void)mark;
+    return work_is_over;
+}
+
+static void forget(void *unused, void *mark)
+{
+    (void)unused, (void)mark;
+}
+
+static bool renew(void *unused)
+{
+    (void)unused;
+    return true;
+}
+
+static bool fence_is_over(void *unused)
+{
+    (void)unused;
+    return work_is_over;
+}
+
+static bool is_capturing(void *unused, void *stream)
+{
+    (void)unused, (void)stream;
+    return captures;
+}
+
+static const struct gpu_ops ops = {.mark_put = no_mark,
+                                   .mark_done = is_over,
+                                   .mark_drop = forget,
+                                   .fence_renew = renew,
+                                   .fence_done = fence_is_over,
+                                   .is_capturing = is_capturing};
+
+// One holds the token after a launch, the other has not asked for it; both have 20 ms left of the round.
+static void begin(void)
+{
+    struct gate *gates[] = {&holder, &waiter};
+    static const char *const names[] = {"holder", "waiter"};
+    tenant_pool_new("turn");
+    for (int i = 0; i < 2; i++) {
+        if (tenant_join(&tenants[i], names[i], 0))
+            bail_out(tenants[i].error.text);
+        *gates[i] = (struct gate){0};
+        gate_init(gates[i], &tenants[i].pool, tenants[i].process, tenants[i].gpu, tenants[i].vgpu, &ops, NULL);
+        atomic_store(&gates[i]->vgpu->pass, 80 * PASS_MS);
+    }
+    gpu = holder.gpu;
+    atomic_store(&gpu->level, 100 * PASS_MS);
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    work_is_over = false;
+}
+
+static void end(void)
+{
+    for (int i = 0; i < 2; i++)
+        pool_close(&tenants[i].pool);
+    tenant_pool_remove();
+}
+
+static uint64_t token(void)
+{
+    return atomic_load(&gpu->token);
+}
+
+static void give_class(struct gate *gate, enum policy_class class)
+{
+    atomic_store(&gate->vgpu->priority, class);
+    pool_vgpu_note_class(gate->pool->layout, gate->vgpu_index);
+}
+
+static void test_interruptions(void)
+{
+    static const struct {
+        const char *what;
+        enum policy_class holder, waiter;
+        uint64_t behind_ms; // the waiter has used so much less
+        bool interrupts;
+    } cases[] = {
+        {"of a higher class interrupts", POLICY_NORMAL, POLICY_HIGH, 0, true},
+        {"of a higher class than the lowest interrupts", POLICY_LOW, POLICY_NORMAL, 0, true},
+        {"of the same class waits for the turn's end", POLICY_NORMAL, POLICY_NORMAL, 0, false},
+        {"of the same class that is behind interrupts", POLICY_NORMAL, POLICY_NORMAL, 20, true},
+        {"of a lower class waits, however far behind", POLICY_HIGH, POLICY_NORMAL, 20, false},
+        {"of the lowest class waits, however far behind", POLICY_NORMAL, POLICY_LOW, 20, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        begin();
+        give_class(&holder, cases[i].holder);
+        give_class(&waiter, cases[i].waiter);
+        atomic_fetch_sub(&waiter.vgpu->pass, cases[i].behind_ms * PASS_MS);
+        turn_request(&waiter, clock_now_ns());
+        ok(!!(token() & TOKEN_REVOKED) == cases[i].interrupts && token() & TOKEN_CONTENDED, "who comes to wait %s",
+           cases[i].what);
+        turn_pass(&holder, token(), clock_now_ns(), false);
+        is_int(token_holder(token()), waiter.vgpu_index, "and is next");
+        end();
+    }
+}
+
+static void test_contention_is_remembered(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    pool_bit_clear(gpu->wanting, waiter.vgpu_index); // it has gone without a turn
+    agent_step(&holder, now + 1900 * MS);
+    ok(token() & TOKEN_CONTENDED, "queues stay short for two seconds after the last waiter");
+    agent_step(&holder, now + 2000 * MS);
+    ok(!(token() & TOKEN_CONTENDED) && token_holder(token()) == holder.vgpu_index, "and not for longer");
+    end();
+}
+
+static void test_late_work_is_charged(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), word;
+    turn_request(&waiter, now);
+    word = token();
+    turn_revoke(&holder, &word);
+    agent_step(&holder, now);
+    agent_step(&holder, now + 199 * MS);
+    is_int(token_holder(token()), holder.vgpu_index, "a drain is waited for");
+    agent_step(&holder, now + 200 * MS);
+    is_int(token_holder(token()), waiter.vgpu_index, "to its deadline");
+    const struct pool_vgpu *vgpu = holder.vgpu;
+    is_int(atomic_load(&vgpu->overruns), 1, "which counts as an overrun");
+    uint64_t charged = atomic_load(&vgpu->charged_ns), over = atomic_load(&vgpu->overrun_ns), pass = atomic_load(&vgpu->pass);
+    agent_step(&holder, now + 300 * MS);
+    is_int(atomic_load(&vgpu->charged_ns), charged, "while the work goes on nothing is charged");
+    work_is_over = true;
+    agent_step(&holder, now + 500 * MS);
+    is_int(atomic_load(&vgpu->charged_ns), charged + 300 * MS, "at its end, all that it took beyond the deadline");
+    is_int(atomic_load(&vgpu->overrun_ns), over + 300 * MS, "is told as overrun");
+    is_int(atomic_load(&vgpu->pass), pass + 300 * PASS_MS, "and owed");
+    end();
+}
+
+static void test_captures(void)
+{
+    begin();
+    const struct pool_member *member = waiter.member;
+    uint64_t before = token();
+    captures = true;
+    enum gate_pass pass = gate_enter(&waiter, NULL);
+    is_int(pass, GATE_CAPTURED, "a launch that is captured goes ahead without the token");
+    gate_leave(&waiter, pass, NULL, &waiter);
+    ok(atomic_load(&member->entered) == 0 && atomic_load(&member->left) == 0, "is not counted");
+    ok(token() == before && !turn_others_wait(&holder), "and asks for nothing");
+    captures = false;
+    end();
+}
+
+// Where the contexts of all run beside each other, the next may begin while the last of this one's work runs.
+static void test_early_hand_over(void)
+{
+    for (uint32_t mps = 0; mps < 2; mps++) {
+        begin();
+        uint64_t now = clock_now_ns(), word;
+        atomic_store(&gpu->mps, mps);
+        turn_request(&waiter, now);
+        word = token();
+        turn_revoke(&holder, &word);
+        struct window *window = &holder.window;
+        window->batches[0] = (struct window_batch){.estimate_ns = MS, .submitted_ns = now};
+        window->count = 1;
+        window->closed_ns = MS;
+        window->primed = true;
+        agent_step(&holder, now + MS - TURN_EARLY_NS - 1);
+        is_int(token_holder(token()), holder.vgpu_index,
+               "while more than a hand-over's worth of work is ahead the token stays");
+        agent_step(&holder, now + MS - TURN_EARLY_NS);
+        is_int(token_holder(token()), mps ? waiter.vgpu_index : holder.vgpu_index, "when that is left it moves %s",
+               mps ? "under MPS" : "under MPS alone");
+        end();
+    }
+}
+
+int main(void)
+{
+    agent_stop(); // the test takes the agent's steps itself
+    test_interruptions();
+    test_contention_is_remembered();
+    test_late_work_is_charged();
+    test_early_hand_over();
+    test_captures();
+    return done_testing();
+}
