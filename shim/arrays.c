@@ -70,12 +70,6 @@ struct request {
     const char *function;
 };
 
-static uint64_t product(uint64_t a, uint64_t b)
-{
-    uint64_t result;
-    return __builtin_mul_overflow(a, b, &result) ? UINT64_MAX : result;
-}
-
 static unsigned channel_bytes(CUarray_format format)
 {
     switch (format) {
@@ -94,8 +88,9 @@ static unsigned channel_bytes(CUarray_format format)
 // An estimate where the driver does not say: without its padding, with half as much again for the smaller levels of a mipmapped array.
 static uint64_t estimate(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
 {
-    uint64_t bytes = product(product(d->Width, d->Height ? d->Height : 1),
-                             product(d->Depth ? d->Depth : 1, (uint64_t)channel_bytes(d->Format) * d->NumChannels));
+    uint64_t bytes =
+        holdings_product(holdings_product(d->Width, d->Height ? d->Height : 1),
+                         holdings_product(d->Depth ? d->Depth : 1, (uint64_t)channel_bytes(d->Format) * d->NumChannels));
     return levels > 1 ? bytes > UINT64_MAX / 3 * 2 ? UINT64_MAX : bytes + bytes / 2 : bytes;
 }
 

@@ -24,9 +24,8 @@ static uint64_t resident_threads(const struct device *device)
 // What a limit of this value takes, in whole blocks; what no GPU has counts as more than it has.
 static int64_t bytes_of(const struct device *device, enum context_limit limit, size_t value)
 {
-    uint64_t bytes;
-    if (__builtin_mul_overflow((uint64_t)value, limit == CONTEXT_STACK ? resident_threads(device) : 1, &bytes) ||
-        bytes > device->physical_bytes)
+    uint64_t bytes = holdings_product(value, limit == CONTEXT_STACK ? resident_threads(device) : 1);
+    if (bytes > device->physical_bytes)
         bytes = device->physical_bytes + HOLDINGS_BLOCK_BYTES;
     return (int64_t)holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
 }
