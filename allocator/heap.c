@@ -196,30 +196,43 @@ static void wait_longer(struct heap *heap)
     pthread_mutex_lock(&heap->books);
 }
 
+// With both mutexes: 0, -EAGAIN where there is no room, or -ENOMEM.
+static int take_grown(struct heap *heap, const struct want *want, uint64_t *address)
+{
+    struct lane *lane = lane_of(heap, want->stream);
+    struct piece *piece = physical_grow(heap, want->zone, want->bytes, want->alignment, lane ? lane : &heap->ready);
+    if (!piece)
+        return -EAGAIN;
+    if (!pieces_reserve(heap, 2))
+        return -ENOMEM;
+    take(heap, want, piece, address);
+    return 0;
+}
+
 // With both mutexes: looks for memory whose work is done by now, then grows, then waits for work.
 static int take_somehow(struct heap *heap, const struct want *want, uint64_t *address)
 {
-    for (;;) {
+    for (bool spare_marks = true;; spare_marks = false) {
         lanes_look(heap);
         int rc = take_free(heap, want, address);
         if (rc != -EAGAIN)
+            return rc;
+        uint64_t bound = heap_bound(heap);
+        // A mark costs as much as several allocations. While little waits, the heap grows within its reserve instead.
+        if (spare_marks && heap->waiting_bytes + want->bytes <= bound / 4 && (rc = take_grown(heap, want, address)) != -EAGAIN)
             return rc;
         pthread_mutex_unlock(&heap->books);
         lanes_mark(heap);
         pthread_mutex_lock(&heap->books);
         // What waits for work is soon ready on a GPU that keeps up, and to grow costs more than a short wait. A synchronous free
         // would have waited for as long as it takes: the next such allocation does, rather than to let the heap grow without end.
-        uint64_t bound = heap_bound(heap);
         if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
             continue;
         if (want->stream != HEAP_ANY_STREAM || !heap->any.mark || heap->any.bytes <= bound) {
-            struct lane *lane = lane_of(heap, want->stream);
-            struct piece *piece = physical_grow(heap, want->zone, want->bytes, want->alignment, lane ? lane : &heap->ready);
-            if (piece && pieces_reserve(heap, 2)) {
-                take(heap, want, piece, address);
-                return 0;
-            }
-            if (piece || !lanes_marked(heap))
+            rc = take_grown(heap, want, address);
+            if (rc != -EAGAIN)
+                return rc;
+            if (!lanes_marked(heap))
                 return -ENOMEM;
         }
         wait_longer(heap);

@@ -9,11 +9,13 @@
 #define RELAXES 8
 // A yield that took longer has run somebody else, who had work for a good part of a time slice. With a tenth of it an idle virtual machine of
 // 16 processors was taken for a busy one: hand-overs took 28 us instead of 5, and queues ran dry.
-#define QUICK_YIELD_NS (200 * NS_PER_US)
+#define SLOW_YIELD_NS (200 * NS_PER_US)
+// One slow yield may be the machine's own hiccup. On busy processors the next follows.
+#define TWICE_NS (20 * NS_PER_MS)
 // For so long nobody of this process tries again.
 #define SCARCE_NS (500 * NS_PER_MS)
 
-static _Atomic uint64_t scarce_until_ns;
+static _Atomic uint64_t scarce_until_ns, slow_yield_ns;
 
 static void relax(void)
 {
@@ -34,7 +36,7 @@ bool spin_briefly(void)
     uint64_t before = clock_now_ns();
     sched_yield();
     uint64_t after = clock_now_ns();
-    if (after < before + QUICK_YIELD_NS)
+    if (after < before + SLOW_YIELD_NS || after - atomic_exchange(&slow_yield_ns, after) > TWICE_NS)
         return true;
     atomic_store_explicit(&scarce_until_ns, after + SCARCE_NS, memory_order_relaxed);
     return false;

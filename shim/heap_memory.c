@@ -96,17 +96,9 @@ static struct served *enter_current(void)
     return NULL;
 }
 
-static bool capturing(void)
-{
-    streams_lock();
-    bool any = streams_capturing();
-    streams_unlock();
-    return any;
-}
-
 bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function, CUresult *result)
 {
-    if (!atomic_load_explicit(&enabled, memory_order_relaxed) || capturing())
+    if (!atomic_load_explicit(&enabled, memory_order_relaxed) || streams_capturing())
         return false;
     // What no GPU can hold the driver refuses in its own words.
     const struct device *device = device_current();
