@@ -25,6 +25,13 @@ static inline uint64_t holdings_round_up(uint64_t bytes, uint64_t unit)
     return bytes > UINT64_MAX - unit ? UINT64_MAX / unit * unit : (bytes + unit - 1) / unit * unit;
 }
 
+// a times b, or the largest number where that is more.
+static inline uint64_t holdings_product(uint64_t a, uint64_t b)
+{
+    uint64_t result;
+    return __builtin_mul_overflow(a, b, &result) ? UINT64_MAX : result;
+}
+
 struct holdings {
     struct pool *pool;
     uint32_t process; // slot in the pool

@@ -10,7 +10,7 @@
 #include "lib/region.h"
 #include "options/options.h"
 #include "scheduler/agent.h"
-#include "shim/attach.h"
+#include "shim/calibrate.h"
 
 #define GIB(bytes) ((double)(bytes) / (1ull << 30))
 
@@ -24,7 +24,7 @@ static struct {
     uint32_t process;
     uint32_t bell; // the slot at whose doorbell the agent sleeps
     int count;
-    struct home_gpu gpus[DEVICE_MAX];
+    struct home_gpu gpus[OPTIONS_MAX_DEVICES];
 } home = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void forget_everything(void)
@@ -73,8 +73,9 @@ static int find_gpus(void)
     int rc = fail_driver(driver.init(0), "cuInit");
     if (rc == 0)
         rc = fail_driver(REAL(cuDeviceGetCount)(&home.count), "cuDeviceGetCount");
-    if (rc == 0 && (home.count < 1 || home.count > DEVICE_MAX))
-        rc = fail(-ENODEV, "%d GPUs are visible and 1 to %d are supported: set CUDA_VISIBLE_DEVICES", home.count, DEVICE_MAX);
+    if (rc == 0 && (home.count < 1 || home.count > OPTIONS_MAX_DEVICES))
+        rc = fail(-ENODEV, "%d GPUs are visible and 1 to %d are supported: set CUDA_VISIBLE_DEVICES", home.count,
+                  OPTIONS_MAX_DEVICES);
     for (int i = 0; i < home.count && rc == 0; i++) {
         struct identity identity;
         rc = fail_driver(identify(i, &identity), "cuDeviceGetUuid");

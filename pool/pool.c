@@ -91,7 +91,7 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
         pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         rc = error_set(error, -errno, "cannot fill the new pool %s: %s", path, strerror(errno));
     else if (linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
-        rc = error_set(error, -errno, "cannot name the new pool %s: %s", path, strerror(errno));
+        rc = error_set(error, -errno, "cannot name the new pool %s: %s (/proc must be mounted)", path, strerror(errno));
     close(fd);
     return rc;
 }

@@ -70,12 +70,6 @@ struct request {
     const char *function;
 };
 
-static uint64_t product(uint64_t a, uint64_t b)
-{
-    uint64_t result;
-    return __builtin_mul_overflow(a, b, &result) ? UINT64_MAX : result;
-}
-
 static unsigned channel_bytes(CUarray_format format)
 {
     switch (format) {
@@ -94,8 +88,9 @@ static unsigned channel_bytes(CUarray_format format)
 // An estimate where the driver does not say: without its padding, with half as much again for the smaller levels of a mipmapped array.
 static uint64_t estimate(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
 {
-    uint64_t bytes = product(product(d->Width, d->Height ? d->Height : 1),
-                             product(d->Depth ? d->Depth : 1, (uint64_t)channel_bytes(d->Format) * d->NumChannels));
+    uint64_t bytes =
+        holdings_product(holdings_product(d->Width, d->Height ? d->Height : 1),
+                         holdings_product(d->Depth ? d->Depth : 1, (uint64_t)channel_bytes(d->Format) * d->NumChannels));
     return levels > 1 ? bytes > UINT64_MAX / 3 * 2 ? UINT64_MAX : bytes + bytes / 2 : bytes;
 }
 
@@ -234,67 +229,34 @@ static CUresult destroy_mipmapped(void *handle)
     return REAL(cuMipmappedArrayDestroy)(handle);
 }
 
-CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor)
-{
-    struct request request;
-    CUresult rc = begin(&request, array ? descriptor : NULL, 0, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuArray3DCreate_v2)(array, descriptor));
-    return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy_plain);
-}
+// The fields of a description in its widest form.
+#define FLAT descriptor->Width, descriptor->Height, 0, descriptor->Format, descriptor->NumChannels, 0
+#define DEEP                                                                                                                   \
+    descriptor->Width, descriptor->Height, descriptor->Depth, descriptor->Format, descriptor->NumChannels, descriptor->Flags
 
-CUresult cuArray3DCreate(CUarray *array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descriptor)
-{
-    struct request request;
-    CUDA_ARRAY3D_DESCRIPTOR wider = {0};
-    if (descriptor)
-        wider = (CUDA_ARRAY3D_DESCRIPTOR){descriptor->Width,  descriptor->Height,      descriptor->Depth,
-                                          descriptor->Format, descriptor->NumChannels, descriptor->Flags};
-    CUresult rc = begin(&request, array ? &wider : NULL, 0, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuArray3DCreate)(array, descriptor));
-    return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy_plain);
-}
+// CREATES(name, (parameters), valid, fields, levels, destroy, arguments): a function that makes *array as *descriptor says. `valid`:
+// whether it has what else it needs to succeed.
+#define CREATES(name, parameters, valid, fields, levels, destroy, ...)                                                         \
+    CUresult name parameters                                                                                                   \
+    {                                                                                                                          \
+        struct request request;                                                                                                \
+        CUresult rc = begin(&request, (valid) && descriptor ? &(CUDA_ARRAY3D_DESCRIPTOR){fields} : NULL, (levels), #name);     \
+        if (rc != CUDA_SUCCESS)                                                                                                \
+            return rc;                                                                                                         \
+        rc = DEVICE_ASK(request.device, REAL(name)(__VA_ARGS__));                                                              \
+        return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy);                                                 \
+    }
 
-CUresult cuArrayCreate_v2(CUarray *array, const CUDA_ARRAY_DESCRIPTOR *descriptor)
-{
-    struct request request;
-    CUDA_ARRAY3D_DESCRIPTOR wider = {0};
-    if (descriptor)
-        wider =
-            (CUDA_ARRAY3D_DESCRIPTOR){descriptor->Width, descriptor->Height, 0, descriptor->Format, descriptor->NumChannels, 0};
-    CUresult rc = begin(&request, array ? &wider : NULL, 0, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuArrayCreate_v2)(array, descriptor));
-    return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy_plain);
-}
-
-CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor)
-{
-    struct request request;
-    CUDA_ARRAY3D_DESCRIPTOR wider = {0};
-    if (descriptor)
-        wider =
-            (CUDA_ARRAY3D_DESCRIPTOR){descriptor->Width, descriptor->Height, 0, descriptor->Format, descriptor->NumChannels, 0};
-    CUresult rc = begin(&request, array ? &wider : NULL, 0, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuArrayCreate)(array, descriptor));
-    return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy_plain);
-}
-
-CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned int levels)
-{
-    struct request request;
-    CUresult rc = begin(&request, array && levels ? descriptor : NULL, levels, __func__);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(request.device, REAL(cuMipmappedArrayCreate)(array, descriptor, levels));
-    return end(&request, rc, rc == CUDA_SUCCESS ? *array : NULL, destroy_mipmapped);
-}
+CREATES(cuArrayCreate, (CUarray * array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor), array, FLAT, 0, destroy_plain, array,
+        descriptor)
+CREATES(cuArrayCreate_v2, (CUarray * array, const CUDA_ARRAY_DESCRIPTOR *descriptor), array, FLAT, 0, destroy_plain, array,
+        descriptor)
+CREATES(cuArray3DCreate, (CUarray * array, const CUDA_ARRAY3D_DESCRIPTOR_v1 *descriptor), array, DEEP, 0, destroy_plain, array,
+        descriptor)
+CREATES(cuArray3DCreate_v2, (CUarray * array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor), array, DEEP, 0, destroy_plain, array,
+        descriptor)
+CREATES(cuMipmappedArrayCreate, (CUmipmappedArray * array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned int levels),
+        (array && levels), DEEP, levels, destroy_mipmapped, array, descriptor, levels)
 
 // The array leaves the books before the driver can use its handle again.
 static struct array *withdraw(const void *handle)

@@ -1,6 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-#include "shim/attach.h"
-
+// Attaching: what happens behind the program's first cuInit. The process becomes a member of a virtual GPU on every GPU that it sees.
+//
+// Invariants
+//  - Nothing happens before the program calls cuInit: no pool, no thread, no driver call.
+//  - Either everything has happened or nothing has: a refusal gives back its slot, memberships and mapping, and one line says why. A
+//    later cuInit tries anew. While refused, the hooks let nothing be allocated or launched.
+//  - Once attached, further calls of cuInit only ask the driver.
+//  - A forked child is not attached, whatever its parent was; it attaches by its own cuInit.
+//  - The program's errno and its stack of contexts are left as they were.
+//
+// What cuInit returns for a refusal:
+//
+//     CUDA_ERROR_INVALID_VALUE      an option that is not understood
+//     CUDA_ERROR_SYSTEM_NOT_READY   a pool that cannot be made, opened, mapped, locked or that is full
+//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller than a
+//                                   chunk or a context
+//     CUDA_ERROR_NOT_PERMITTED      options that differ from those of the virtual GPU joined; no quota where one is required
+//
+// Thread safe. Lock order: the attach mutex comes first, then the pool lock, then all others.
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -16,19 +33,21 @@
 #include "scheduler/agent.h"
 #include "scheduler/policy.h"
 #include "shim/api_door.h"
-#include "shim/context_table.h"
-#include "shim/gpu_ops.h"
-#include "shim/heap_memory.h"
-#include "shim/nvml.h"
 #include "shim/arrays.h"
+#include "shim/calibrate.h"
+#include "shim/context_table.h"
+#include "shim/device.h"
+#include "shim/gpu_ops.h"
 #include "shim/graph_memory.h"
 #include "shim/green.h"
+#include "shim/heap_memory.h"
 #include "shim/limits.h"
 #include "shim/loader.h"
 #include "shim/measure.h"
+#include "shim/memory_pools.h"
 #include "shim/modules.h"
 #include "shim/newer.h"
-#include "shim/memory_pools.h"
+#include "shim/nvml.h"
 #include "shim/runtime.h"
 #include "shim/stream_table.h"
 #include "shim/vmm.h"

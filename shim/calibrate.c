@@ -4,10 +4,12 @@
 // A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and
 // at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to its price from the start. What
 // the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the GPU, and nobody's.
-#include "shim/attach.h"
+#include "shim/calibrate.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "allocator/holdings.h"
 #include "base/log.h"
 
 #define LEAST_BYTES (1ull << 20)

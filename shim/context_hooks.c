@@ -8,9 +8,9 @@
 #include "shim/arrays.h"
 #include "shim/context_table.h"
 #include "shim/green.h"
-#include "shim/modules.h"
 #include "shim/heap_memory.h"
 #include "shim/memory_pools.h"
+#include "shim/modules.h"
 #include "shim/stream_table.h"
 
 // Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
@@ -169,7 +169,7 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
     // Whether this call ends the context is known only afterwards: there may be retains that did not come through here. Until then
     // nobody uses it.
     if (last) {
-        green_retire_device(device);
+        green_retire_device(device, true);
         context_retire(context);
     }
     CUresult rc = driver_end(ordinal);
@@ -177,7 +177,7 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
         primary_retains[ordinal]--;
     if (last && (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active)) {
         context_revive(context);
-        green_revive_device(device);
+        green_retire_device(device, false);
     } else if (last) {
         context_gone(context);
         green_drop_device(device);

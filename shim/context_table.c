@@ -14,6 +14,7 @@ struct context {
     CUcontext handle;
     struct device *device;
     uint64_t charged_bytes;
+    size_t first_limits[CONTEXT_LIMITS];  // 0: not asked yet
     int64_t growth_bytes[CONTEXT_LIMITS]; // charged where positive
     enum context_kind kind;
     bool retired;
@@ -71,14 +72,25 @@ static int64_t charged_growth(const struct context *context)
     return (local > 0 ? local : 0) + (growth[CONTEXT_HEAP] > 0 ? growth[CONTEXT_HEAP] : 0);
 }
 
-int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta)
+size_t context_first_limit(CUcontext handle, enum context_limit limit, size_t now)
+{
+    pthread_mutex_lock(&mutex);
+    struct context *context = find(handle);
+    if (context && !context->first_limits[limit])
+        context->first_limits[limit] = now;
+    size_t first = context ? context->first_limits[limit] : now;
+    pthread_mutex_unlock(&mutex);
+    return first;
+}
+
+int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t bytes)
 {
     int64_t change = 0;
     pthread_mutex_lock(&mutex);
     struct context *context = find(handle);
     if (context) {
         int64_t before = charged_growth(context);
-        context->growth_bytes[limit] += delta;
+        context->growth_bytes[limit] = bytes;
         change = charged_growth(context) - before;
     }
     pthread_mutex_unlock(&mutex);

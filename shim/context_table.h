@@ -39,10 +39,11 @@ bool context_known(CUcontext handle, bool *primary);
 // What makes a context grow, see shim/limits.c: its limits, and kernels whose frames are larger than its stack limit. The stack and the
 // frames are the same memory, as large as the larger one needs.
 enum context_limit { CONTEXT_STACK, CONTEXT_FRAMES, CONTEXT_HEAP, CONTEXT_LIMITS };
-// A limit of a context has changed what it takes by `delta` bytes. Returns by how much more than before it exceeds what it took
-// at its creation, which is what was charged: negative where less, 0 where the context is unknown.
-int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t delta);
-// The sum of a limit's deltas.
+// The value of a limit when this was first asked, before anything had changed it: `now`, where that is now.
+size_t context_first_limit(CUcontext handle, enum context_limit limit, size_t now);
+// A limit makes a context take `bytes` more than that first value did; negative: less. Returns by how much more than before the context
+// is to be charged: negative where less, 0 where it is unknown.
+int64_t context_grow(CUcontext handle, enum context_limit limit, int64_t bytes);
 int64_t context_growth(CUcontext handle, enum context_limit limit);
 
 // One more, or one less, of what cuCtxAttach counts. Returns how many are left, the one of its creation included; 0: unknown.

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
-#include "shim/attach.h"
+#include "shim/calibrate.h"
 #include "shim/heap_memory.h"
 #include "shim/memory_pools.h"
 

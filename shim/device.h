@@ -91,7 +91,7 @@ static inline void device_forget_current(void)
 }
 
 // Gives back to the driver what is held without being used, by stream-ordered pools and by the heaps of VGPU_ALLOCATOR=chunk. Returns
-// whether anything came free. Call it without a lock.
+// whether anything came free. Takes their locks.
 bool device_reclaim(struct device *device);
 
 // Takes `bytes` of the quota. Before it refuses, it calls device_reclaim. Returns 0 or -ENOMEM.

@@ -113,21 +113,17 @@ CUresult cuGreenCtxStreamCreate(CUstream *stream, CUgreenCtx handle, unsigned in
     return rc;
 }
 
-void green_retire_device(const struct device *device)
+void green_retire_device(const struct device *device, bool retire)
 {
     pthread_mutex_lock(&mutex);
-    for (struct green *green = greens; green; green = green->next)
-        if (green->device == device && green->handle)
+    for (struct green *green = greens; green; green = green->next) {
+        if (green->device != device || !green->handle)
+            continue;
+        if (retire)
             context_retire(green->context);
-    pthread_mutex_unlock(&mutex);
-}
-
-void green_revive_device(const struct device *device)
-{
-    pthread_mutex_lock(&mutex);
-    for (struct green *green = greens; green; green = green->next)
-        if (green->device == device && green->handle)
+        else
             context_revive(green->context);
+    }
     pthread_mutex_unlock(&mutex);
 }
 

@@ -24,9 +24,8 @@ static uint64_t resident_threads(const struct device *device)
 // What a limit of this value takes, in whole blocks; what no GPU has counts as more than it has.
 static int64_t bytes_of(const struct device *device, enum context_limit limit, size_t value)
 {
-    uint64_t bytes;
-    if (__builtin_mul_overflow((uint64_t)value, limit == CONTEXT_STACK ? resident_threads(device) : 1, &bytes) ||
-        bytes > device->physical_bytes)
+    uint64_t bytes = holdings_product(value, limit == CONTEXT_STACK ? resident_threads(device) : 1);
+    if (bytes > device->physical_bytes)
         bytes = device->physical_bytes + HOLDINGS_BLOCK_BYTES;
     return (int64_t)holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
 }
@@ -40,14 +39,14 @@ CUresult limits_foresee_frame(size_t frame_bytes, const char *function)
         return CUDA_SUCCESS;
     CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
-    if (REAL(cuCtxGetLimit)(&limit, CU_LIMIT_STACK_SIZE) == CUDA_SUCCESS && frame_bytes > limit) {
-        // Beyond the limit that the context was made with, of which only the change since then is known.
-        int64_t frames = bytes_of(device, CONTEXT_STACK, frame_bytes) - bytes_of(device, CONTEXT_STACK, limit) +
-                         context_growth(context, CONTEXT_STACK);
-        int64_t delta = frames - context_growth(context, CONTEXT_FRAMES);
-        int64_t taken = delta > 0 ? context_grow(context, CONTEXT_FRAMES, delta) : 0;
+    if (REAL(cuCtxGetLimit)(&limit, CU_LIMIT_STACK_SIZE) == CUDA_SUCCESS) {
+        // A limit that would hold them now may be lowered before the launch.
+        limit = context_first_limit(context, CONTEXT_STACK, limit);
+        int64_t frames = bytes_of(device, CONTEXT_STACK, frame_bytes) - bytes_of(device, CONTEXT_STACK, limit);
+        int64_t before = context_growth(context, CONTEXT_FRAMES);
+        int64_t taken = frames > before ? context_grow(context, CONTEXT_FRAMES, frames) : 0;
         if (taken > 0 && device_take(device, (uint64_t)taken)) {
-            context_grow(context, CONTEXT_FRAMES, -delta);
+            context_grow(context, CONTEXT_FRAMES, before);
             rc = device_refuse(device, (uint64_t)taken, function);
         }
     }
@@ -64,25 +63,29 @@ static bool grows(CUlimit limit, enum context_limit *which)
 // The driver may round a value or cut it; what it says afterwards counts.
 static CUresult set_limit(struct device *device, CUcontext context, CUlimit limit, enum context_limit which, size_t value)
 {
-    size_t before, after;
-    if (REAL(cuCtxGetLimit)(&before, limit) != CUDA_SUCCESS)
+    size_t now;
+    if (REAL(cuCtxGetLimit)(&now, limit) != CUDA_SUCCESS)
         return REAL(cuCtxSetLimit)(limit, value);
-    int64_t asked = bytes_of(device, which, value) - bytes_of(device, which, before);
-    int64_t taken = context_grow(context, which, asked);
+    const int64_t first = bytes_of(device, which, context_first_limit(context, which, now));
+    const int64_t before = context_growth(context, which);
+    int64_t growth = bytes_of(device, which, value) - first;
+    int64_t taken = context_grow(context, which, growth);
     if (taken > 0 && device_take(device, (uint64_t)taken)) {
-        context_grow(context, which, -asked);
+        context_grow(context, which, before);
         return device_refuse(device, (uint64_t)taken, "cuCtxSetLimit");
     }
     CUresult rc = DEVICE_ASK(device, REAL(cuCtxSetLimit)(limit, value));
-    if (REAL(cuCtxGetLimit)(&after, limit) != CUDA_SUCCESS)
-        after = rc == CUDA_SUCCESS ? value : before;
-    int64_t change = taken + context_grow(context, which, bytes_of(device, which, after) - bytes_of(device, which, value));
+    if (rc != CUDA_SUCCESS)
+        growth = before;
+    else if (REAL(cuCtxGetLimit)(&now, limit) == CUDA_SUCCESS)
+        growth = bytes_of(device, which, now) - first;
+    int64_t change = taken + context_grow(context, which, growth);
     // What was taken beforehand is settled: more was taken than needed, or a limit was lowered.
     int64_t surplus = (taken > 0 ? taken : 0) - change;
     if (surplus > 0)
         holdings_give(&device->holdings, (uint64_t)surplus);
     else if (surplus < 0 && device_take(device, (uint64_t)-surplus))
-        context_grow(context, which, surplus); // the driver has rounded up beyond the quota
+        context_grow(context, which, growth + surplus); // the driver has rounded up beyond the quota
     return rc;
 }
 

@@ -6,8 +6,10 @@
 // with the limit. What the limits were when the context was made belongs to the context's own charge (shim/calibrate.c); only what
 // exceeds it is charged here, from before the call until the limit is lowered or the context ends. The buffer of printf is the host's.
 //
-// A kernel whose frame is larger than the stack limit makes the driver take as much at its first launch, and keep it. That is
-// charged when the program asks for the function, which is where it can still be refused, until the context ends.
+// A kernel whose frame is larger than the stack limit makes the driver take as much at its first launch, and keep it. What that is beyond
+// the context's own charge is charged when the program asks for the function, which is where it can still be refused, until the context ends.
+//
+// Thread safe. Lock order: the mutex here comes before those of heaps, pools, contexts and holdings.
 #ifndef VGPU_SHIM_LIMITS_H
 #define VGPU_SHIM_LIMITS_H
 

@@ -111,8 +111,7 @@ CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flag
 // The most that a pitched allocation takes: what it really takes is known from the pitch that the driver chose.
 static uint64_t pitched_bytes(uint64_t width, uint64_t height)
 {
-    uint64_t bytes;
-    return __builtin_mul_overflow(holdings_round_up(width, PITCH_BYTES), height, &bytes) ? UINT64_MAX : bytes;
+    return holdings_product(holdings_round_up(width, PITCH_BYTES), height);
 }
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element_bytes)

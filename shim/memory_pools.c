@@ -155,18 +155,26 @@ void pools_settle(void)
     errno = saved;
 }
 
+static uint64_t charged_on(const struct device *device)
+{
+    uint64_t bytes = 0;
+    for (const struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
+        bytes += pool->device == device ? pool->charged_bytes : 0;
+    return bytes;
+}
+
 bool pools_reclaim(struct device *device)
 {
     if (atomic_load_explicit(&charged_pools, memory_order_relaxed) == 0)
         return false;
     CUstreamCaptureMode mode = capture_relax();
     pthread_mutex_lock(&mutex);
-    uint64_t before = device->holdings.bytes;
+    uint64_t before = charged_on(device);
     for (struct memory_pool *pool = memory_pools; pool; pool = pool->hh.next)
         if (pool->device == device && pool->charged_bytes)
             trim(pool);
     settle_all();
-    bool reclaimed = device->holdings.bytes < before;
+    bool reclaimed = charged_on(device) < before;
     pthread_mutex_unlock(&mutex);
     capture_restore(mode);
     return reclaimed;
@@ -200,6 +208,7 @@ static int take(struct memory_pool *pool, uint64_t bytes)
 // An allocation from a pool, on its way.
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
+    struct device *device;    // the pool's, whichever is current
     uint64_t bytes;
     uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
@@ -226,6 +235,7 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     if (!pool && handle)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
+    request->device = request->pool ? pool->device : NULL;
     // From here to the end of the launch the charge does not fall, so that memory trimmed meanwhile can come back.
     if (pool && pool->graphs && request->backed == pool->trims)
         request->bytes = 0;
@@ -247,19 +257,15 @@ static CUresult begin(struct request *request, CUmemoryPool handle, struct devic
     int saved = errno;
     CUstreamCaptureMode mode = capture_relax();
     int rc = try_begin(request, handle, device);
-    if (rc && pools_reclaim(device))
+    if (request->device)
+        device = request->device;
+    if (rc && device_reclaim(device))
         rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
         rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
     return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
-}
-
-// The device that is charged; NULL: none.
-static struct device *charged_device(const struct request *request)
-{
-    return request->pool ? request->pool->device : NULL;
 }
 
 // Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
@@ -275,19 +281,17 @@ static int conclude(struct memory_pool *pool, uint64_t bytes)
 
 static CUresult end(const struct request *request, CUresult result, CUdeviceptr address, CUstream stream)
 {
-    struct memory_pool *pool = request->pool;
-    if (!pool)
+    if (!request->pool)
         return result;
     int saved = errno;
-    struct device *device = pool->device;
     CUstreamCaptureMode mode = capture_relax();
-    int rc = conclude(pool, request->bytes);
+    int rc = conclude(request->pool, request->bytes);
     if (rc && result == CUDA_SUCCESS) {
         // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
         REAL(cuStreamSynchronize)(stream);
-        pools_reclaim(device);
-        result = device_refuse(device, request->bytes, request->function);
+        pools_reclaim(request->device);
+        result = device_refuse(request->device, request->bytes, request->function);
     }
     capture_restore(mode);
     errno = saved;
@@ -312,65 +316,32 @@ static CUmemoryPool current_pool(const struct device *device)
     return handle;
 }
 
-CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes, stream, &device, &rc))
-        return REAL(cuMemAllocAsync)(pointer, bytes, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync)(pointer, bytes, stream));
-    return end(&request, rc, *pointer, stream);
-}
+// ALLOCATES(name, (parameters), valid, stream, pool, arguments): a function that allocates *pointer of `bytes` from `pool` in the
+// order of `stream`. `valid`: whether it has the arguments that it needs to succeed.
+#define ALLOCATES(name, parameters, valid, stream, pool, ...)                                                                  \
+    CUresult name parameters                                                                                                   \
+    {                                                                                                                          \
+        CUresult rc;                                                                                                           \
+        struct device *device;                                                                                                 \
+        struct request request = {.bytes = bytes, .function = #name};                                                          \
+        if (forward((valid), (stream), &device, &rc))                                                                          \
+            return REAL(name)(__VA_ARGS__);                                                                                    \
+        if (rc == CUDA_SUCCESS)                                                                                                \
+            rc = begin(&request, (pool), device);                                                                              \
+        if (rc != CUDA_SUCCESS)                                                                                                \
+            return rc;                                                                                                         \
+        rc = DEVICE_ASK(request.device, REAL(name)(__VA_ARGS__));                                                              \
+        return end(&request, rc, *pointer, (stream));                                                                          \
+    }
 
-CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes, own_stream(stream), &device, &rc))
-        return REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, current_pool(device), device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocAsync_ptsz)(pointer, bytes, stream));
-    return end(&request, rc, *pointer, own_stream(stream));
-}
-
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes && pool, stream, &device, &rc))
-        return REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync)(pointer, bytes, pool, stream));
-    return end(&request, rc, *pointer, stream);
-}
-
-CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream)
-{
-    CUresult rc;
-    struct device *device;
-    struct request request = {.bytes = bytes, .function = __func__};
-    if (forward(pointer && bytes && pool, own_stream(stream), &device, &rc))
-        return REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream);
-    if (rc == CUDA_SUCCESS)
-        rc = begin(&request, pool, device);
-    if (rc != CUDA_SUCCESS)
-        return rc;
-    rc = DEVICE_ASK(charged_device(&request), REAL(cuMemAllocFromPoolAsync_ptsz)(pointer, bytes, pool, stream));
-    return end(&request, rc, *pointer, own_stream(stream));
-}
+ALLOCATES(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream), pointer &&bytes, stream,
+          current_pool(device), pointer, bytes, stream)
+ALLOCATES(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), pointer &&bytes, own_stream(stream),
+          current_pool(device), pointer, bytes, stream)
+ALLOCATES(cuMemAllocFromPoolAsync, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
+          pointer &&bytes &&pool, stream, pool, pointer, bytes, pool, stream)
+ALLOCATES(cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
+          pointer &&bytes &&pool, own_stream(stream), pool, pointer, bytes, pool, stream)
 
 CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
 {

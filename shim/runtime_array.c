@@ -14,8 +14,7 @@ struct array {
 
 static size_t times(size_t a, size_t b)
 {
-    size_t result;
-    return __builtin_mul_overflow(a, b ? b : 1, &result) ? SIZE_MAX : result;
+    return holdings_product(a, b ? b : 1);
 }
 
 // Of all levels of an array; each next one has half the size in every direction.

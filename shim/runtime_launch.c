@@ -2,12 +2,6 @@
 // Runtime layer: launches. Each wrapper forwards; where the runtime is unseen, the launch passes the gate here.
 #include "shim/runtime_api.h"
 
-// The stream as the driver names it: in a per-thread-default-stream function, 0 means the thread's own.
-static inline void *per_thread(cudaStream_t stream)
-{
-    return stream ? (void *)stream : (void *)cudaStreamPerThread;
-}
-
 // One launch: `call` with whatever brackets it. A macro, so that for a seen runtime it is the plain call.
 #define LAUNCH(runtime, driver_stream, function, call)                                                                         \
     __extension__({                                                                                                            \
@@ -37,7 +31,7 @@ cudaError_t cudaLaunchKernel_ptsz(const void *func, dim3 gridDim, dim3 blockDim,
                                   cudaStream_t stream)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, per_thread(stream), func,
+    return LAUNCH(runtime, own_stream(stream), func,
                   RUNTIME_REAL(runtime, cudaLaunchKernel_ptsz)(func, gridDim, blockDim, args, sharedMem, stream));
 }
 
@@ -51,7 +45,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *fu
 cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t *config, const void *func, void **args)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, per_thread(config ? config->stream : NULL), func,
+    return LAUNCH(runtime, own_stream(config ? config->stream : NULL), func,
                   RUNTIME_REAL(runtime, cudaLaunchKernelExC_ptsz)(config, func, args));
 }
 
@@ -67,7 +61,7 @@ cudaError_t cudaLaunchCooperativeKernel_ptsz(const void *func, dim3 gridDim, dim
                                              cudaStream_t stream)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, per_thread(stream), func,
+    return LAUNCH(runtime, own_stream(stream), func,
                   RUNTIME_REAL(runtime, cudaLaunchCooperativeKernel_ptsz)(func, gridDim, blockDim, args, sharedMem, stream));
 }
 
@@ -80,7 +74,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graphExec, cudaStream_t stream)
 cudaError_t cudaGraphLaunch_ptsz(cudaGraphExec_t graphExec, cudaStream_t stream)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, per_thread(stream), graphExec, RUNTIME_REAL(runtime, cudaGraphLaunch_ptsz)(graphExec, stream));
+    return LAUNCH(runtime, own_stream(stream), graphExec, RUNTIME_REAL(runtime, cudaGraphLaunch_ptsz)(graphExec, stream));
 }
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" // by CUDA 11 and 12

@@ -8,15 +8,9 @@
 // real pitch afterwards.
 #define LIKELY_PITCH 512u
 
-static size_t product(size_t a, size_t b)
-{
-    size_t result;
-    return __builtin_mul_overflow(a, b, &result) ? SIZE_MAX : result;
-}
-
 static size_t pitched(size_t width, size_t rows)
 {
-    return product(holdings_round_up(width, LIKELY_PITCH), rows);
+    return holdings_product(holdings_round_up(width, LIKELY_PITCH), rows);
 }
 
 cudaError_t cudaMalloc(void **devPtr, size_t size)
@@ -46,20 +40,21 @@ cudaError_t cudaMallocPitch(void **devPtr, size_t *pitch, size_t width, size_t h
     if (!runtime_charge_begin(&charge, runtime, pitched(width, height)))
         return runtime_refuse(runtime);
     cudaError_t result = RUNTIME_REAL(runtime, cudaMallocPitch)(devPtr, pitch, width, height);
-    return runtime_charge_end(&charge, result, devPtr, result == cudaSuccess ? product(*pitch, height) : 0, false, NULL);
+    return runtime_charge_end(&charge, result, devPtr, result == cudaSuccess ? holdings_product(*pitch, height) : 0, false,
+                              NULL);
 }
 
 cudaError_t cudaMalloc3D(struct cudaPitchedPtr *pitchedDevPtr, struct cudaExtent extent)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();
     struct runtime_charge charge;
-    size_t rows = product(extent.height, extent.depth);
+    size_t rows = holdings_product(extent.height, extent.depth);
     if (!runtime_charge_begin(&charge, runtime, pitched(extent.width, rows)))
         return runtime_refuse(runtime);
     cudaError_t result = RUNTIME_REAL(runtime, cudaMalloc3D)(pitchedDevPtr, extent);
     if (result != cudaSuccess)
         return runtime_charge_end(&charge, result, NULL, 0, false, NULL);
-    return runtime_charge_end(&charge, result, &pitchedDevPtr->ptr, product(pitchedDevPtr->pitch, rows), false, NULL);
+    return runtime_charge_end(&charge, result, &pitchedDevPtr->ptr, holdings_product(pitchedDevPtr->pitch, rows), false, NULL);
 }
 
 static cudaError_t malloc_async(struct runtime *runtime, __typeof__(cudaMallocAsync) *real, void **devPtr, size_t size,

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-
 #include <string.h>
 
 #include "shim/device.h"
@@ -294,7 +293,7 @@ static void remove_tile(struct tile **link)
     free(tile);
 }
 
-// Notes what is about to be mapped; false: out of memory. Undone by drop_tiles.
+// Notes what is about to be mapped; false: out of memory. On the list *added, which remove_tile takes back.
 static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **added)
 {
     CUcontext context = NULL;

@@ -6,7 +6,7 @@
 //    as it was obtained and nothing of it is mapped any more, to an address or into an array.
 //  - A handle belongs to the memory it was last obtained for: the driver may use the number again once it is released.
 //  - Imported memory is not charged: whoever exported it pays. Nor is memory of the host.
-// Thread safe.
+// Thread safe. Lock order: the mutex here, then holdings.
 #ifndef VGPU_SHIM_VMM_H
 #define VGPU_SHIM_VMM_H
 

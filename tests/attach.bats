@@ -139,6 +139,13 @@ tenant() {
     refused $NOT_READY "$BATS_TEST_TMPDIR/missing/pool"
 }
 
+@test "a pool that cannot be made without /proc is refused, and the line says so" {
+    sim_only "a real driver wants /proc for itself"
+    unshare -m true 2>/dev/null || skip "needs root, to hide /proc"
+    with=(unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh)
+    refused $NOT_READY "/proc must be mounted"
+}
+
 @test "a file that is no pool is refused and left alone" {
     printf 'precious, and long enough to have a header in it; the length of one is sixty-four bytes' >"$VGPU_POOL"
     chmod 600 "$VGPU_POOL"

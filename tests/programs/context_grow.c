@@ -34,13 +34,17 @@ static void heap_grows(void)
     expect_free(whole, "the heap as it was");
 }
 
-static void stack_grows(void)
+static size_t resident_threads(void)
 {
     int multiprocessors, threads;
-    size_t before;
     OK(cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0));
     OK(cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 0));
-    size_t resident = (size_t)multiprocessors * (size_t)threads;
+    return (size_t)multiprocessors * (size_t)threads;
+}
+
+static void stack_grows(void)
+{
+    size_t before, resident = resident_threads();
     OK(cuCtxGetLimit(&before, CU_LIMIT_STACK_SIZE));
     OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, before + 1024));
     if (taken() < 1024 * resident || taken() > 1024 * resident + 8 * MIB)
@@ -52,18 +56,15 @@ static void stack_grows(void)
 // Asked for, since it may be launched then.
 static void frames_grow(CUcontext primary, const char *path)
 {
-    int resident, threads;
     size_t limit;
     CUmodule module;
     CUfunction function;
     CUdeviceptr hog;
     CUcontext second = create();
-    OK(cuDeviceGetAttribute(&resident, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0));
-    OK(cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 0));
     OK(cuCtxGetLimit(&limit, CU_LIMIT_STACK_SIZE));
     OK(cuModuleLoad(&module, path));
     OK(cuModuleGetFunction(&function, module, "heap_user"));
-    size_t before = told_free(), bytes = (2048 - limit) * (size_t)resident * (size_t)threads;
+    size_t before = told_free(), bytes = (2048 - limit) * resident_threads();
     OK(cuMemAlloc(&hog, before - bytes / 2));
     size_t rest = told_free();
     EXPECT(cuModuleGetFunction(&function, module, "large_frame"), CUDA_ERROR_OUT_OF_MEMORY);
@@ -81,6 +82,27 @@ static void frames_grow(CUcontext primary, const char *path)
     OK(cuCtxDestroy(second));
     OK(cuCtxSetCurrent(primary));
     expect_free(whole, "a context with large frames is gone");
+}
+
+// The limit that would hold them may be lowered before the launch.
+static void frames_below_the_limit_count(CUcontext primary, const char *path)
+{
+    size_t limit;
+    CUmodule module;
+    CUfunction function;
+    CUcontext second = create();
+    OK(cuCtxGetLimit(&limit, CU_LIMIT_STACK_SIZE));
+    OK(cuModuleLoad(&module, path));
+    size_t before = told_free(), bytes = (2048 - limit) * resident_threads();
+    OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, 4096));
+    OK(cuModuleGetFunction(&function, module, "large_frame"));
+    OK(cuCtxSetLimit(CU_LIMIT_STACK_SIZE, limit));
+    size_t now = told_free();
+    if (before - now < bytes || before - now > bytes + 8 * MIB)
+        fail("frames of 2 KiB below a limit that fell take %zu bytes where %zu are expected", before - now, bytes);
+    OK(cuCtxDestroy(second));
+    OK(cuCtxSetCurrent(primary));
+    expect_free(whole, "a context whose limit fell is gone");
 }
 
 static void growth_ends_with_the_context(CUcontext primary)
@@ -148,6 +170,7 @@ int main(int argc, char **argv)
     heap_grows();
     stack_grows();
     frames_grow(primary, argv[1]);
+    frames_below_the_limit_count(primary, argv[1]);
     growth_ends_with_the_context(primary);
     detaching_ends_a_context(primary);
     green_contexts_keep_the_primary();

@@ -22,6 +22,12 @@ int main(void)
     OK(cuMemFree(address));
     OK(cuMemAllocManaged(&address, blocks, CU_MEM_ATTACH_GLOBAL));
     OK(cuMemFree(address));
+    OK(cuMemAlloc(&address, 60 * MIB));
+    OK(cuMemFree(address));
+    // A pool grows in steps of 32 MiB.
+    OK(cuMemAllocAsync(&address, blocks / (32 * MIB) * (32 * MIB), NULL));
+    OK(cuMemFreeAsync(address, NULL));
+    OK(cuStreamSynchronize(NULL));
     OK(cuMemAlloc(&address, blocks));
     EXPECT(cuMemAlloc(&others[0], 3 * MIB), CUDA_ERROR_OUT_OF_MEMORY);
     OK(cuMemFree(address));

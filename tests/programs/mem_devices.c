@@ -29,7 +29,7 @@ int main(void)
                                       .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 1}};
     const CUDA_ARRAY3D_DESCRIPTOR image = {.Width = 4096, .Height = 4096, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
     CUmemGenericAllocationHandle memory;
-    CUmemoryPool pool;
+    CUmemoryPool pool, keeper;
     CUdeviceptr address;
     CUarray array;
     size_t limit;
@@ -47,6 +47,23 @@ int main(void)
     OK(cuMemFreeAsync(address, NULL));
     OK(cuStreamSynchronize(NULL));
     OK(cuMemPoolDestroy(pool));
+
+    // Before an allocation on the second is refused, its other pools give back what they keep.
+    cuuint64_t all = UINT64_MAX;
+    const size_t most = whole[1] / BYTES * BYTES;
+    OK(cuMemPoolCreate(&keeper, &of_second));
+    OK(cuMemPoolSetAttribute(keeper, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &all));
+    OK(cuMemAllocFromPoolAsync(&address, most, keeper, NULL));
+    OK(cuMemFreeAsync(address, NULL));
+    OK(cuStreamSynchronize(NULL));
+    expect_taken(whole, 0, most, "kept by a pool of the second");
+    OK(cuMemPoolCreate(&pool, &of_second));
+    OK(cuMemAllocFromPoolAsync(&address, most, pool, NULL));
+    expect_taken(whole, 0, most, "from the other pool of the second");
+    OK(cuMemFreeAsync(address, NULL));
+    OK(cuStreamSynchronize(NULL));
+    OK(cuMemPoolDestroy(pool));
+    OK(cuMemPoolDestroy(keeper));
 
     OK(cuCtxSetCurrent(contexts[1]));
     OK(cuArray3DCreate(&array, &image));
