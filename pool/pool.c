@@ -168,12 +168,18 @@ static int map_file(struct pool *pool, const char *path, int fd, bool writable, 
     return 0;
 }
 
+static int cannot_open(const char *path, int reason, struct error *error)
+{
+    return error_set(error, -reason, "cannot open the pool %s: %s%s", path, strerror(reason),
+                     reason == EACCES ? ": set VGPU_POOL to a path of your own" : "");
+}
+
 static int open_error(const char *path, struct error *error)
 {
     int reason = errno;
     if (reason == ELOOP)
         return error_set(error, -reason, "the pool %s is a symbolic link, which is not followed: name the file itself", path);
-    return error_set(error, -reason, "cannot open the pool %s: %s", path, strerror(reason));
+    return cannot_open(path, reason, error);
 }
 
 static int make_absolute(char absolute[PATH_MAX], const char *path, struct error *error)
@@ -274,7 +280,7 @@ static int reopen_error(const struct pool *pool, int rc, struct error *error)
 {
     if (rc == -ESTALE)
         return error_set(error, rc, "the pool %s was removed or replaced while in use: start this program anew", pool->path);
-    return error_set(error, rc, "cannot open the pool %s: %s", pool->path, strerror(-rc));
+    return cannot_open(pool->path, -rc, error);
 }
 
 void pool_forget_after_fork(struct pool *pool)

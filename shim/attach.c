@@ -257,16 +257,17 @@ static int register_handlers(struct attempt *attempt)
     return 0;
 }
 
-static void announce(const struct device *device)
+static void announce(const struct device *device, const struct options *options)
 {
     const struct holdings *holdings = &device->holdings;
     const struct pool_vgpu *vgpu = &pool.layout->vgpus[holdings->vgpu];
     struct holdings_view view = device_view(device);
-    char memory[80];
+    char memory[120];
     if (atomic_load(&vgpu->quota_chunks))
         snprintf(memory, sizeof memory, "quota %.2f GiB", GIB(view.total_bytes));
     else
-        snprintf(memory, sizeof memory, "no quota: shares the %.2f GiB that nobody has reserved", GIB(view.total_bytes));
+        snprintf(memory, sizeof memory, "no quota%s: shares the %.2f GiB that nobody has reserved",
+                 options->given[OPTION_MEMORY] ? ", since quotas are given for other GPUs" : "", GIB(view.total_bytes));
     // Class and limit are said where they are not the defaults.
     uint32_t limit = atomic_load(&vgpu->limit_percent), priority = atomic_load(&vgpu->priority);
     char more[64] = "";
@@ -345,7 +346,7 @@ static CUresult attach(unsigned int flags)
     attached_pid = getpid();
     device_table_publish(count);
     for (int i = 0; i < count; i++)
-        announce(&device_table.devices[i]);
+        announce(&device_table.devices[i], &attempt.options);
     return CUDA_SUCCESS;
 
 refused:

@@ -64,7 +64,9 @@ tenant() {
 
 @test "a program that runs without a quota is told so" {
     run -0 --separate-stderr shim "$PROGRAMS/attach_try"
-    assert_contains "$stderr" "no quota"
+    assert_contains "$stderr" "no quota: shares"
+    VGPU_MEMORY=7=1G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
+    assert_contains "$stderr" "no quota, since quotas are given for other GPUs: shares"
 }
 
 @test "a variable that looks like an option and is none is warned of by name" {

@@ -185,7 +185,7 @@ no_folder() {
     rm -rf "$folder" "/dev/shm/vgpu-test.$$"
     finds FAIL pool "$folder/none cannot be made: Permission denied"
     output=$first
-    finds FAIL pool "cannot open the pool $folder/pool: Permission denied"
+    finds FAIL pool "cannot open the pool $folder/pool: Permission denied: set VGPU_POOL to a path of your own"
 }
 
 @test "a folder without a pool and without a place for one is told" {
