@@ -240,7 +240,10 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
 
 bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    return token_holder(word) != POOL_NO_INDEX && !is_adopted(gate, word) && interrupt(gate, &word, now_ns);
+    if (token_holder(word) == POOL_NO_INDEX || is_adopted(gate, word))
+        return false;
+    // Whoever closed the gate to take the token has been stopped or killed on the way, and no agent of the holder drains.
+    return word & TOKEN_REVOKED ? turn_pass(gate, word, now_ns, false) : interrupt(gate, &word, now_ns);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
@@ -343,8 +346,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         return false;
     struct pool_vgpu *old = &layout->vgpus[holder];
     // Whoever waited there is gone, or will say so again; and who is capped has to pay first.
-    bool capped = limit_of(old) != 0;
-    if (leaving || capped || holder != gate->vgpu_index)
+    bool capped = limit_of(old) != 0, cleared = leaving || capped || holder != gate->vgpu_index;
+    if (cleared)
         pool_bit_clear(gate->gpu->wanting, holder);
 
     uint64_t begun = grant_get(&old->begun, word), from = grant_get(&old->charged_from, word);
@@ -375,8 +378,8 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         // Down as well, where a debt was too deep to remember: the sum is right modulo 2^64.
         atomic_fetch_add_explicit(&layout->vgpus[next].pass, choice.pass - before, memory_order_relaxed);
     }
-    if (capped)
-        wake_waiters(gate, holder); // to sleep until they have paid
+    if (cleared)
+        wake_waiters(gate, holder); // to say so again, or to sleep until they have paid
     // Whoever came to wait while the token became free has been passed over, and takes it himself.
     if (next == POOL_NO_INDEX)
         futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);

@@ -4,6 +4,7 @@
 
 #include "base/histogram.h"
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/turn.h"
 #include "tests/unit/fake_gpu.h"
 #include "tests/unit/tap.h"
@@ -89,8 +90,47 @@ static void test_unused(void)
     gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
     ok(clock_now_ns() - began < quantum, "who waits gets it long before that turn would be over");
     turn_pass(&gates[1], token(), clock_now_ns(), true);
+
+    // As if who closed the gate to take the token had been killed before he took it.
+    atomic_store(&gates[0].vgpu->pass, 0);
+    ok(turn_claim(&gates[0], token()), "a virtual GPU is given the token");
+    uint64_t word = token();
+    grant_set(&gates[0].vgpu->turn, gates[0].token, word, 0, quantum);
+    turn_revoke(&gates[1], &word);
+    began = clock_now_ns();
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    ok(clock_now_ns() - began < quantum, "nor does it wait that long for one that is closed and has nothing to drain");
+    turn_pass(&gates[1], token(), clock_now_ns(), true);
     for (unsigned i = 0; i < 2; i++)
         atomic_store(&gates[i].vgpu->quantum_ns, 0);
+}
+
+static _Atomic uint32_t asleep;
+static bool woken;
+
+static void *sleeper(void *unused)
+{
+    (void)unused;
+    uint32_t word = (uint32_t)token();
+    atomic_store(&asleep, 1);
+    woken = futex_wait(token_futex(gates[0].gpu), word, token_futex_bit(gates[0].vgpu_index), clock_now_ns() + 5 * NS_PER_S) !=
+            -ETIMEDOUT;
+    return NULL;
+}
+
+// A waiter of the holder, whose wish another tenant takes back with the token, would sleep without one.
+static void test_taken_back(void)
+{
+    pthread_t thread;
+    ok(turn_claim(&gates[0], token()), "a virtual GPU is given the token");
+    pthread_create(&thread, NULL, sleeper, NULL);
+    becomes(&asleep, 1);
+    nanosleep(&(struct timespec){.tv_nsec = 20 * NS_PER_MS}, NULL);
+    pool_bit_set(gates[1].gpu->wanting, gates[1].vgpu_index);
+    turn_pass(&gates[1], token(), clock_now_ns(), false);
+    pthread_join(thread, NULL);
+    ok(woken, "whose wish is taken back with the token is woken to say it again");
+    turn_pass(&gates[1], token(), clock_now_ns(), true);
 }
 
 static void sleep_until(uint64_t ns)
@@ -146,6 +186,7 @@ int main(void)
     agent_sleep_at(&tenants[0].pool.layout->processes[tenants[0].process].doorbell);
     test_requests();
     test_unused();
+    test_taken_back();
     test_steps();
     agent_stop();
     tenant_pool_remove();
