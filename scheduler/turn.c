@@ -205,12 +205,17 @@ bool turn_claim(struct gate *gate, uint64_t word)
     return true;
 }
 
+static bool has_adopted(const struct gate *gate, uint32_t process, uint64_t word)
+{
+    return atomic_load(&layout_of(gate)->members[process][gate->gpu_index].active_gen) == token_generation(word);
+}
+
 // Whether any process of the holder has begun to launch under the grant that `word` describes. Final once the gate is closed: who adopts
 // the grant later looks at the token again before he launches.
 static bool is_adopted(const struct gate *gate, uint64_t word)
 {
     POOL_EACH_BIT(process, layout_of(gate)->vgpus[token_holder(word)].members, POOL_MAX_PROCESSES)
-    if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].active_gen) == token_generation(word))
+    if (has_adopted(gate, process, word))
         return true;
     return false;
 }
@@ -440,10 +445,11 @@ bool turn_holder_lives(const struct gate *gate, uint64_t word)
     if (atomic_load(&vgpu->state) != POOL_LIVE)
         return false;
     int probe = pool_probe_open(gate->pool);
-    bool lives = probe < 0;
+    bool lives = probe < 0, adopted = is_adopted(gate, word);
     if (!lives) {
         POOL_EACH_BIT(process, vgpu->members, POOL_MAX_PROCESSES)
-        if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].vgpu) == holder && pool_alive(probe, process)) {
+        if (atomic_load(&layout_of(gate)->members[process][gate->gpu_index].vgpu) == holder &&
+            (!adopted || has_adopted(gate, process, word)) && pool_alive(probe, process)) {
             lives = true;
             break;
         }

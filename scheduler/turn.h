@@ -81,7 +81,7 @@ uint64_t turn_from(const struct gate *gate, uint64_t word);
 // When, seen from `since_ns` on, a waiter may take the token from the holder that `word` names.
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns);
 
-// Whether any process of the holder that `word` names lives.
+// Whether any process of the holder that `word` names lives; where some have launched under the grant, any of these.
 bool turn_holder_lives(const struct gate *gate, uint64_t word);
 
 // Charges a virtual GPU for work that ran on after its token had moved.

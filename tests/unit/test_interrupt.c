@@ -133,6 +133,36 @@ static void test_taken_back(void)
     turn_pass(&gates[1], token(), clock_now_ns(), true);
 }
 
+// A process of the first virtual GPU besides the test's own.
+static int member_body(void *launched)
+{
+    static struct tenant tenant;
+    static struct gate gate;
+    agent_reset();
+    if (tenant_join(&tenant, "first", 0))
+        return 1;
+    gate_init(&gate, &tenant.pool, tenant.process, tenant.gpu, tenant.vgpu, &fake_gpu_ops, &gpus[0]);
+    gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+    atomic_store((_Atomic uint32_t *)launched, 1);
+    pause();
+    return 0;
+}
+
+static void test_dead_member(void)
+{
+    const uint64_t quantum = 8 * NS_PER_S;
+    _Atomic uint32_t *launched = share(sizeof *launched);
+    pid_t member = spawn(member_body, launched);
+    becomes(launched, 1);
+    is_int(token_holder(token()), gates[0].vgpu_index, "one process of a virtual GPU of two holds the token");
+    kill_and_wait(member);
+    grant_set(&gates[0].vgpu->turn, gates[0].token, token(), 0, quantum);
+    uint64_t began = clock_now_ns();
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    ok(clock_now_ns() - began < quantum, "when it has been killed, nobody waits until its turn would be over");
+    turn_pass(&gates[1], token(), clock_now_ns(), true);
+}
+
 static void sleep_until(uint64_t ns)
 {
     for (uint64_t now = clock_now_ns(); now < ns; now = clock_now_ns())
@@ -187,6 +217,7 @@ int main(void)
     test_requests();
     test_unused();
     test_taken_back();
+    test_dead_member();
     test_steps();
     agent_stop();
     tenant_pool_remove();
