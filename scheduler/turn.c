@@ -238,9 +238,10 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
     return true;
 }
 
-bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
+void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    return token_holder(word) != POOL_NO_INDEX && !is_adopted(gate, word) && interrupt(gate, &word, now_ns);
+    if (token_holder(word) != POOL_NO_INDEX && !is_adopted(gate, word))
+        interrupt(gate, &word, now_ns);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
