@@ -99,7 +99,7 @@ static void take_back_from_the_dead(struct gate *gate)
     pool_unlock(lock);
 }
 
-// Takes the token from a holder that is dead, or that has kept it beyond its turn, its drain and some grace.
+// Takes the token from a holder that is dead, that has kept it beyond its turn, its drain and some grace, or that does not come for it.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
 {
     uint64_t grant = token_without_flags(word), from = turn_from(gate, word);
@@ -111,9 +111,12 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         dead = !turn_holder_lives(gate, word);
     }
     bool due = now_ns >= turn_lease_end(gate, word, watch->since_ns);
-    if (!dead && !due && now_ns >= watch->since_ns + TURN_UNUSED_NS && turn_take_unused(gate, word, now_ns))
+    if (!dead && !due) {
+        if (now_ns >= watch->since_ns + TURN_UNUSED_NS)
+            turn_take_unused(gate, word, now_ns);
         return;
-    if (!(dead || due) || !turn_pass(gate, word, now_ns, false))
+    }
+    if (!turn_pass(gate, word, now_ns, false))
         return;
     log_debug("took the token from virtual GPU %u, which %s", token_holder(word),
               dead ? "has died" : "kept it beyond its lease");

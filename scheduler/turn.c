@@ -243,12 +243,15 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
     return true;
 }
 
-bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
+void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     if (token_holder(word) == POOL_NO_INDEX || is_adopted(gate, word))
-        return false;
+        return;
     // Whoever closed the gate to take the token has been stopped or killed on the way, and no agent of the holder drains.
-    return word & TOKEN_REVOKED ? turn_pass(gate, word, now_ns, false) : interrupt(gate, &word, now_ns);
+    if (word & TOKEN_REVOKED)
+        turn_pass(gate, word, now_ns, false);
+    else
+        interrupt(gate, &word, now_ns);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)

@@ -64,9 +64,8 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 // a drain and returns true. Otherwise names who is likely to be next, who then watches for the token.
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Takes the token for this virtual GPU where the holder has not launched anything under the grant that `word` describes. false: it has, or
-// the token has moved.
-bool turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns);
+// Takes the token for this virtual GPU where the holder has not launched anything under the grant that `word` describes.
+void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Closes the gate of the grant that *word describes. false: it was closed, or the token has moved; *word is then what it is now.
 bool turn_revoke(struct gate *gate, uint64_t *word);
