@@ -146,9 +146,7 @@ static void take(struct heap *heap, const struct want *want, struct piece *piece
     uint64_t waste = -piece->address & (want->alignment - 1);
     if (waste)
         piece = free_split(heap, piece, piece->address + waste);
-    if (piece->bytes > want->bytes)
-        free_split(heap, piece, piece->address + want->bytes);
-    free_leave(heap, piece);
+    free_take(heap, piece, want->bytes);
     piece->asked = want->asked;
     piece->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
     heap->live_bytes += want->asked;
@@ -251,7 +249,7 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
     uint64_t unit = alignment == HEAP_WIDE_UNIT_BYTES ? HEAP_WIDE_UNIT_BYTES : HEAP_UNIT_BYTES;
     struct want want = {
         .asked = bytes,
-        .bytes = (bytes + unit - 1) / unit * unit,
+        .bytes = (bytes + unit - 1) & -unit,
         .alignment = alignment < unit ? unit : alignment,
         .stream = stream,
     };

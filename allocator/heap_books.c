@@ -229,12 +229,23 @@ static bool queue_wants(struct heap *heap, const struct piece *piece)
     return piece->lane != &heap->ready || whole_bytes(heap, piece) > 0;
 }
 
-void free_leave(struct heap *heap, struct piece *piece)
+void free_take(struct heap *heap, struct piece *piece, uint64_t bytes)
 {
     class_leave(heap, piece);
+    if (piece->bytes > bytes) {
+        struct piece *rest = piece_split(heap, piece, piece->address + bytes);
+        if (piece->queued && queue_wants(heap, rest))
+            queue_insert(rest, piece);
+        class_enter(heap, rest);
+    }
     queue_remove(piece);
     piece->kind = PIECE_USED;
     piece->asked = 0;
+}
+
+void free_leave(struct heap *heap, struct piece *piece)
+{
+    free_take(heap, piece, piece->bytes);
 }
 
 static bool free_in(const struct piece *piece, const struct lane *lane)

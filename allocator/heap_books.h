@@ -144,6 +144,8 @@ uint64_t piece_whole(const struct zone *zone, const struct piece *piece, uint64_
 struct piece *free_enter(struct heap *heap, struct piece *piece, struct lane *lane);
 // The opposite: the piece is used, by a call that is under way.
 void free_leave(struct heap *heap, struct piece *piece);
+// The same for its first `bytes`; the rest stays free and keeps the place in the order.
+void free_take(struct heap *heap, struct piece *piece, uint64_t bytes);
 // Splits a free piece; both parts stay free and keep their place in the order. Returns the upper one.
 struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at);
 // The best free piece of a lane for an allocation, NULL where none is large enough.
