@@ -135,12 +135,6 @@ uint64_t piece_whole(const struct zone *zone, const struct piece *piece, uint64_
     return *end > *first ? *end - *first : 0;
 }
 
-static uint64_t whole_bytes(struct heap *heap, const struct piece *piece)
-{
-    uint64_t first, end;
-    return piece_whole(zone_of(heap, piece), piece, &first, &end);
-}
-
 static void list_push(struct piece **head, struct piece *piece)
 {
     piece->previous = NULL;
@@ -179,11 +173,12 @@ static void class_enter(struct heap *heap, struct piece *piece)
     struct lane *lane = piece->lane;
     struct bins *bins = &lane->bins[piece->zone];
     unsigned class = class_of(piece->bytes);
+    uint64_t first, end;
     list_push(&bins->heads[class], piece);
     bins->filled[class / 64] |= 1ull << class % 64;
     lane->bytes += piece->bytes;
     if (lane == &heap->ready)
-        heap->idle_bytes += whole_bytes(heap, piece);
+        heap->idle_bytes += piece->whole = piece_whole(zone_of(heap, piece), piece, &first, &end);
     else
         heap->waiting_bytes += piece->bytes;
 }
@@ -198,7 +193,7 @@ static void class_leave(struct heap *heap, struct piece *piece)
         bins->filled[class / 64] &= ~(1ull << class % 64);
     lane->bytes -= piece->bytes;
     if (lane == &heap->ready)
-        heap->idle_bytes -= whole_bytes(heap, piece);
+        heap->idle_bytes -= piece->whole;
     else
         heap->waiting_bytes -= piece->bytes;
 }
@@ -226,7 +221,7 @@ static void queue_remove(struct piece *piece)
 
 static bool queue_wants(struct heap *heap, const struct piece *piece)
 {
-    return piece->lane != &heap->ready || whole_bytes(heap, piece) > 0;
+    return piece->lane != &heap->ready || piece->whole > 0;
 }
 
 void free_take(struct heap *heap, struct piece *piece, uint64_t bytes)
@@ -234,9 +229,9 @@ void free_take(struct heap *heap, struct piece *piece, uint64_t bytes)
     class_leave(heap, piece);
     if (piece->bytes > bytes) {
         struct piece *rest = piece_split(heap, piece, piece->address + bytes);
+        class_enter(heap, rest);
         if (piece->queued && queue_wants(heap, rest))
             queue_insert(rest, piece);
-        class_enter(heap, rest);
     }
     queue_remove(piece);
     piece->kind = PIECE_USED;
@@ -278,12 +273,12 @@ struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at)
 {
     class_leave(heap, piece);
     struct piece *upper = piece_split(heap, piece, at);
+    class_enter(heap, piece);
+    class_enter(heap, upper);
     if (piece->queued && queue_wants(heap, upper))
         queue_insert(upper, piece);
     if (piece->queued && !queue_wants(heap, piece))
         queue_remove(piece);
-    class_enter(heap, piece);
-    class_enter(heap, upper);
     return upper;
 }
 

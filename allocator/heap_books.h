@@ -36,6 +36,7 @@ struct piece {
     struct piece *older, *newer;   // free and queued: in the lane's order
     struct lane *lane;             // free
     uint64_t epoch;                // free: the lane's when it was freed
+    uint64_t whole;                // free and ready: bytes of the whole extents in it
     uint8_t kind, zone;
     bool queued;
 };

@@ -19,6 +19,7 @@ static const char *check_free(struct heap *heap, const struct piece *piece, stru
     const struct piece *after = piece->after;
     FAIL_UNLESS(!after || after->kind != PIECE_FREE || after->lane != piece->lane);
     FAIL_UNLESS(piece->epoch <= piece->lane->epoch);
+    FAIL_UNLESS(piece->lane != &heap->ready || piece->whole == whole);
     FAIL_UNLESS(piece->queued == (piece->lane != &heap->ready || whole > 0));
     counts->free++;
     counts->queued += piece->queued;
