@@ -12,13 +12,15 @@
 // Order of GPU work. An allocation is for one stream or, HEAP_ANY_STREAM, for all. A free names the stream behind whose work
 // the piece is free: from then on allocations for this same stream get it at once, since their work comes later in the stream;
 // all others, and extents that go back, only once a mark put behind that work is done. Marks are put when somebody needs the
-// memory, not at every free: one that is put later stands behind more. Nor for little memory: a mark costs as much as four allocations
-// (1.1 us on an H100, where it is done at once if the GPU is idle), so the heap rather grows by a part of its reserve. A free for HEAP_ANY_STREAM waits for a mark behind all
-// work of the GPU's context, or for nothing while that is known to be idle.
+// memory, not at every free: one that is put later stands behind more. Nor for little memory: a mark costs as much as four
+// allocations (1.1 us on an H100, where it is done at once if the GPU is idle), so the heap rather grows by a part of its
+// reserve. A free for HEAP_ANY_STREAM waits for a mark behind all work of the GPU's context, or for nothing while that is known
+// to be idle.
 //
 // Invariants (heap_check verifies what concerns the books)
 //  - Every address of a zone is in exactly one piece: used, free (mapped) or a hole (not mapped). Extents cover the used and
-//    free ones, and nothing else. Neighbours of one kind and stream are one piece, but for used ones.
+//    free ones, and nothing else. Neighbours of one kind and stream are one piece, but for used ones and those that were freed
+//    for HEAP_ANY_STREAM before and behind a mark.
 //  - Nothing is kept in GPU memory: what a kernel overwrites can't harm the books.
 //  - Physical memory is charged by memory_create before it exists and given back by memory_release after it is gone.
 //  - What lies free in whole extents or waits for work is at most the reserve after each free, as far as the work is done: a

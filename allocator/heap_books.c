@@ -243,18 +243,19 @@ void free_leave(struct heap *heap, struct piece *piece)
     free_take(heap, piece, piece->bytes);
 }
 
-static bool free_in(const struct piece *piece, const struct lane *lane)
+// From the lane `any` nothing is allocated: what a mark covers must not be joined there with what has to wait for the next one.
+static bool joins(const struct heap *heap, const struct piece *piece, const struct lane *lane)
 {
-    return piece && piece->kind == PIECE_FREE && piece->lane == lane;
+    return piece && piece->kind == PIECE_FREE && piece->lane == lane && (lane != &heap->any || piece->epoch == lane->epoch);
 }
 
 struct piece *free_enter(struct heap *heap, struct piece *piece, struct lane *lane)
 {
-    if (free_in(piece->after, lane)) {
+    if (joins(heap, piece->after, lane)) {
         free_leave(heap, piece->after);
         piece_join(heap, piece);
     }
-    if (free_in(piece->before, lane)) {
+    if (joins(heap, piece->before, lane)) {
         piece = piece->before;
         free_leave(heap, piece);
         piece_join(heap, piece);

@@ -17,7 +17,8 @@ static const char *check_free(struct heap *heap, const struct piece *piece, stru
 {
     uint64_t first, end, whole = piece_whole(zone_of(heap, piece), piece, &first, &end);
     const struct piece *after = piece->after;
-    FAIL_UNLESS(!after || after->kind != PIECE_FREE || after->lane != piece->lane);
+    FAIL_UNLESS(!after || after->kind != PIECE_FREE || after->lane != piece->lane ||
+                (piece->lane == &heap->any && after->epoch != piece->epoch));
     FAIL_UNLESS(piece->epoch <= piece->lane->epoch);
     FAIL_UNLESS(piece->lane != &heap->ready || piece->whole == whole);
     FAIL_UNLESS(piece->queued == (piece->lane != &heap->ready || whole > 0));

@@ -143,6 +143,23 @@ static void test_all_streams(void)
     stop();
 }
 
+static void test_few_marks(void)
+{
+    start(64, 8 * BLOCK);
+    for (int i = 0; i < 3; i++) {
+        uint64_t address = get(BLOCK, HEAP_ANY_STREAM);
+        is_int(gpu.marks, i == 2, "a mark is put only once more than a quarter of the reserve would wait without it");
+        fake_launch(&gpu, 0, address, BLOCK);
+        heap_free(heap, address, HEAP_ANY_STREAM);
+    }
+    fake_run(&gpu, 0, 1);
+    ok(get(BLOCK, HEAP_ANY_STREAM) && get(BLOCK, HEAP_ANY_STREAM),
+       "what it covers serves once its work is done, though its neighbour was freed behind it");
+    is_int(blocks(), 3, "without growth");
+    fake_run(&gpu, 0, 0);
+    stop();
+}
+
 static void test_idle(void)
 {
     start(64, 0);
@@ -336,6 +353,7 @@ int main(void)
     test_wrong_pointers();
     test_streams();
     test_all_streams();
+    test_few_marks();
     test_idle();
     test_stream_end();
     test_waiting();
