@@ -6,8 +6,10 @@
 // A batch is closed by a mark when it holds a quarter of the window: four marks tell the queue's progress finely enough. They cost the
 // GPU nothing: on an H100 14 us kernels follow each other as closely with one behind every ninth as with none.
 #define BATCH_NS (WINDOW_NS / 4)
-// Completion is only seen when somebody looks, which errs by up to a batch at either end: a span this long teaches within an eighth.
+// A span begins and ends with a batch seen complete. That is seen late, when somebody looks, and nobody may have for a while: a span teaches
+// once it is this long and both ends together may be wrong by no more than this part of it.
 #define SPAN_NS (2 * WINDOW_NS)
+#define SPAN_DOUBT_PART 8
 // No launch takes less; a smaller estimate would let an unbounded number into the window.
 #define SHORTEST_LAUNCH_NS NS_PER_US
 #define SHORTEST_PAUSE_NS (20 * NS_PER_US)
@@ -61,44 +63,68 @@ static uint64_t start_of(const struct window *window, const struct window_batch 
     return batch->submitted_ns > window->last_done_ns ? batch->submitted_ns : window->last_done_ns;
 }
 
-static void remember(struct window_functions *functions, uint16_t slot)
+// An unknown launch counts as a whole window.
+static uint64_t assumed_ns(const struct window *window, uint16_t slot)
 {
-    for (uint32_t i = 0; i < functions->count; i++)
-        if (functions->slots[i] == slot)
-            return;
-    if (functions->count < WINDOW_BATCH_FUNCTIONS)
+    uint64_t known = window->durations[slot].estimate_ns;
+    return known ? known : WINDOW_NS;
+}
+
+static void remember(const struct window *window, struct window_functions *functions, uint16_t slot, uint32_t launches)
+{
+    uint32_t i = 0;
+    while (i < functions->count && functions->slots[i] != slot)
+        i++;
+    if (i == WINDOW_BATCH_FUNCTIONS) {
+        functions->other_ns += launches * assumed_ns(window, slot);
+        return;
+    }
+    if (i == functions->count) {
         functions->slots[functions->count++] = slot;
+        functions->launches[i] = 0;
+    }
+    functions->launches[i] += launches;
+}
+
+// What the span's launches take by the estimates of now. Those of the time of launch would not do: a queue is several spans long, and an
+// error corrected once would be corrected again by all that was launched before.
+static uint64_t span_estimate(const struct window *window)
+{
+    const struct window_functions *functions = &window->span_functions;
+    uint64_t sum = functions->other_ns;
+    for (uint32_t i = 0; i < functions->count; i++)
+        sum += functions->launches[i] * assumed_ns(window, functions->slots[i]);
+    return sum;
 }
 
 // Corrects the estimates of the span's functions by how long the span took: all by the same factor, and halfway where something was
 // known before.
-static void learn(struct window *window, uint64_t took_ns)
+static void learn(struct window *window, uint64_t estimate_ns, uint64_t took_ns)
 {
     for (uint32_t i = 0; i < window->span_functions.count; i++) {
         struct window_duration *duration = &window->durations[window->span_functions.slots[i]];
-        uint64_t known = duration->estimate_ns;
-        uint64_t base = known ? known : WINDOW_NS; // an unknown launch was entered as a whole window
-        uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / window->span_estimate_ns);
+        uint64_t known = duration->estimate_ns, base = assumed_ns(window, window->span_functions.slots[i]);
+        uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / estimate_ns);
         uint64_t estimate = known ? (known + seen) / 2 : seen;
         duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
     }
 }
 
-static void start_span(struct window *window, uint64_t start_ns)
+static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_ns)
 {
     window->span_start_ns = start_ns;
-    window->span_estimate_ns = 0;
-    window->span_functions.count = 0;
+    window->span_doubt_ns = doubt_ns;
+    window->span_functions = (struct window_functions){0};
 }
 
-// The GPU still works: what is complete took from the start of the span until now, give or take a batch.
+// A batch has just been seen complete and the GPU still works: what is complete took from the start of the span until now.
 static void span_goes_on(struct window *window, uint64_t now_ns)
 {
-    uint64_t took = now_ns - window->span_start_ns;
-    if (took < SPAN_NS || !window->span_estimate_ns)
+    uint64_t took = now_ns - window->span_start_ns, estimate = span_estimate(window);
+    if (took < SPAN_NS || window->span_doubt_ns + window->done_doubt_ns > took / SPAN_DOUBT_PART || !estimate)
         return;
-    learn(window, took);
-    start_span(window, now_ns);
+    learn(window, estimate, took);
+    start_span(window, now_ns, window->done_doubt_ns);
 }
 
 // Everything is complete, since some moment between the last look and this one. If that is a narrow gap the span still teaches;
@@ -107,13 +133,14 @@ static void span_ends(struct window *window, uint64_t now_ns)
 {
     if (!window->span_start_ns)
         return;
-    uint64_t longest = now_ns > window->span_start_ns ? now_ns - window->span_start_ns : 1;
+    uint64_t longest = (now_ns > window->span_start_ns ? now_ns - window->span_start_ns : 1) + window->span_doubt_ns;
     uint64_t shortest = window->last_pending_ns > window->span_start_ns ? window->last_pending_ns - window->span_start_ns : 0;
-    if (window->span_estimate_ns && longest - shortest <= longest / 4)
-        learn(window, (longest + shortest) / 2);
-    else if (window->span_estimate_ns > longest)
-        learn(window, longest);
-    start_span(window, 0);
+    uint64_t estimate = span_estimate(window);
+    if (estimate && longest - shortest <= longest / 4)
+        learn(window, estimate, (longest + shortest) / 2);
+    else if (estimate > longest)
+        learn(window, estimate, longest);
+    start_span(window, 0, 0);
 }
 
 // The first batch of a turn is complete, since some moment between the last look and this one. What is loose, or so long that an error in its
@@ -131,20 +158,22 @@ static void note_switch(struct window *window, const struct window_batch *batch,
 static void take_off(struct window *window, uint64_t now_ns)
 {
     struct window_batch *batch = oldest(window);
+    uint64_t pending = window->last_pending_ns > batch->submitted_ns ? window->last_pending_ns : batch->submitted_ns;
     if (window->granted_ns)
         note_switch(window, batch, now_ns);
     // A batch seen complete in the same look as the one before it began at an unknown time and cannot start a span.
     if (!window->span_start_ns && window->primed && window->last_done_ns < now_ns)
-        start_span(window, start_of(window, batch));
+        start_span(window, start_of(window, batch), window->last_done_ns > batch->submitted_ns ? window->done_doubt_ns : 0);
     if (window->span_start_ns) {
-        window->span_estimate_ns += batch->estimate_ns;
         for (uint32_t i = 0; i < batch->functions.count; i++)
-            remember(&window->span_functions, batch->functions.slots[i]);
+            remember(window, &window->span_functions, batch->functions.slots[i], batch->functions.launches[i]);
+        window->span_functions.other_ns += batch->functions.other_ns;
     }
     window->primed = true;
     window->ops->mark_drop(window->ops_gpu, batch->mark);
     window->closed_ns -= batch->estimate_ns;
     window->last_done_ns = now_ns;
+    window->done_doubt_ns = now_ns - pending;
     window->first = (window->first + 1) % WINDOW_BATCHES;
     window->count--;
 }
@@ -155,7 +184,7 @@ static void collect(struct window *window, uint64_t now_ns)
     while (window->count && window->ops->mark_done(window->ops_gpu, oldest(window)->mark))
         take_off(window, now_ns);
     if (window->count) {
-        if (window->span_start_ns)
+        if (window->span_start_ns && window->last_done_ns == now_ns)
             span_goes_on(window, now_ns);
         window->last_pending_ns = now_ns;
     } else if (any) {
@@ -174,7 +203,7 @@ static void drop_all(struct window *window)
     window->open = (struct window_batch){0};
     window->primed = false;
     window->granted_ns = 0;
-    start_span(window, 0);
+    start_span(window, 0, 0);
 }
 
 static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now_ns)
@@ -234,7 +263,7 @@ static bool add_launch(struct window *window, void *stream, const void *function
     window->recent_ns = unknown ? WINDOW_NS : duration->estimate_ns;
     open->estimate_ns += window->recent_ns;
     open->loose |= unknown;
-    remember(&open->functions, (uint16_t)(duration - window->durations));
+    remember(window, &open->functions, (uint16_t)(duration - window->durations), 1);
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
     *closed = *open;

@@ -31,10 +31,12 @@
 #define WINDOW_FUNCTIONS 1024u    // learned durations kept, by hash of the function
 #define WINDOW_BATCH_FUNCTIONS 8u // different functions told apart within one batch, and within one span
 
-// A set of functions, by their slots in the table of durations. What does not fit learns nothing this time.
+// How often which functions were launched, by their slots in the table of durations. What does not fit learns nothing this time.
 struct window_functions {
     uint32_t count;
     uint16_t slots[WINDOW_BATCH_FUNCTIONS];
+    uint32_t launches[WINDOW_BATCH_FUNCTIONS];
+    uint64_t other_ns; // estimate of what does not fit, as of its launch
 };
 
 struct window_batch {
@@ -62,13 +64,14 @@ struct window {
     uint64_t closed_ns;       // estimates of the closed batches
     uint64_t recent_ns;       // estimate of the last launch: the next is likely as long
     uint64_t last_done_ns;    // when the last batch was seen complete
+    uint64_t done_doubt_ns;   // and by how much earlier it may have been
     uint64_t last_pending_ns; // when a batch was last seen incomplete
 
     // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. How long it took teaches.
     // The first batch after a clear may have stood behind work from before and teaches nothing.
     bool primed;
     uint64_t span_start_ns; // 0: no span
-    uint64_t span_estimate_ns;
+    uint64_t span_doubt_ns; // by how much earlier it may have begun
     struct window_functions span_functions;
 
     uint64_t granted_ns;                      // when the turn came whose first batch has not been seen complete yet; 0: none
