@@ -23,6 +23,9 @@
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
 #define IDLE_PART 6 // of the work that came before
+// A pause counts as no longer than this, so that a long one is soon forgotten; whose pauses have been so long that their mean is half of it,
+// three in a row, does not come back in time anyway and keeps the token not at all.
+#define LONG_PAUSE_NS (8 * LONGEST_IDLE_NS)
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
 // more than a processor.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
@@ -93,8 +96,8 @@ static void settle_late(struct gate *gate, uint64_t now_ns)
 static void learn_pause(struct gate *gate, uint64_t until_ns)
 {
     uint64_t pause = until_ns > gate->notes.done_ns ? until_ns - gate->notes.done_ns : 0;
-    if (pause > LONGEST_IDLE_NS * 8)
-        pause = LONGEST_IDLE_NS * 8; // so that a long one is soon forgotten
+    if (pause > LONG_PAUSE_NS)
+        pause = LONG_PAUSE_NS;
     gate->notes.pause_ns = (gate->notes.pause_ns * 3 + pause) / 4;
     gate->notes.done_ns = 0;
 }
@@ -104,6 +107,8 @@ static void learn_pause(struct gate *gate, uint64_t until_ns)
 static uint64_t idle_patience(const struct gate *gate)
 {
     uint64_t pause = gate->notes.pause_ns;
+    if (pause > LONG_PAUSE_NS / 2)
+        return 0;
     uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
     uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
     if (pause + pause / 2 > most || 2 * pause < IDLE_NS)

@@ -118,8 +118,6 @@ SHARES = Piece(
 
 # --- many tenants -----------------------------------------------------------------------------------------------------------------
 
-
-
 def measure_many(count):
     def measure(bench, arm):
         seconds = bench.seconds(6.5)
@@ -143,5 +141,5 @@ MANY = Piece(
     many_cases,
     [Table({"error_whole_points": "share error, points", "handover_p50_us": "hand-over p50, µs", "handover_p99_us": "p99, µs",
             "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs"}, 2)],
-    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, the worst tenant's. "
+    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, of all tenants together. "
     "Between turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")

@@ -28,10 +28,27 @@ def last_figures(bench, arm, seconds, figures):
     return observe
 
 
+def bucket_end_ns(start_ns):
+    """There are four buckets to an octave of microseconds, and one for what is below one."""
+    return start_ns + 250 * (1 << (start_ns // 1000).bit_length() - 1) if start_ns else 1000
+
+
 def quantiles(figures, name):
-    """Median and p99 of a histogram that `vgpu list --json` has of every virtual GPU: those of the worst."""
-    found = [vgpu[name] for vgpu in figures if vgpu.get(name, {}).get("count")]
-    return {f"{name}_{quantile}": max(histogram[quantile] for histogram in found) for quantile in ("p50_us", "p99_us") if found}
+    """Median and p99 of a histogram that `vgpu list --json` has of every virtual GPU, over all of them together."""
+    counts = {}
+    for vgpu in figures:
+        for start_ns, count in vgpu.get(name, {}).get("buckets", []):
+            counts[start_ns] = counts.get(start_ns, 0) + count
+    starts, total = sorted(counts), sum(counts.values())
+    found = {}
+    for percent in (50, 99) if total else ():
+        below = 0
+        for start_ns in starts:
+            below += counts[start_ns]
+            if 100 * below >= percent * total:
+                found[f"{name}_p{percent}_us"] = bucket_end_ns(start_ns) / 1e3
+                break
+    return found
 
 
 def agent_ns(pid):

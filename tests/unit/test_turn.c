@@ -201,6 +201,43 @@ static void test_early_hand_over(void)
     }
 }
 
+#define LOOKED_EVERY_NS 10000ull
+
+// The holder launches once, the work is over at once, and the other waits. Returns how long the holder then keeps the token, and goes on
+// with the holder coming back for it after a pause of think_ns.
+static uint64_t kept_without_work(uint64_t *now_ns, uint64_t think_ns)
+{
+    turn_request(&waiter, *now_ns);
+    agent_step(&holder, *now_ns);
+    work_is_over = true;
+    uint64_t from = *now_ns += MS;
+    for (agent_step(&holder, from); !(token() & TOKEN_REVOKED) && *now_ns < from + 10 * MS; agent_step(&holder, *now_ns))
+        *now_ns += LOOKED_EVERY_NS;
+    uint64_t kept = *now_ns - from;
+    turn_pass(&holder, token(), *now_ns, false);
+    work_is_over = false;
+    *now_ns = from + think_ns;
+    atomic_store(&holder.arrived_ns, *now_ns);
+    turn_request(&holder, *now_ns);
+    turn_pass(&waiter, token(), *now_ns, true);
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    return kept;
+}
+
+static void test_patience(void)
+{
+    begin();
+    give_class(&waiter, POLICY_LOW); // so that it never interrupts
+    uint64_t now = clock_now_ns();
+    for (int i = 0; i < 3; i++)
+        is_int(kept_without_work(&now, 40 * MS), 100000, "who has no work keeps the token for the cost of a switch");
+    is_int(kept_without_work(&now, MS / 20), 0, "not at all after three long pauses");
+    for (int i = 0; i < 2; i++)
+        kept_without_work(&now, MS / 20);
+    is_int(kept_without_work(&now, MS / 20), 100000, "but again after three short ones");
+    end();
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
@@ -209,5 +246,6 @@ int main(void)
     test_late_work_is_charged();
     test_early_hand_over();
     test_captures();
+    test_patience();
     return done_testing();
 }
