@@ -23,9 +23,10 @@
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
 #define IDLE_PART 6 // of the work that came before
-// A pause counts as no longer than this, so that a long one is soon forgotten; whose pauses have been so long that their mean is half of it,
-// three in a row, does not come back in time anyway and keeps the token not at all.
+// A pause counts as no longer than this, so that a long one is soon forgotten. Whose pauses have nearly all been so long, eight in a row to begin
+// with, will not come back in time and keeps the token not at all. Nearly all: of requests that arrive at random some follow each other closely.
 #define LONG_PAUSE_NS (8 * LONGEST_IDLE_NS)
+#define ALWAYS_LONG_NS (LONG_PAUSE_NS / 8 * 7)
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
 // more than a processor.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
@@ -107,7 +108,7 @@ static void learn_pause(struct gate *gate, uint64_t until_ns)
 static uint64_t idle_patience(const struct gate *gate)
 {
     uint64_t pause = gate->notes.pause_ns;
-    if (pause > LONG_PAUSE_NS / 2)
+    if (pause > ALWAYS_LONG_NS)
         return 0;
     uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
     uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
