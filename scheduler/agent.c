@@ -104,16 +104,18 @@ static void learn_pause(struct gate *gate, uint64_t until_ns)
 }
 
 // How long this holder may stay without work: twice as long as it usually pauses, as far as that is allowed; and no longer than anybody
-// where not even an ordinary pause would be over by then.
+// where not even an ordinary pause would be over by then. Who can take
+// the token back when it comes need not keep it so long.
 static uint64_t idle_patience(const struct gate *gate)
 {
     uint64_t pause = gate->notes.pause_ns;
     if (pause > ALWAYS_LONG_NS)
         return 0;
+    uint64_t least = turn_outranks_waiters(gate) ? IDLE_NS / 2 : IDLE_NS;
     uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
     uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
-    if (pause + pause / 2 > most || 2 * pause < IDLE_NS)
-        return IDLE_NS;
+    if (pause + pause / 2 > most || 2 * pause < least)
+        return least;
     return 2 * pause < most ? 2 * pause : most;
 }
 

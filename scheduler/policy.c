@@ -213,6 +213,12 @@ struct policy_choice policy_start(const struct policy_ring *ring, const struct p
     return (struct policy_choice){entry.vgpu, entry.pass, most(turn, rules->shortest_ns), level, round, true};
 }
 
+bool policy_outranks(enum policy_class class, enum policy_class other)
+{
+    static const int rank[] = {[POLICY_LOW] = 0, [POLICY_NORMAL] = 1, [POLICY_HIGH] = 2};
+    return rank[class] > rank[other];
+}
+
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules)
 {
@@ -221,10 +227,9 @@ bool policy_preempts(const struct policy_entry *waiter, const struct policy_entr
     uint64_t weights = policy_weight(waiter) + policy_weight(holder);
     uint64_t round = round_of(weights, 2, least(asked(waiter, rules), asked(holder, rules)), rules);
     own.pass = bounded(waiter, level, round, rules);
-    static const int rank[] = {[POLICY_LOW] = 0, [POLICY_NORMAL] = 1, [POLICY_HIGH] = 2};
-    if (rank[own.class] < rank[holder->class])
+    if (policy_outranks(holder->class, own.class))
         return false;
-    return due(&own, rules) <= (rank[own.class] > rank[holder->class] ? level : holder->pass);
+    return due(&own, rules) <= (policy_outranks(own.class, holder->class) ? level : holder->pass);
 }
 
 // --- the quantum ---

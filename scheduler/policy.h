@@ -83,6 +83,8 @@ struct policy_choice policy_choose(const struct policy_ring *ring, uint32_t plac
 struct policy_choice policy_start(const struct policy_ring *ring, const struct policy_entry *holder, uint64_t level,
                                   const struct policy_rules *rules);
 
+bool policy_outranks(enum policy_class class, enum policy_class other);
+
 // Whether `waiter`, who has just come to want the token, takes it from `holder` before its turn has ended. Both passes are as of now.
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules);

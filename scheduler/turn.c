@@ -55,6 +55,15 @@ static struct policy_entry entry_of(const struct gate *gate, uint32_t index)
     };
 }
 
+bool turn_outranks_waiters(const struct gate *gate)
+{
+    enum policy_class own = entry_of(gate, gate->vgpu_index).class;
+    POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
+    if (vgpu != gate->vgpu_index && !policy_outranks(own, entry_of(gate, vgpu).class))
+        return false;
+    return true;
+}
+
 // The entry as of now of the holder that `word` names: its pass is raised only when its grant ends.
 static struct policy_entry holder_entry(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {

@@ -92,4 +92,7 @@ uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns);
 // Whether any other virtual GPU waits for the token.
 bool turn_others_wait(const struct gate *gate);
 
+// Whether all who wait are of a lower class: this virtual GPU can take the token from each of them as long as it has time left.
+bool turn_outranks_waiters(const struct gate *gate);
+
 #endif

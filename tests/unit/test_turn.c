@@ -207,6 +207,9 @@ static void test_early_hand_over(void)
 // with the holder coming back for it after a pause of think_ns.
 static uint64_t kept_without_work(uint64_t *now_ns, uint64_t think_ns)
 {
+    uint64_t used = atomic_load(&holder.vgpu->pass);
+    atomic_store(&gpu->level, used + 1000 * PASS_MS);
+    atomic_store(&waiter.vgpu->pass, used + 1000 * PASS_MS); // so that it does not interrupt
     turn_request(&waiter, *now_ns);
     agent_step(&holder, *now_ns);
     work_is_over = true;
@@ -227,12 +230,16 @@ static uint64_t kept_without_work(uint64_t *now_ns, uint64_t think_ns)
 static void test_patience(void)
 {
     begin();
-    give_class(&waiter, POLICY_LOW); // so that it never interrupts
     uint64_t now = clock_now_ns();
     for (int i = 0; i < 8; i++)
         is_int(kept_without_work(&now, 40 * MS), 100000, "who has no work keeps the token for the cost of a switch");
     is_int(kept_without_work(&now, MS / 20), 0, "not at all after eight long pauses");
     is_int(kept_without_work(&now, 40 * MS), 100000, "but again after a short one");
+    end();
+    begin();
+    give_class(&waiter, POLICY_LOW);
+    now = clock_now_ns();
+    is_int(kept_without_work(&now, 40 * MS), 50000, "for half as long where only those of a lower class wait");
     end();
 }
 
