@@ -178,11 +178,33 @@ static void take_off(struct window *window, uint64_t now_ns)
     window->count--;
 }
 
+static struct window_batch *newest(struct window *window)
+{
+    return &window->batches[(window->first + window->count - 1) % WINDOW_BATCHES];
+}
+
+static bool is_done(const struct window *window, const struct window_batch *batch)
+{
+    return window->ops->mark_done(window->ops_gpu, batch->mark);
+}
+
+// Whether all batches went to one stream, so that the last mark tells of all.
+static bool in_one_stream(const struct window *window)
+{
+    const struct window_batch *first = &window->batches[window->first];
+    for (uint32_t i = 1; i < window->count; i++)
+        if (window->batches[(window->first + i) % WINDOW_BATCHES].stream != first->stream)
+            return false;
+    return true;
+}
+
 static void collect(struct window *window, uint64_t now_ns)
 {
-    bool any = window->count > 0;
-    while (window->count && window->ops->mark_done(window->ops_gpu, oldest(window)->mark))
+    bool any = window->count > 0, all = false;
+    while (window->count && (all || is_done(window, oldest(window)))) {
         take_off(window, now_ns);
+        all = all || (window->count > 2 && in_one_stream(window) && is_done(window, newest(window)));
+    }
     if (window->count) {
         if (window->span_start_ns && window->last_done_ns == now_ns)
             span_goes_on(window, now_ns);
