@@ -78,7 +78,7 @@ struct pool_gpu {
     _Atomic uint64_t level;
     _Atomic uint32_t ring;    // whose place in the ring it is
     _Atomic uint32_t first;   // who goes next whatever the ring says: it has just taken the token from the holder
-    _Atomic uint32_t on_deck; // who is likely to get the token that is being drained
+    _Atomic uint32_t on_deck; // who is likely to get the token soon, and watches for it
     _Atomic uint32_t mps;     // whether the contexts of all members are clients of MPS
     _Atomic uint64_t round;   // by how much the level was raised last
     // What a switch costs, see policy_learn_switch: the figure that quanta follow from, 0 while none is known, and as it runs.

@@ -27,6 +27,8 @@
 // with, will not come back in time and keeps the token not at all. Nearly all: of requests that arrive at random some follow each other closely.
 #define LONG_PAUSE_NS (8 * LONGEST_IDLE_NS)
 #define ALWAYS_LONG_NS (LONG_PAUSE_NS / 8 * 7)
+// The next is called so long before the end of a turn: it takes half of that to wake up, and a drain may take no time at all.
+#define CALL_NS (200 * NS_PER_US)
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
 // more than a processor.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
@@ -190,14 +192,17 @@ static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
 }
 
 // Whether a holder whose work is complete has been without for long enough, and the other processes of its virtual GPU as well. If not,
-// *look becomes no longer than until then.
+// *look becomes no longer than until then, and halfway the next is called.
 static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look)
 {
     if (!gate->notes.done_ns)
         gate->notes.done_ns = now_ns;
-    uint64_t idle_ns = gate->notes.done_ns + idle_patience(gate);
+    uint64_t patience = idle_patience(gate), idle_ns = gate->notes.done_ns + patience, call_ns = idle_ns - patience / 2;
     if (now_ns < idle_ns) {
-        *look = idle_ns - now_ns < *look ? idle_ns - now_ns : *look;
+        if (now_ns >= call_ns)
+            turn_call_next(gate, word, now_ns, true);
+        uint64_t next = now_ns < call_ns ? call_ns : idle_ns;
+        *look = next - now_ns < *look ? next - now_ns : *look;
         return false;
     }
     atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
@@ -211,8 +216,13 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
     uint64_t start = grant_get(&gate->vgpu->charged_from, word), turn = grant_get(&gate->vgpu->turn, word);
     if (!turn)
         turn = turn_start(gate, word, now_ns);
-    if (now_ns >= start + turn)
+    uint64_t end = start + turn, call = turn > CALL_NS ? end - CALL_NS : start;
+    if (now_ns >= end)
         return end_turn(gate, word, now_ns);
+    if (now_ns >= call && gate->notes.called_ns != end) {
+        gate->notes.called_ns = end;
+        turn_call_next(gate, word, end, false);
+    }
 
     uint64_t look = BUSY_LOOK_NS;
     bool throttled = atomic_load(&gate->throttled) > 0;
@@ -229,7 +239,8 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         if (work_is_done(gate) && is_idle(gate, word, now_ns, &look))
             return give_away(gate, word, now_ns);
     }
-    return now_ns + look < start + turn ? now_ns + look : start + turn;
+    uint64_t next = now_ns < call ? call : end;
+    return now_ns + look < next ? now_ns + look : next;
 }
 
 uint64_t agent_step(struct gate *gate, uint64_t now_ns)

@@ -11,7 +11,7 @@
 #include "scheduler/bell.h"
 #include "scheduler/turn.h"
 
-// Who is on deck spins this long for the token, about a drain: a wake-up by the kernel would cost more than the GPU's own switch.
+// Who is on deck spins this long for the token to change, about a drain: a wake-up by the kernel would come when the GPU has run dry.
 #define SPIN_NS (2 * NS_PER_MS)
 // How often a launch that waits for the window looks whether there is room: a GPU that is done meanwhile has nothing to do.
 #define WINDOW_LOOK_NS (3 * NS_PER_US)
@@ -130,10 +130,10 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&pause, NULL);
 }
 
-// The holder drains and this virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
+// This virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
 static bool watch_token(struct gate *gate, uint64_t word)
 {
-    if (!(word & TOKEN_REVOKED) || atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
+    if (atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
         atomic_exchange(&gate->watched, 1))
         return false;
     bool moved = false, spins = true;

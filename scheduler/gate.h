@@ -68,6 +68,7 @@ struct gate {
         uint64_t late_from_ns; // a drain that passed its deadline is charged from here until it ends; 0: none
         uint64_t busy_from_ns; // when work last began after a pause
         uint64_t done_ns;      // when all work was first seen complete, 0 while there is some
+        uint64_t called_ns;    // end of the turn for which the next has been called
         uint64_t pause_ns;     // how long this tenant usually pauses between its bursts of work
     } notes;
 };

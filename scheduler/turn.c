@@ -317,15 +317,34 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
     return grant_set(&gate->vgpu->turn, gate->token, word, 0, turn) ? turn : grant_get(&gate->vgpu->turn, word);
 }
 
-bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
+// Who is next if the holder has had the token until now_ns.
+static struct policy_choice choose_next(const struct gate *gate, uint64_t word, uint64_t now_ns, bool with_holder)
 {
     struct turn_ring ring;
-    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), !turn_is_capped(gate));
-    struct policy_choice choice = choose(&ring, atomic_load(&gate->gpu->level), POOL_NO_INDEX);
+    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), with_holder && !turn_is_capped(gate));
+    return choose(&ring, atomic_load(&gate->gpu->level), POOL_NO_INDEX);
+}
+
+static void call(struct gate *gate, uint32_t vgpu)
+{
+    atomic_store(&gate->gpu->on_deck, vgpu);
+    if (vgpu != POOL_NO_INDEX)
+        wake_waiters(gate, vgpu);
+}
+
+void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle)
+{
+    uint32_t next = choose_next(gate, word, end_ns, !idle).vgpu;
+    if (next != gate->vgpu_index)
+        call(gate, next);
+}
+
+bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    struct policy_choice choice = choose_next(gate, word, now_ns, true);
     if (choice.vgpu != gate->vgpu_index) {
-        atomic_store(&gate->gpu->on_deck, choice.vgpu);
-        if (turn_revoke(gate, &word) && choice.vgpu != POOL_NO_INDEX)
-            wake_waiters(gate, choice.vgpu);
+        if (turn_revoke(gate, &word))
+            call(gate, choice.vgpu);
         return false;
     }
     struct pool_vgpu *vgpu = gate->vgpu;
@@ -389,6 +408,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
     raise_level(gate, &choice);
     atomic_store_explicit(&gate->gpu->first, POOL_NO_INDEX, memory_order_relaxed);
+    atomic_store_explicit(&gate->gpu->on_deck, POOL_NO_INDEX, memory_order_relaxed);
     if (chosen) {
         if (choice.in_ring)
             atomic_store_explicit(&gate->gpu->ring, next, memory_order_relaxed);

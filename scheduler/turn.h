@@ -60,8 +60,12 @@ void turn_begin(struct gate *gate, uint64_t word);
 // The length of the turn of a holder that had the token to itself until now.
 uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 
+// The holder, for whom `word` stands, gives up the token at about end_ns: at the end of its turn, or without it since it is idle. Who is likely
+// to be next is woken and watches for the token.
+void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle);
+
 // The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
-// a drain and returns true. Otherwise names who is likely to be next, who then watches for the token.
+// a drain and returns true. Otherwise calls who is likely to be next.
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Takes the token for this virtual GPU where the holder has not launched anything under the grant that `word` describes.

@@ -243,6 +243,26 @@ static void test_patience(void)
     end();
 }
 
+// Whoever is next watches for the token before it moves: woken only then, it would come when the GPU has run dry.
+static void test_next_is_called(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), called = 0;
+    turn_request(&waiter, now);
+    ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "who comes to wait is not on deck");
+    for (uint64_t stop = now + 100 * MS; !(token() & TOKEN_REVOKED) && now < stop; now += LOOKED_EVERY_NS) {
+        agent_step(&holder, now);
+        if (!called && atomic_load(&gpu->on_deck) == waiter.vgpu_index)
+            called = now;
+    }
+    ok(called + 190000 <= now && now <= called + 210000, "but 0.2 ms before the end of the turn (%llu us)",
+       (unsigned long long)(now - called) / 1000);
+    turn_pass(&holder, token(), now, false);
+    is_int(token_holder(token()), waiter.vgpu_index, "and is the next");
+    ok(atomic_load(&gpu->on_deck) == POOL_NO_INDEX, "then nobody is on deck");
+    end();
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
@@ -252,5 +272,6 @@ int main(void)
     test_early_hand_over();
     test_captures();
     test_patience();
+    test_next_is_called();
     return done_testing();
 }
