@@ -232,6 +232,7 @@ static enum gate_pass pass_gate(struct gate *gate)
             if (!blocked_ns) {
                 blocked_ns = now;
                 atomic_store_explicit(&gate->arrived_ns, now, memory_order_relaxed);
+                agent_start(); // now, since the GPU waits once the token is here
             }
             wait_for_token(gate, &watch);
             continue;
