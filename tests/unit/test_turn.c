@@ -263,6 +263,30 @@ static void test_next_is_called(void)
     end();
 }
 
+// The end of known work is looked for when it is expected, not again and again.
+static void test_looks(void)
+{
+    static const struct {
+        uint64_t ahead_us, look_us;
+    } cases[] = {{1000, 750}, {4000, 1000}, {400, 300}, {200, 205}, {60, 65}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        begin();
+        uint64_t now = clock_now_ns(), ahead = cases[i].ahead_us * NS_PER_US;
+        turn_request(&waiter, now);
+        struct window *window = &holder.window;
+        is_int(agent_step(&holder, now) - now, 250000, "a busy holder is looked at often");
+        is_int(agent_step(&holder, now) - now, 50000, "one that has gone quiet with work of unknown length more often");
+        window->batches[0] = (struct window_batch){.estimate_ns = ahead, .submitted_ns = now};
+        window->count = 1;
+        window->closed_ns = ahead;
+        window->primed = true;
+        is_int(agent_step(&holder, now) - now, cases[i].look_us * NS_PER_US, "with %llu us of work next in %llu us",
+               (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].look_us);
+        window->count = 0;
+        end();
+    }
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
@@ -273,5 +297,6 @@ int main(void)
     test_captures();
     test_patience();
     test_next_is_called();
+    test_looks();
     return done_testing();
 }
