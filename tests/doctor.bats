@@ -28,6 +28,7 @@ finds() {
 odd() {
     mkdir -p "$BATS_TEST_TMPDIR/odd"
     ln -sf "$PROGRAMS/libcuda_odd.so" "$BATS_TEST_TMPDIR/odd/libcuda.so.1"
+    ln -sf "$PROGRAMS/libcuda_odd.so" "$BATS_TEST_TMPDIR/odd/libnvidia-ml.so.1"
     ODD_DRIVER=$1 LD_LIBRARY_PATH=$BATS_TEST_TMPDIR/odd:$LD_LIBRARY_PATH run -1 --separate-stderr "$VGPU" doctor
     assert_equal "$stderr" ""
 }
@@ -109,6 +110,31 @@ no_folder() {
     finds FAIL "compute mode" "one program at a time" "nvidia-smi -i 0 -c DEFAULT"
     odd many
     finds FAIL gpu "17 are visible" "CUDA_VISIBLE_DEVICES"
+}
+
+@test "a GPU that falls asleep between programs, and one that is divided, are told" {
+    odd sleepy
+    finds ok nvml "driver 1.2.3"
+    finds warn persistence "off for GPU 0" "nvidia-smi -pm 1"
+    refute_contains "$output" " mig: "
+    odd divided
+    finds warn mig "on for GPU 0"
+    refute_contains "$output" " persistence: "
+}
+
+@test "functions of a driver that are newer than the tables are named" {
+    odd none
+    finds warn coverage "1 of the driver's 8 functions are newer than this version" "not limited: cuFutureAlloc"
+}
+
+@test "the C library, the toolkit at hand and the container are told" {
+    run -0 --separate-stderr "$VGPU" doctor
+    finds ok system "glibc $(getconf GNU_LIBC_VERSION | cut -d' ' -f2), Linux $(uname -r), $(uname -m)"
+    mkdir -p "$BATS_TEST_TMPDIR/toolkit/include"
+    echo '#define CUDA_VERSION 12040' >"$BATS_TEST_TMPDIR/toolkit/include/cuda.h"
+    CUDA_HOME=$BATS_TEST_TMPDIR/toolkit KUBERNETES_SERVICE_HOST=here run -0 --separate-stderr "$VGPU" doctor
+    finds ok toolkit "CUDA 12.4 in $BATS_TEST_TMPDIR/toolkit"
+    finds ok container "the same pool" "VGPU_POOL"
 }
 
 @test "a door that leads past the library is found" {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// A driver with one thing wrong, which ODD_DRIVER says: crash, old, exclusive, mismatch, many. Otherwise one GPU of 1 GiB.
+// A driver with one thing wrong, which ODD_DRIVER says: crash, old, exclusive, mismatch, many; and its NVML, with one more: sleepy, divided.
+// Otherwise one GPU of 1 GiB. It has a function that no table knows.
 #include <cuda.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -60,4 +61,46 @@ CUresult cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
     (void)device;
     snprintf(id, (size_t)length, "0000:00:00.0");
     return CUDA_SUCCESS;
+}
+
+CUresult cuFutureAlloc(void);
+CUresult cuFutureAlloc(void)
+{
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+int nvmlInit_v2(void);
+int nvmlInit_v2(void)
+{
+    return 0;
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length);
+int nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+    snprintf(version, length, "1.2.3");
+    return 0;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device);
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **device)
+{
+    *device = NULL;
+    return strcmp(id, "0000:00:00.0") != 0;
+}
+
+int nvmlDeviceGetPersistenceMode(void *device, int *mode);
+int nvmlDeviceGetPersistenceMode(void *device, int *mode)
+{
+    (void)device;
+    *mode = !is("sleepy");
+    return 0;
+}
+
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending);
+int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending)
+{
+    (void)device;
+    *current = *pending = is("divided");
+    return 0;
 }
