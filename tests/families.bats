@@ -25,6 +25,13 @@ silent() {
     silent "$PROGRAMS/mem_graph" explicit
 }
 
+@test "memory nodes of a graph are charged however it is instantiated" {
+    local form
+    for form in v2 params params_ptsz; do
+        silent "$PROGRAMS/mem_graph" explicit "$form"
+    done
+}
+
 @test "captured allocations are charged when their graph is launched and given back by trimming" {
     silent "$PROGRAMS/mem_graph" captured
 }

@@ -50,6 +50,11 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_family" pool
 }
 
+@test "stream-ordered memory of a thread's own default stream meets the quota" {
+    silent "$PROGRAMS/mem_family" async_ptsz
+    silent "$PROGRAMS/mem_family" pool_ptsz
+}
+
 @test "physical memory that only a mapping keeps meets the quota" {
     silent "$PROGRAMS/mem_family" mapped
 }
@@ -60,6 +65,7 @@ all_have() { # TEXT FILE...
 
 @test "an array meets the quota" {
     silent "$PROGRAMS/mem_family" array
+    silent "$PROGRAMS/mem_family" plain_array
 }
 
 @test "a mipmapped array meets the quota" {
@@ -68,6 +74,7 @@ all_have() { # TEXT FILE...
 
 @test "memory that only an array with deferred mapping keeps meets the quota" {
     silent "$PROGRAMS/mem_family" deferred
+    silent "$PROGRAMS/mem_family" deferred_ptsz
 }
 
 @test "what a pool keeps counts until it gives it back" {

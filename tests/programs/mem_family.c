@@ -19,6 +19,13 @@ struct family {
     void (*put)(struct block *block);
 };
 
+// The per-thread-default-stream forms, which the header knows under the plain names only.
+__typeof__(cuMemAllocAsync) cuMemAllocAsync_ptsz;
+__typeof__(cuMemAllocFromPoolAsync) cuMemAllocFromPoolAsync_ptsz;
+__typeof__(cuMemFreeAsync) cuMemFreeAsync_ptsz;
+__typeof__(cuMemMapArrayAsync) cuMemMapArrayAsync_ptsz;
+__typeof__(cuStreamSynchronize) cuStreamSynchronize_ptsz;
+
 static CUstream stream;
 static CUmemoryPool pool;
 
@@ -46,6 +53,16 @@ static CUresult get_async(struct block *block, size_t bytes)
 static CUresult get_from_pool(struct block *block, size_t bytes)
 {
     return cuMemAllocFromPoolAsync(&block->address, bytes, pool, stream);
+}
+
+static CUresult get_async_ptsz(struct block *block, size_t bytes)
+{
+    return cuMemAllocAsync_ptsz(&block->address, bytes, NULL);
+}
+
+static CUresult get_from_pool_ptsz(struct block *block, size_t bytes)
+{
+    return cuMemAllocFromPoolAsync_ptsz(&block->address, bytes, pool, NULL);
 }
 
 static CUmemAllocationProp properties(void)
@@ -103,6 +120,16 @@ static CUresult get_array(struct block *block, size_t bytes)
     return cuArray3DCreate(&block->array, &descriptor);
 }
 
+// Without depth: rows of 1 MiB, since there may not be many.
+static CUresult get_plain_array(struct block *block, size_t bytes)
+{
+    CUDA_ARRAY_DESCRIPTOR descriptor = {.Width = 65536,
+                                        .Height = bytes / MIB,
+                                        .Format = CU_AD_FORMAT_UNSIGNED_INT32,
+                                        .NumChannels = 4};
+    return cuArrayCreate(&block->array, &descriptor);
+}
+
 static CUresult get_mipmapped(struct block *block, size_t bytes)
 {
     CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, 0);
@@ -110,7 +137,7 @@ static CUresult get_mipmapped(struct block *block, size_t bytes)
 }
 
 // An array without memory of its own alone keeps what is mapped into it: as much as the driver says that it needs.
-static CUresult get_deferred(struct block *block, size_t bytes)
+static CUresult get_deferred_by(struct block *block, size_t bytes, __typeof__(cuMemMapArrayAsync) *map, CUstream where)
 {
     CUmemAllocationProp prop = properties();
     prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
@@ -130,13 +157,23 @@ static CUresult get_deferred(struct block *block, size_t bytes)
                            .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
                            .memHandle.memHandle = block->handle,
                            .deviceBitMask = 1};
-    OK(cuMemMapArrayAsync(&info, 1, stream));
+    OK(map(&info, 1, where));
     OK(cuMemRelease(block->handle));
     return CUDA_SUCCESS;
 }
 
+static CUresult get_deferred(struct block *block, size_t bytes)
+{
+    return get_deferred_by(block, bytes, cuMemMapArrayAsync, stream);
+}
+
+static CUresult get_deferred_ptsz(struct block *block, size_t bytes)
+{
+    return get_deferred_by(block, bytes, cuMemMapArrayAsync_ptsz, NULL);
+}
+
 // Unmapped without a word of regions: an array with deferred mapping has none.
-static void put_deferred(struct block *block)
+static void put_deferred_by(struct block *block, __typeof__(cuMemMapArrayAsync) *map, CUstream where)
 {
     CUarrayMapInfo info = {.resourceType = CU_RESOURCE_TYPE_ARRAY,
                            .resource.array = block->array,
@@ -145,10 +182,20 @@ static void put_deferred(struct block *block)
                            .memHandleType = CU_MEM_HANDLE_TYPE_GENERIC,
                            .deviceBitMask = 1};
     size_t before = told_free();
-    OK(cuMemMapArrayAsync(&info, 1, stream));
-    OK(cuStreamSynchronize(stream));
+    OK(map(&info, 1, where));
+    OK(cuCtxSynchronize());
     expect_free(before + block->bytes, "after unmapping from an array");
     OK(cuArrayDestroy(block->array));
+}
+
+static void put_deferred(struct block *block)
+{
+    put_deferred_by(block, cuMemMapArrayAsync, stream);
+}
+
+static void put_deferred_ptsz(struct block *block)
+{
+    put_deferred_by(block, cuMemMapArrayAsync_ptsz, NULL);
 }
 
 static void put_array(struct block *block)
@@ -172,6 +219,12 @@ static void put_async(struct block *block)
     OK(cuStreamSynchronize(stream));
 }
 
+static void put_async_ptsz(struct block *block)
+{
+    OK(cuMemFreeAsync_ptsz(block->address, NULL));
+    OK(cuStreamSynchronize_ptsz(NULL));
+}
+
 static void put_mapped(struct block *block)
 {
     OK(cuMemUnmap(block->address, block->bytes));
@@ -190,11 +243,15 @@ static const struct family families[] = {
     {"managed", get_managed, put},
     {"async", get_async, put_async},
     {"pool", get_from_pool, put_async},
+    {"async_ptsz", get_async_ptsz, put_async_ptsz},
+    {"pool_ptsz", get_from_pool_ptsz, put_async_ptsz},
     {"mapped", get_mapped, put_mapped},
     {"unmapped", get_unmapped, put_unmapped},
     {"array", get_array, put_array},
+    {"plain_array", get_plain_array, put_array},
     {"mipmapped", get_mipmapped, put_mipmapped},
     {"deferred", get_deferred, put_deferred},
+    {"deferred_ptsz", get_deferred_ptsz, put_deferred_ptsz},
 };
 
 int main(int argc, char **argv)

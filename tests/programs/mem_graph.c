@@ -1,12 +1,30 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// mem_graph explicit|captured: memory that a graph allocates is charged when the graph is launched, refused where it does not fit, kept
+// mem_graph explicit|captured [INSTANTIATION]: memory that a graph allocates is charged when the graph is launched, refused where it does not fit, kept
 // for the next launch, and given back by trimming.
 #include <string.h>
 
 #include "driver.h"
 
+// Forms that the header knows under the plain names only, or not any more.
+CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph, CUgraphNode *error_node, char *log, size_t log_bytes);
+__typeof__(cuGraphInstantiateWithParams) cuGraphInstantiateWithParams_ptsz;
+__typeof__(cuGraphUpload) cuGraphUpload_ptsz;
+
 static CUstream stream;
 static CUdeviceptr address;
+static const char *form = "flags";
+
+static CUresult instantiate(CUgraphExec *exec, CUgraph graph)
+{
+    CUDA_GRAPH_INSTANTIATE_PARAMS params = {0};
+    if (strcmp(form, "v2") == 0)
+        return cuGraphInstantiate_v2(exec, graph, NULL, NULL, 0);
+    if (strcmp(form, "params") == 0)
+        return cuGraphInstantiateWithParams(exec, graph, &params);
+    if (strcmp(form, "params_ptsz") == 0)
+        return cuGraphInstantiateWithParams_ptsz(exec, graph, &params);
+    return cuGraphInstantiateWithFlags(exec, graph, 0);
+}
 
 static CUgraph make_explicit(size_t bytes)
 {
@@ -43,12 +61,14 @@ int main(int argc, char **argv)
 {
     CUgraphExec exec, large;
     CUgraph (*make)(size_t) = argc > 1 && strcmp(argv[1], "captured") == 0 ? make_captured : make_explicit;
+    if (argc > 2)
+        form = argv[2];
     start();
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     size_t whole = told_free(), bytes = whole / 2 & ~(2 * MIB - 1);
 
     CUgraph graph = make(bytes);
-    OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    OK(instantiate(&exec, graph));
     OK(cuGraphDestroy(graph));
     for (int round = 0; round < 4; round++) {
         OK(cuGraphLaunch(exec, stream));
@@ -58,10 +78,11 @@ int main(int argc, char **argv)
 
     // More than all of it, and more than is left while the first graph's memory is kept: that is given back before a refusal.
     graph = make(whole + 64 * MIB);
-    OK(cuGraphInstantiateWithFlags(&large, graph, 0));
+    OK(instantiate(&large, graph));
     OK(cuGraphDestroy(graph));
     EXPECT(cuGraphLaunch(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
     EXPECT(cuGraphUpload(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT(cuGraphUpload_ptsz(large, stream), CUDA_ERROR_OUT_OF_MEMORY);
     OK(cuGraphExecDestroy(large));
     expect_free(whole, "after a refusal, which trims");
     OK(cuGraphUpload(exec, stream));
