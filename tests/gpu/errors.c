@@ -99,6 +99,106 @@ static void arguments(CUmodule module)
     SAY(cuDeviceGet(&device, 0));
 }
 
+// Nothing where something must be, for what has no address of its own.
+static void pools(void)
+{
+    CUmemoryPool standard, made;
+    CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                 .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 99}};
+    CUdeviceptr memory;
+    OK(cuDeviceGetDefaultMemPool(&standard, device));
+    SAY(cuMemAllocAsync(NULL, 4096, stream));
+    SAY(cuMemAllocFromPoolAsync(NULL, 4096, standard, stream));
+    SAY(cuMemAllocFromPoolAsync(&memory, 4096, NULL, stream));
+    SAY(cuMemAllocFromPoolAsync(&memory, SIZE_MAX, standard, stream));
+    SAY(cuMemFreeAsync(ASTRAY, stream));
+    SAY(cuMemPoolCreate(NULL, &properties));
+    SAY(cuMemPoolCreate(&made, NULL));
+    SAY(cuMemPoolCreate(&made, &properties));
+    SAY(cuMemPoolDestroy(NULL));
+    SAY(cuMemPoolDestroy(standard));
+    SAY(cuMemPoolTrimTo(NULL, 0));
+    SAY(cuMemPoolTrimTo(standard, SIZE_MAX));
+}
+
+static void physical_memory(void)
+{
+    CUmemGenericAllocationHandle handle;
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}};
+    CUdeviceptr memory;
+    SAY(cuMemCreate(NULL, 2 << 20, &properties, 0));
+    SAY(cuMemCreate(&handle, 2 << 20, NULL, 0));
+    SAY(cuMemCreate(&handle, 4096, &properties, 0));
+    SAY(cuMemCreate(&handle, 2 << 20, &properties, 1));
+    SAY(cuMemRelease(0));
+    SAY(cuMemMap(ASTRAY, 2 << 20, 0, 0, 0));
+    SAY(cuMemUnmap(ASTRAY, 2 << 20));
+    SAY(cuMemRetainAllocationHandle(&handle, (void *)ASTRAY));
+    properties.location.id = 99;
+    SAY(cuMemCreate(&handle, 2 << 20, &properties, 0));
+    SAY(cuMemAllocManaged(NULL, 4096, CU_MEM_ATTACH_GLOBAL));
+    SAY(cuMemAllocPitch(&memory, NULL, 16, 2, 4));
+}
+
+static void arrays(void)
+{
+    CUarray array;
+    CUmipmappedArray mipmapped;
+    CUDA_ARRAY_DESCRIPTOR plain = {.Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    CUDA_ARRAY3D_DESCRIPTOR deep = {.Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
+    SAY(cuArrayCreate(NULL, &plain));
+    SAY(cuArrayCreate(&array, NULL));
+    SAY(cuArray3DCreate(NULL, &deep));
+    SAY(cuArray3DCreate(&array, NULL));
+    SAY(cuMipmappedArrayCreate(NULL, &deep, 1));
+    SAY(cuMipmappedArrayCreate(&mipmapped, NULL, 1));
+    SAY(cuMipmappedArrayCreate(&mipmapped, &deep, 0));
+    for (int huge = 0; huge < 2; huge++) {
+        plain.Width = deep.Width = huge ? SIZE_MAX : 0;
+        SAY(cuArrayCreate(&array, &plain));
+        SAY(cuArray3DCreate(&array, &deep));
+        SAY(cuMipmappedArrayCreate(&mipmapped, &deep, 1));
+    }
+    SAY(cuArrayDestroy(NULL));
+    SAY(cuMipmappedArrayDestroy(NULL));
+    SAY(cuMemMapArrayAsync(NULL, 1, stream));
+}
+
+static void graphs(void)
+{
+    CUgraph graph;
+    CUgraphExec executable;
+    CUgraphNode node;
+    CUDA_MEM_ALLOC_NODE_PARAMS params = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                       .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 99}},
+                                         .bytesize = 4096};
+    OK(cuGraphCreate(&graph, 0));
+    SAY(cuGraphInstantiateWithFlags(NULL, graph, 0));
+    SAY(cuGraphInstantiateWithFlags(&executable, NULL, 0));
+    SAY(cuGraphExecDestroy(NULL));
+    SAY(cuGraphUpload(NULL, stream));
+    SAY(cuGraphAddMemAllocNode(&node, graph, NULL, 0, NULL));
+    SAY(cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params));
+    SAY(cuDeviceGraphMemTrim(99));
+    OK(cuGraphDestroy(graph));
+}
+
+static void contexts_and_modules(CUmodule module)
+{
+    CUdeviceptr variable;
+    CUipcMemHandle handle;
+    SAY(cuCtxDestroy(NULL));
+    SAY(cuCtxSetLimit((CUlimit)99, 4096));
+    SAY(cuModuleLoadData(NULL, "no module"));
+    SAY(cuModuleUnload(NULL));
+    SAY(cuModuleGetGlobal(&variable, NULL, module, "no_such_variable"));
+    SAY(cuIpcGetMemHandle(&handle, 0));
+    SAY(cuStreamDestroy(NULL));
+    SAY(cuStreamEndCapture(stream, NULL));
+    SAY(cuLaunchKernel(NULL, 1, 1, 1, 1, 1, 1, 0, stream, NULL, NULL));
+}
+
 static void launches(CUfunction fill)
 {
     CUdeviceptr memory;
@@ -163,6 +263,11 @@ int main(int argc, char **argv)
     again(); // where two run, both go on now
     sizes();
     arguments(module);
+    pools();
+    physical_memory();
+    arrays();
+    graphs();
+    contexts_and_modules(module);
     launches(fill);
     capture();
     if (argc > 2)
