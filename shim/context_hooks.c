@@ -17,12 +17,17 @@
 // does one at a time.
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
 
+// Held while the books of a context are closed or opened. The driver may give its handle to another thread's as soon as it has destroyed
+// it: whoever comes first, the destroyer or the maker of the next one, closes the books of the old one.
+static pthread_mutex_t books_mutex = PTHREAD_MUTEX_INITIALIZER;
+
 // How often the program has retained each primary context, less its releases. Never more than the driver counts.
 static uint32_t primary_retains[DEVICE_MAX];
 
 void context_hooks_reset(void)
 {
     pthread_mutex_init(&primary_mutex, NULL);
+    pthread_mutex_init(&books_mutex, NULL);
     memset(primary_retains, 0, sizeof primary_retains);
 }
 
@@ -43,13 +48,38 @@ static CUresult creation_begin(struct creation *creation, CUdevice ordinal, cons
     return CUDA_SUCCESS;
 }
 
+// With the books mutex. Not retired: it is the next one.
+static void close_books(CUcontext context)
+{
+    if (!context_retired(context))
+        return;
+    streams_drop_context(context);
+    arrays_drop_context(context);
+    modules_drop_context(context);
+    heap_memory_drop_context(context);
+    allocations_drop_context(context);
+    context_remove(context);
+}
+
+static void context_gone(CUcontext context)
+{
+    pthread_mutex_lock(&books_mutex);
+    close_books(context);
+    pthread_mutex_unlock(&books_mutex);
+    pools_settle();
+}
+
 static CUresult creation_end(const struct creation *creation, CUresult result, const CUcontext *context, bool primary)
 {
-    // Without memory for the books a context stays charged until the process ends, which favours nobody.
-    if (creation->device && result == CUDA_SUCCESS)
+    if (creation->device && result == CUDA_SUCCESS) {
+        pthread_mutex_lock(&books_mutex);
+        close_books(*context);
+        // Without memory for the books a context stays charged until the process ends, which favours nobody.
         context_add(*context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
-    else if (creation->device)
+        pthread_mutex_unlock(&books_mutex);
+    } else if (creation->device) {
         holdings_give(&creation->device->holdings, creation->bytes);
+    }
     device_forget_current();
     return result;
 }
@@ -81,17 +111,6 @@ CREATES(cuVDPAUCtxCreate,
 CREATES(cuVDPAUCtxCreate_v2,
         (CUcontext * context, unsigned int flags, CUdevice ordinal, uint32_t vdp_device, void *get_proc_address), context,
         flags, ordinal, vdp_device, get_proc_address)
-
-static void context_gone(CUcontext context)
-{
-    streams_drop_context(context);
-    arrays_drop_context(context);
-    modules_drop_context(context);
-    heap_memory_drop_context(context);
-    allocations_drop_context(context);
-    context_remove(context);
-    pools_settle();
-}
 
 static CUresult destroy(CUcontext context, CUresult (*driver_destroy)(CUcontext))
 {

@@ -163,6 +163,15 @@ bool context_retire(CUcontext handle)
     return context != NULL;
 }
 
+bool context_retired(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    const struct context *context = find(handle);
+    bool retired = context && context->retired;
+    pthread_mutex_unlock(&mutex);
+    return retired;
+}
+
 void context_revive(CUcontext handle)
 {
     pthread_mutex_lock(&mutex);

@@ -54,6 +54,8 @@ CUcontext context_primary(const struct device *device);
 
 // Before the driver destroys a context: waits until nobody uses it and lets nobody use it any more. false: not in the table.
 bool context_retire(CUcontext handle);
+// Whether that has happened, and the context is still in the table.
+bool context_retired(CUcontext handle);
 // After the driver has refused to.
 void context_revive(CUcontext handle);
 // After it has: returns what the context was charged.

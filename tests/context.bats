@@ -25,6 +25,12 @@ teardown() { common_teardown; }
     assert_equal "$output" "contexts $fit"
 }
 
+@test "a context that gets the handle of one just destroyed keeps its own charge" {
+    sim_only "contexts that take next to no time to make"
+    SIMGPU_REUSE=1 run -0 --separate-stderr shim "$PROGRAMS/context_threads"
+    assert_equal "$output$stderr" ""
+}
+
 @test "what a context takes is measured once for a pool, whoever comes first" {
     VGPU_LOG=debug run -0 --separate-stderr shim "$PROGRAMS/attach_try"
     assert_contains "$stderr" "a context on GPU 0 takes"
