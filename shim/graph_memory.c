@@ -4,18 +4,23 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "shim/stream_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
+// What an executable graph allocates on one device.
+struct part {
+    uint64_t bytes;  // of all its allocations, were none to use the memory of another
+    uint64_t backed; // see pools_graph_begin
+};
+
 // An executable graph that allocates.
 struct graph {
     CUgraphExec handle;
-    struct device *device;
-    uint64_t bytes;  // of all its allocations, were none to use the memory of another
-    uint64_t backed; // see pools_graph_begin
+    struct part parts[DEVICE_MAX];
     UT_hash_handle hh;
 };
 
@@ -32,13 +37,13 @@ void graph_memory_reset(void)
     atomic_store(&graph_memory_graphs, 0);
 }
 
-// What the nodes of a graph allocate, child graphs included; *device is where.
-static uint64_t allocated_bytes(CUgraph graph, struct device **device)
+// Adds what the nodes of a graph allocate to `parts`, child graphs included. Returns whether they do.
+static bool add_allocations(CUgraph graph, struct part *parts)
 {
-    uint64_t bytes = 0;
+    bool allocates = false;
     size_t count = 0;
     if (REAL(cuGraphGetNodes)(graph, NULL, &count) != CUDA_SUCCESS || count == 0)
-        return 0;
+        return false;
     CUgraphNode *nodes = calloc(count, sizeof(CUgraphNode));
     if (!nodes || REAL(cuGraphGetNodes)(graph, nodes, &count) != CUDA_SUCCESS)
         count = 0;
@@ -48,15 +53,16 @@ static uint64_t allocated_bytes(CUgraph graph, struct device **device)
         CUgraph child;
         if (REAL(cuGraphNodeGetType)(nodes[i], &type) != CUDA_SUCCESS)
             continue;
-        if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC && REAL(cuGraphMemAllocNodeGetParams)(nodes[i], &allocation) == CUDA_SUCCESS) {
-            *device = device_of(allocation.poolProps.location.id);
-            bytes += holdings_round_up(allocation.bytesize, HOLDINGS_BLOCK_BYTES);
+        if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC && REAL(cuGraphMemAllocNodeGetParams)(nodes[i], &allocation) == CUDA_SUCCESS &&
+            device_of(allocation.poolProps.location.id)) {
+            parts[allocation.poolProps.location.id].bytes += holdings_round_up(allocation.bytesize, HOLDINGS_BLOCK_BYTES);
+            allocates = true;
         } else if (type == CU_GRAPH_NODE_TYPE_GRAPH && REAL(cuGraphChildGraphNodeGetGraph)(nodes[i], &child) == CUDA_SUCCESS) {
-            bytes += allocated_bytes(child, device);
+            allocates |= add_allocations(child, parts);
         }
     }
     free(nodes);
-    return bytes;
+    return allocates;
 }
 
 // Takes note of an executable graph that the driver has made. Instantiation may upload it, so the charge is settled.
@@ -65,14 +71,15 @@ static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph
     if (result != CUDA_SUCCESS || !device_attached())
         return result;
     int saved = errno;
-    struct device *device = NULL;
+    struct part parts[DEVICE_MAX] = {0};
     CUstreamCaptureMode mode = capture_relax();
-    uint64_t bytes = allocated_bytes(source, &device);
+    bool allocates = add_allocations(source, parts);
     capture_restore(mode);
-    if (bytes && device) {
+    if (allocates) {
         struct graph *graph = calloc(1, sizeof *graph);
         if (graph) {
-            *graph = (struct graph){.handle = *handle, .device = device, .bytes = bytes};
+            graph->handle = *handle;
+            memcpy(graph->parts, parts, sizeof parts);
             pthread_mutex_lock(&mutex);
             HASH_ADD_PTR(graphs, handle, graph);
             if (graph->hh.tbl)
@@ -91,38 +98,47 @@ static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph
 
 CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec handle, CUstream stream)
 {
+    struct part parts[DEVICE_MAX];
     struct graph *graph;
+    CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
     HASH_FIND_PTR(graphs, &handle, graph);
-    struct device *device = graph ? graph->device : NULL;
-    uint64_t bytes = graph ? graph->bytes : 0, backed = graph ? graph->backed : 0;
+    if (graph)
+        memcpy(parts, graph->parts, sizeof parts);
     pthread_mutex_unlock(&mutex);
-    if (!device || capture_under_way(stream)) // captured, it becomes a part of another graph
+    if (!graph || capture_under_way(stream)) // captured, it becomes a part of another graph
         return CUDA_SUCCESS;
-    CUresult rc = pools_graph_begin(&launch->memory, device, bytes, backed);
+    memset(launch->memory, 0, sizeof launch->memory);
+    int ordinal = 0;
+    for (; ordinal < DEVICE_MAX && rc == CUDA_SUCCESS; ordinal++)
+        if (parts[ordinal].bytes)
+            rc = pools_graph_begin(&launch->memory[ordinal], device_of(ordinal), parts[ordinal].bytes, parts[ordinal].backed);
     if (rc == CUDA_SUCCESS)
         launch->graph = handle;
+    while (rc != CUDA_SUCCESS && ordinal-- > 0)
+        if (launch->memory[ordinal].pool)
+            pools_graph_end(&launch->memory[ordinal]);
     return rc;
 }
 
 CUresult graph_memory_settle(struct graph_launch *launch, CUresult result, CUstream stream)
 {
-    struct device *device = NULL;
-    int rc = pools_graph_end(&launch->memory);
+    bool exceeded[DEVICE_MAX] = {false};
+    for (int ordinal = 0; ordinal < DEVICE_MAX; ordinal++)
+        exceeded[ordinal] = launch->memory[ordinal].pool && pools_graph_end(&launch->memory[ordinal]) && result == CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
     struct graph *graph;
     HASH_FIND_PTR(graphs, &launch->graph, graph);
-    if (graph) {
-        device = graph->device;
-        if (result == CUDA_SUCCESS)
-            graph->backed = launch->memory.trims;
-    }
+    for (int ordinal = 0; graph && result == CUDA_SUCCESS && ordinal < DEVICE_MAX; ordinal++)
+        graph->parts[ordinal].backed = launch->memory[ordinal].trims;
     pthread_mutex_unlock(&mutex);
     // Two graphs that took turns on the same memory, launched side by side, need more than they did. What was launched can't be taken
     // back; what it does not need any more, it gives back at once.
-    if (rc && result == CUDA_SUCCESS && device) {
+    for (int ordinal = 0; ordinal < DEVICE_MAX; ordinal++) {
+        if (!exceeded[ordinal])
+            continue;
         REAL(cuStreamSynchronize)(stream);
-        pools_reclaim(device);
+        pools_reclaim(device_of(ordinal));
     }
     return result;
 }

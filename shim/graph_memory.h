@@ -19,8 +19,8 @@ extern _Atomic int graph_memory_graphs __attribute__((visibility("hidden")));
 
 // A launch or upload on its way.
 struct graph_launch {
-    struct pools_graph memory;
-    CUgraphExec graph; // NULL: it allocates nothing
+    struct pools_graph memory[DEVICE_MAX]; // set with `graph`; by device
+    CUgraphExec graph;                     // NULL: it allocates nothing
 };
 
 CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec graph, CUstream stream);

@@ -21,6 +21,44 @@ static void expect_taken(const size_t whole[2], size_t first, size_t second, con
         fail("%s: %zu and %zu bytes are taken where %zu and %zu are expected", what, taken[0], taken[1], first, second);
 }
 
+// A graph that allocates on both, launched on the first.
+static void graph_on_both(const size_t whole[2])
+{
+    CUgraph graph;
+    CUgraphExec exec;
+    CUgraphNode allocation, release;
+    CUstream stream;
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuGraphCreate(&graph, 0));
+    for (int device = 0; device < 2; device++) {
+        CUDA_MEM_ALLOC_NODE_PARAMS params = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                           .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}},
+                                             .bytesize = (size_t)(device + 1) * BYTES};
+        OK(cuGraphAddMemAllocNode(&allocation, graph, NULL, 0, &params));
+        OK(cuGraphAddMemFreeNode(&release, graph, &allocation, 1, params.dptr));
+    }
+    OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_taken(whole, BYTES, 2 * BYTES, "by a graph on both");
+    OK(cuDeviceGraphMemTrim(0));
+    expect_taken(whole, 0, 2 * BYTES, "by it on the second");
+    OK(cuDeviceGraphMemTrim(1));
+
+    // Refused where it does not fit on one of them, and then nothing is taken on the other.
+    CUdeviceptr rest;
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuMemAlloc(&rest, whole[1] - BYTES));
+    OK(cuCtxSetCurrent(contexts[0]));
+    EXPECT(cuGraphLaunch(exec, stream), CUDA_ERROR_OUT_OF_MEMORY);
+    expect_taken(whole, 0, whole[1] - BYTES, "after a refusal");
+    OK(cuMemFree(rest));
+    OK(cuGraphExecDestroy(exec));
+    OK(cuGraphDestroy(graph));
+    OK(cuStreamDestroy(stream));
+    expect_taken(whole, 0, 0, "after the graph");
+}
+
 int main(void)
 {
     const CUmemAllocationProp on_second = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -64,6 +102,8 @@ int main(void)
     OK(cuStreamSynchronize(NULL));
     OK(cuMemPoolDestroy(pool));
     OK(cuMemPoolDestroy(keeper));
+
+    graph_on_both(whole);
 
     OK(cuCtxSetCurrent(contexts[1]));
     OK(cuArray3DCreate(&array, &image));
