@@ -12,6 +12,12 @@
 #define NODES 16
 #define WORDS 4096ull
 
+// Forms that the header knows under one name only.
+CUresult begin_first(CUstream stream) __asm__("cuStreamBeginCapture");
+CUresult begin_first_ptsz(CUstream stream) __asm__("cuStreamBeginCapture_ptsz");
+__typeof__(cuStreamBeginCapture) cuStreamBeginCapture_v2_ptsz;
+__typeof__(cuStreamEndCapture) cuStreamEndCapture_ptsz;
+
 static CUcontext context;
 static CUfunction add, fill;
 static _Atomic bool over;
@@ -41,7 +47,18 @@ static void *other_work(void *argument)
     return NULL;
 }
 
-static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
+static CUresult begin_capture(unsigned number, CUstream stream, CUstreamCaptureMode mode)
+{
+    // The first form has the global mode.
+    if (number % 4 == 1 && mode == CU_STREAM_CAPTURE_MODE_GLOBAL)
+        return begin_first(stream);
+    if (number % 4 == 2 && mode == CU_STREAM_CAPTURE_MODE_GLOBAL)
+        return begin_first_ptsz(stream);
+    return number % 4 == 3 ? cuStreamBeginCapture_v2_ptsz(stream, mode) : cuStreamBeginCapture(stream, mode);
+}
+
+// By each form of the calls in turn.
+static void capture_once(unsigned number, CUstreamCaptureMode mode, CUdeviceptr words)
 {
     uint32_t result[WORDS];
     CUstream stream;
@@ -49,10 +66,10 @@ static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
     CUgraphExec executable;
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     launch(fill, words, 5, stream);
-    OK(cuStreamBeginCapture(stream, mode));
+    OK(begin_capture(number, stream, mode));
     for (uint32_t i = 0; i < NODES; i++)
         launch(add, words, i, stream);
-    OK(cuStreamEndCapture(stream, &graph));
+    OK((number % 2 ? cuStreamEndCapture_ptsz : cuStreamEndCapture)(stream, &graph));
     OK(cuGraphInstantiate(&executable, graph, 0));
     OK(cuGraphLaunch(executable, stream));
     OK(cuStreamSynchronize(stream));
@@ -73,10 +90,8 @@ static _Atomic unsigned captures;
 static void *captures_in_thread(void *words)
 {
     OK(cuCtxSetCurrent(context));
-    while (now() < end) {
-        capture_once(mode, *(CUdeviceptr *)words);
-        atomic_fetch_add(&captures, 1);
-    }
+    while (now() < end)
+        capture_once(atomic_fetch_add(&captures, 1), mode, *(CUdeviceptr *)words);
     return NULL;
 }
 

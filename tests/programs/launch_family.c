@@ -17,6 +17,8 @@ __typeof__(cuLaunchKernel) cuLaunchKernel_ptsz;
 __typeof__(cuLaunchKernelEx) cuLaunchKernelEx_ptsz;
 __typeof__(cuLaunchCooperativeKernel) cuLaunchCooperativeKernel_ptsz;
 __typeof__(cuGraphLaunch) cuGraphLaunch_ptsz;
+__typeof__(cuStreamBeginCaptureToGraph) cuStreamBeginCaptureToGraph_ptsz;
+__typeof__(cuStreamEndCapture) cuStreamEndCapture_ptsz;
 
 struct place {
     CUcontext context;
@@ -27,6 +29,7 @@ struct place {
 
 static struct place places[16];
 static int place_count;
+static bool per_thread; // whether graphs are captured by those forms
 
 // The arguments of add_u32: adds 1 to every word.
 struct arguments {
@@ -116,12 +119,14 @@ static CUgraph capture_graph(const struct place *place, uint32_t value, CUgraph 
 {
     struct arguments a;
     void **params = arguments_of(&a, place);
-    OK(cuStreamBeginCaptureToGraph(place->stream, graph, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    __typeof__(cuStreamBeginCaptureToGraph) *begin =
+        per_thread ? cuStreamBeginCaptureToGraph_ptsz : cuStreamBeginCaptureToGraph;
+    OK(begin(place->stream, graph, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     a.value = value;
     OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
     a.value = 0;
     OK(cuLaunchKernel(place->add, BLOCKS, 1, 1, THREADS, 1, 1, 0, place->stream, params, NULL));
-    OK(cuStreamEndCapture(place->stream, &graph));
+    OK((per_thread ? cuStreamEndCapture_ptsz : cuStreamEndCapture)(place->stream, &graph));
     return graph;
 }
 
@@ -256,6 +261,7 @@ int main(int argc, char **argv)
         prepare(&places[i], i, argv[1]);
     bool over = strcmp(argv[2], "multi_device") == 0;
     int first = strcmp(argv[2], "graph_elsewhere") == 0;
+    per_thread = strcmp(argv[2], "graph_ptsz") == 0;
     for (int round = 0; round < LAUNCHES; round++) {
         for (int i = first; i < (over ? 1 : place_count); i++) {
             OK(cuCtxSetCurrent(places[i].context));
