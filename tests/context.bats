@@ -25,6 +25,11 @@ teardown() { common_teardown; }
     assert_equal "$output" "contexts $fit"
 }
 
+@test "contexts by the earlier forms of their functions are charged and given back" {
+    run -0 --separate-stderr shim "$PROGRAMS/context_forms"
+    assert_equal "$output$stderr" ""
+}
+
 @test "a context that gets the handle of one just destroyed keeps its own charge" {
     sim_only "contexts that take next to no time to make"
     SIMGPU_REUSE=1 run -0 --separate-stderr shim "$PROGRAMS/context_threads"
