@@ -51,6 +51,11 @@ int main(void)
     OK(cuMemFree(rest));
     OK(cuModuleUnload(module));
     expect_free(whole, "after unloading");
+    OK(cuModuleLoadDataEx(&module, image(64 * MIB), 0, NULL, NULL));
+    OK(cuModuleGetGlobal(&address, NULL, module, "big"));
+    expect_taken(whole, 64 * MIB, "with a module loaded with options");
+    OK(cuModuleUnload(module));
+    expect_free(whole, "after unloading that");
 
 #if CUDA_VERSION >= 12000
     CUlibrary library;
