@@ -21,6 +21,10 @@ silent() {
     silent "$PROGRAMS/mem_arrays"
 }
 
+@test "mappings that fail change no charge, and a part of a sparse array keeps its memory until it is unmapped" {
+    silent "$PROGRAMS/mem_vmm"
+}
+
 @test "memory nodes of a graph are charged when it is launched and given back by trimming" {
     silent "$PROGRAMS/mem_graph" explicit
 }
