@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Functions: the local memory that the frames of kernels need is charged when the program asks for them, see shim/limits.h.
+// Functions: when the program asks for one, its code is charged to its module or library, see shim/modules.h, and the local memory that its
+// frame needs to the context, see shim/limits.h.
 #include "shim/device.h"
 #include "shim/limits.h"
+#include "shim/modules.h"
+#include "shim/stream_table.h"
 
 // `rc` is the answer to a question for a function, `known` that to one for its frame.
 static CUresult foresee(CUresult rc, CUresult known, int frame_bytes, const char *function)
@@ -10,27 +13,55 @@ static CUresult foresee(CUresult rc, CUresult known, int frame_bytes, const char
                                                                           : rc;
 }
 
-CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+static CUresult foresee_function(CUresult rc, const CUfunction *function, const char *name)
 {
     int frame = 0;
-    CUresult rc = REAL(cuModuleGetFunction)(function, module, name);
     CUresult known = rc == CUDA_SUCCESS ? REAL(cuFuncGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *function) : rc;
-    return foresee(rc, known, frame, __func__);
+    return foresee(rc, known, frame, name);
+}
+
+// Ends a load with the answer to the call that may have loaded code of `owner`.
+static CUresult charged(struct module_load *load, CUresult rc, const void *owner, const char *name)
+{
+    CUresult fits = module_load_end(load, rc == CUDA_SUCCESS ? owner : NULL, name);
+    return rc == CUDA_SUCCESS ? fits : rc;
+}
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+    struct module_load load;
+    module_load_begin(&load);
+    CUresult rc = REAL(cuModuleGetFunction)(function, module, name);
+    return foresee_function(charged(&load, rc, module, __func__), function, __func__);
+}
+
+// Loads the code of a kernel of a library in the current context, and gives the function there.
+static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, const char *name)
+{
+    struct module_load load;
+    module_load_begin(&load);
+    CUstreamCaptureMode mode = capture_relax();
+    CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
+    capture_restore(mode);
+    return charged(&load, rc, library, name);
 }
 
 CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel)
 {
-    int frame = 0;
-    CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
-    CUresult known = rc == CUDA_SUCCESS ? REAL(cuFuncGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *function) : rc;
-    return foresee(rc, known, frame, __func__);
+    CUlibrary library = NULL; // stays so with drivers before 12.5, where who asked for the kernel has been charged
+    (void)REAL(cuKernelGetLibrary)(&library, kernel);
+    return foresee_function(load_kernel(function, kernel, library, __func__), function, __func__);
 }
 
 CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name)
 {
     int frame = 0;
+    CUfunction function;
     CUresult rc = REAL(cuLibraryGetKernel)(kernel, library, name), known = rc;
     const struct device *device = rc == CUDA_SUCCESS ? device_current() : NULL;
+    // The first launch would load the code, where it could not be refused. What is wrong with the kernel itself the launch will say.
+    if (device && load_kernel(&function, *kernel, library, __func__) == CUDA_ERROR_OUT_OF_MEMORY)
+        return CUDA_ERROR_OUT_OF_MEMORY;
     if (device)
         known = REAL(cuKernelGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *kernel, device->ordinal);
     return foresee(rc, known, frame, __func__);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "shim/measure.h"
 
 // How long one loading waits for another, which may be compiling. Then both are measured at once, and the first one's size is charged
 // to both.
@@ -14,6 +13,8 @@
 
 // What is measured as more than this is loaded and measured a second time, and the smaller figure counts: an allocation of another
 // process whose chunks were taken before the first one began has no second time.
+// What a function seems to have taken beyond that is not its code, and a function cannot be loaded twice: the context has grown by what kernels
+// that print need, which is in its price (shim/calibrate.h), or variables have been loaded.
 #define DOUBTFUL_BYTES (8ull << 20)
 
 // A variable that the program has asked for.
@@ -22,13 +23,14 @@ struct variable {
     struct variable *next;
 };
 
-// A module or a library in one context. Charged is what was measured when it was loaded, or what its known variables take, if that is
-// more: those of a lazy driver are loaded later.
+// A module or a library in one context. Charged is what was measured when it and its functions were loaded, or what its known variables
+// take, if that is more: those of a lazy driver are loaded later.
 struct loaded {
-    const void *handle;
+    const void *handle, *library; // the library that a module is a part of, NULL for others
     CUcontext context;
     struct device *device;
     uint64_t charged_bytes;
+    uint64_t owed_bytes; // code that is there and did not fit
     uint64_t variable_bytes;
     struct variable *variables;
     struct loaded *next;
@@ -64,13 +66,6 @@ static struct loaded *find_or_make(const void *handle, CUcontext context, struct
     return loaded;
 }
 
-// A load on its way.
-struct loading {
-    struct device *device; // NULL: no context is current, nothing is loaded yet
-    CUcontext context;
-    struct measurement measurement;
-};
-
 static struct device *current(CUcontext *context)
 {
     struct device *device = device_current();
@@ -78,19 +73,19 @@ static struct device *current(CUcontext *context)
     return device && REAL(cuCtxGetCurrent)(context) == CUDA_SUCCESS && *context ? device : NULL;
 }
 
-static void begin(struct loading *loading)
+void module_load_begin(struct module_load *load)
 {
-    loading->device = current(&loading->context);
-    if (loading->device)
-        measure_begin(&loading->measurement, loading->device, LOAD_PATIENCE_NS);
+    load->device = current(&load->context);
+    if (load->device)
+        measure_begin(&load->measurement, load->device, LOAD_PATIENCE_NS);
 }
 
 // How many bytes the load has taken, in whole blocks.
-static uint64_t end(struct loading *loading)
+static uint64_t end(struct module_load *load)
 {
     int64_t lost_bytes = 0;
-    if (loading->device)
-        measure_end(&loading->measurement, &lost_bytes);
+    if (load->device)
+        measure_end(&load->measurement, &lost_bytes);
     return lost_bytes > 0 ? holdings_round_up((uint64_t)lost_bytes, HOLDINGS_BLOCK_BYTES) : 0;
 }
 
@@ -119,6 +114,41 @@ static int charge(const void *handle, CUcontext context, struct device *device, 
     return rc;
 }
 
+// Charges a module more, and what is owed for it. Returns 0 or -ENOMEM.
+static int charge_more(const void *handle, CUcontext context, struct device *device, uint64_t more, const char *function)
+{
+    int saved = errno, rc = 0;
+    pthread_mutex_lock(&mutex);
+    struct loaded *loaded = more ? find_or_make(handle, context, device) : find(handle, context);
+    uint64_t due = more + (loaded ? loaded->owed_bytes : 0);
+    if (loaded)
+        loaded->owed_bytes = 0;
+    pthread_mutex_unlock(&mutex);
+    if (due) {
+        rc = device_take(device, due); // may wait for the pool lock
+        pthread_mutex_lock(&mutex);
+        loaded = find(handle, context);
+        if (loaded)
+            *(rc ? &loaded->owed_bytes : &loaded->charged_bytes) += due;
+        else if (rc == 0)
+            holdings_give(&device->holdings, due); // unloaded meanwhile
+        pthread_mutex_unlock(&mutex);
+    }
+    if (rc)
+        device_refuse(device, due, function);
+    errno = saved;
+    return rc;
+}
+
+CUresult module_load_end(struct module_load *load, const void *handle, const char *function)
+{
+    uint64_t bytes = end(load);
+    if (!load->device || !handle)
+        return CUDA_SUCCESS;
+    int rc = charge_more(handle, load->context, load->device, bytes <= DOUBTFUL_BYTES ? bytes : 0, function);
+    return rc ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+
 // Takes the records of a module, or of a context (the other one is NULL), off the list.
 static struct loaded *withdraw(const void *handle, CUcontext context)
 {
@@ -126,7 +156,7 @@ static struct loaded *withdraw(const void *handle, CUcontext context)
     pthread_mutex_lock(&mutex);
     for (struct loaded **link = &list; *link;) {
         struct loaded *loaded = *link;
-        if (handle ? loaded->handle != handle : loaded->context != context) {
+        if (handle ? loaded->handle != handle && loaded->library != handle : loaded->context != context) {
             link = &loaded->next;
             continue;
         }
@@ -170,13 +200,13 @@ void modules_drop_context(CUcontext context)
 // The value of `call`, which loads a module or a library into *handle. What does not fit is unloaded again.
 #define LOADED(handle, unload, call)                                                                                           \
     (__extension__({                                                                                                           \
-        struct loading loading;                                                                                                \
-        begin(&loading);                                                                                                       \
+        struct module_load loading;                                                                                            \
+        module_load_begin(&loading);                                                                                           \
         CUresult loaded_rc = (call);                                                                                           \
         uint64_t loaded_bytes = end(&loading);                                                                                 \
         if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
             unload(*(handle));                                                                                                 \
-            begin(&loading);                                                                                                   \
+            module_load_begin(&loading);                                                                                       \
             loaded_rc = (call);                                                                                                \
             uint64_t again_bytes = end(&loading);                                                                              \
             loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \
@@ -221,6 +251,24 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_optio
 {
     return LOADED(library, cuLibraryUnload,
                   REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count));
+}
+
+// What is asked of the module that a library has in a context goes back with the library.
+CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
+{
+    CUcontext context;
+    CUresult rc = REAL(cuLibraryGetModule)(module, library);
+    struct device *device = rc == CUDA_SUCCESS ? current(&context) : NULL;
+    if (!device)
+        return rc;
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    struct loaded *loaded = find_or_make(*module, context, device);
+    if (loaded)
+        loaded->library = library;
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return rc;
 }
 
 // A module leaves the books before the driver can use its handle again.

@@ -2,19 +2,35 @@
 // What modules and libraries take: code, constants and global variables.
 //
 // The driver does not say how much that is: its images are packed, compiled when loaded, and loaded lazily. So a load is measured, and
-// a large one twice (see modules.c). What a lazy driver leaves for later is known when the program asks for a variable: from
-// then on the module is charged the variables known, if that is more. It is charged to the context that was current, until the module
-// is unloaded or the context ends.
+// a large one twice (see modules.c). What a lazy driver leaves for later comes in two ways. The code of a kernel is loaded when the program asks
+// for the function, or at the first launch of a kernel of a library; so whoever asks for one is made to load it at once, which is measured too.
+// And when the program asks for a variable, its size is known: from then on the module is charged the variables known, if that is more. All
+// is charged to the context that was current, until the module is unloaded or the context ends.
 //
 // A module that does not fit is unloaded again and refused, so that for the time of its loading a quota may be exceeded by its size; a
-// variable that does not fit is not given out. Not seen: code and variables that a lazy driver loads at a kernel's first launch and
-// that the program never asks for.
+// function or a variable that does not fit is not given out, and code that is there nevertheless is charged with the next that is asked for.
+// Not seen: code of kernels that are only enumerated, or first launched in another context than that in which they were asked for; and
+// variables that are loaded with code and that the program never asks for.
 //
 // Thread safe. Lock order: measurement, then the mutex here, then holdings.
 #ifndef VGPU_SHIM_MODULES_H
 #define VGPU_SHIM_MODULES_H
 
 #include "shim/hooks.h"
+#include "shim/measure.h"
+
+// A call on its way that may load code.
+struct module_load {
+    struct device *device; // NULL: no context is current, nothing is loaded yet
+    CUcontext context;
+    struct measurement measurement;
+};
+
+void module_load_begin(struct module_load *load);
+
+// Charges the module or library `handle` the code that has been loaded since module_load_begin; NULL: none. CUDA_SUCCESS, or
+// CUDA_ERROR_OUT_OF_MEMORY where it does not fit, which `function` then says.
+CUresult module_load_end(struct module_load *load, const void *handle, const char *function);
 
 // Returns what a context that has ended was charged for modules.
 void modules_drop_context(CUcontext context);

@@ -44,12 +44,17 @@ silent() {
     silent "$PROGRAMS/mem_module"
 }
 
+@test "code is charged when a kernel is asked for, refused where it does not fit, and given back with its module" {
+    SIMGPU_CODE=2M silent "$PROGRAMS/mem_code"
+}
+
 @test "raised limits, large frames, attached and green contexts are charged and given back" {
     silent "$PROGRAMS/context_grow" "$KERNELS/memkernels.ptx"
 }
 
 @test "what a family is charged is what the driver's free memory has lost" {
     # What a context takes is measured by whoever comes first, best while nobody else uses the GPU.
+    export SIMGPU_CODE=2M
     VGPU_MEMORY=8G run -0 --separate-stderr shim "$PROGRAMS/attach_try"
     VGPU_MEMORY=8G run --separate-stderr shim "$PROGRAMS/mem_truth" "$PROGRAMS/watch_free" "$KERNELS/memkernels.ptx"
     echo "$output"

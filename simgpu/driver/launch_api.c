@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "simgpu/driver/context.h"
 #include "simgpu/driver/launch.h"
+#include "simgpu/driver/module.h"
 #include "simgpu/driver/stream.h"
 
 // All blocks must fit on the device at once.
@@ -45,7 +46,8 @@ static CUresult cuLaunchKernelEx_any(bool per_thread, const CUlaunchConfig *conf
         rc = CUDA_ERROR_INVALID_HANDLE;
     if (!rc)
         rc = launch_new(function, grid, block, config->sharedMemBytes, params, extra, &op.launch);
-    if (!rc && !stream->capture && (rc = context_grow_for_launch(stream->ctx, op.launch->kernel)))
+    if (!rc && !stream->capture &&
+        ((rc = function_load(stream->ctx, function)) || (rc = context_grow_for_launch(stream->ctx, op.launch->kernel))))
         launch_release(op.launch);
     if (rc)
         return api_leave(rc);

@@ -56,7 +56,7 @@ static struct CUmod_st *find_module(struct CUlib_st *library, struct CUctx_st *c
     return module;
 }
 
-static CUresult module_in(struct CUlib_st *library, struct CUctx_st *ctx, struct CUmod_st **module)
+CUresult library_module(struct CUlib_st *library, struct CUctx_st *ctx, struct CUmod_st **module)
 {
     *module = find_module(library, ctx);
     return *module ? CUDA_SUCCESS : module_new(ctx, library, library->variables, module);
@@ -165,7 +165,7 @@ CUresult cuLibraryGetModule(CUmodule *out, CUlibrary library)
         return rc;
     if (!out)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    return api_leave(handle_is(library, HANDLE_LIBRARY) ? module_in(library, ctx, out) : CUDA_ERROR_INVALID_HANDLE);
+    return api_leave(handle_is(library, HANDLE_LIBRARY) ? library_module(library, ctx, out) : CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuLibraryGetGlobal(CUdeviceptr *ptr, size_t *bytes, CUlibrary library, const char *name)
@@ -180,7 +180,7 @@ CUresult cuLibraryGetGlobal(CUdeviceptr *ptr, size_t *bytes, CUlibrary library, 
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     if (!handle_is(library, HANDLE_LIBRARY))
         return api_leave(CUDA_ERROR_INVALID_HANDLE);
-    rc = module_in(library, ctx, &module);
+    rc = library_module(library, ctx, &module);
     return api_leave(rc ? rc : variable_find(module, name, ptr, bytes));
 }
 
@@ -210,7 +210,7 @@ CUresult cuKernelGetFunction(CUfunction *out, CUkernel kernel)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     if (!handle_is(kernel, HANDLE_KERNEL))
         return api_leave(CUDA_ERROR_INVALID_HANDLE);
-    rc = module_in(kernel->library, ctx, &module);
+    rc = library_module(kernel->library, ctx, &module);
     if (!rc)
         rc = module_function(module, kernel->kernel->name, out);
     if (!rc)

@@ -11,6 +11,7 @@
 #include "simgpu/driver/handle.h"
 #include "simgpu/driver/memory.h"
 #include "simgpu/driver/stream.h"
+#include "simgpu/state/state.h"
 
 static CUresult variable_place(struct CUmod_st *module, const struct variable *declared)
 {
@@ -72,7 +73,10 @@ void module_free(struct CUmod_st *module)
         link = &(*link)->next;
     *link = module->next;
     for (struct CUfunc_st *function = module->functions, *next; function; function = next) {
+        struct allocation *code = function->code ? range_find(function->code) : NULL;
         next = function->next;
+        if (code)
+            memory_free(code);
         handle_remove(function);
         free(function);
     }
@@ -103,10 +107,36 @@ static CUresult function_of(struct CUmod_st *module, const struct simgpu_kernel 
     return CUDA_SUCCESS;
 }
 
+static CUresult code_place(struct CUfunc_st *function)
+{
+    struct allocation *allocation;
+
+    if (function->code || !state_file()->code_bytes)
+        return CUDA_SUCCESS;
+    CUresult rc = memory_alloc(function->module->ctx, ALLOCATION_DEVICE, state_file()->code_bytes, &allocation);
+    if (!rc)
+        function->code = allocation->base;
+    return rc;
+}
+
 CUresult module_function(struct CUmod_st *module, const char *name, struct CUfunc_st **function)
 {
     const struct simgpu_kernel *kernel = device_library_find(name);
-    return kernel ? function_of(module, kernel, function) : CUDA_ERROR_NOT_FOUND;
+    CUresult rc = kernel ? function_of(module, kernel, function) : CUDA_ERROR_NOT_FOUND;
+    return rc ? rc : code_place(*function);
+}
+
+CUresult function_load(struct CUctx_st *ctx, CUfunction handle)
+{
+    struct CUkern_st *kernel = (struct CUkern_st *)(void *)handle;
+    struct CUmod_st *module;
+
+    if (handle_is(handle, HANDLE_FUNCTION))
+        return code_place(handle);
+    if (!handle_is(kernel, HANDLE_KERNEL) || !state_file()->code_bytes)
+        return CUDA_SUCCESS;
+    CUresult rc = library_module(kernel->library, ctx, &module);
+    return rc ? rc : module_function(module, kernel->kernel->name, &handle);
 }
 
 static CUresult load(CUmodule *out, bool readable, const char *image)

@@ -2,7 +2,7 @@
 // Modules, libraries and the functions in them. Needs the API lock.
 //
 // The image that a program loads says nothing here but for its global variables: every module and every library contains every kernel
-// of every device library. Of an image that is PTX, the variables declared as `.global … .b8 NAME[BYTES]` exist, uninitialised.
+// of every device library; the code of each takes what SIMGPU_CODE says from when it is first asked for or launched. Of an image that is PTX, the variables declared as `.global … .b8 NAME[BYTES]` exist, uninitialised.
 // Functions belong to a module and die with it; kernels belong to a library, and each has one function in every
 // context that asks.
 // SPDX-License-Identifier: AGPL-3.0-or-later
@@ -30,6 +30,7 @@ struct CUfunc_st {
     struct CUfunc_st *next; // in the module
     struct CUmod_st *module;
     const struct simgpu_kernel *kernel;
+    uintptr_t code; // 0: not loaded yet
     struct function_limits limits;
     struct function_shape shape;
 };
@@ -70,7 +71,12 @@ CUresult variable_find(const struct CUmod_st *module, const char *name, CUdevice
 // A module of the context with memory for the variables declared.
 CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, const struct variable *declared, struct CUmod_st **module);
 void module_free(struct CUmod_st *module);
+// The module that a library has in a context, made where there is none.
+CUresult library_module(struct CUlib_st *library, struct CUctx_st *ctx, struct CUmod_st **module);
+// The function of a name, its code loaded.
 CUresult module_function(struct CUmod_st *module, const char *name, struct CUfunc_st **function);
+// Loads the code of what is about to be launched in a context: a function, or a kernel of a library.
+CUresult function_load(struct CUctx_st *ctx, CUfunction handle);
 
 // Accepts a function, or a kernel in its place, as launches do.
 CUresult function_resolve(CUfunction handle, const struct simgpu_kernel **kernel, const struct function_limits **limits);

@@ -82,10 +82,12 @@ int settings_read(struct state_settings *settings)
     if (read_number("SIMGPU_DEVICES", 1, STATE_MAX_DEVICES, &devices) ||
         read_bytes("SIMGPU_MEMORY", 16ull << 30, &settings->capacity_bytes) ||
         read_bytes("SIMGPU_CONTEXT", 512ull << 20, &settings->context_bytes) ||
-        read_number("SIMGPU_SLICE_US", 2000, 10000000, &slice_us) || read_number("SIMGPU_SWITCH_US", 100, 10000000, &switch_us))
+        read_bytes("SIMGPU_CODE", 0, &settings->code_bytes) || read_number("SIMGPU_SLICE_US", 2000, 10000000, &slice_us) ||
+        read_number("SIMGPU_SWITCH_US", 100, 10000000, &switch_us))
         return -EINVAL;
     if (settings->capacity_bytes < STATE_BLOCK_BYTES || settings->context_bytes < SETTINGS_LEAST_CONTEXT_BYTES ||
-        settings->capacity_bytes > 1ull << 46 || settings->context_bytes > settings->capacity_bytes || slice_us == 0)
+        settings->capacity_bytes > 1ull << 46 || settings->context_bytes > settings->capacity_bytes ||
+        settings->code_bytes > settings->capacity_bytes || slice_us == 0)
         return -EINVAL;
     settings->capacity_bytes &= ~(STATE_BLOCK_BYTES - 1);
     settings->context_bytes = (settings->context_bytes + STATE_BLOCK_BYTES - 1) & ~(STATE_BLOCK_BYTES - 1);

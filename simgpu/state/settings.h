@@ -10,11 +10,11 @@
 
 struct state_settings {
     uint32_t device_count;
-    uint64_t capacity_bytes, context_bytes;
+    uint64_t capacity_bytes, context_bytes, code_bytes;
     uint64_t slice_ns, switch_ns;
 };
 
-// Reads SIMGPU_DEVICES, SIMGPU_MEMORY, SIMGPU_CONTEXT, SIMGPU_SLICE_US and SIMGPU_SWITCH_US. 0, or -EINVAL if one cannot be
+// Reads SIMGPU_DEVICES, SIMGPU_MEMORY, SIMGPU_CONTEXT, SIMGPU_CODE, SIMGPU_SLICE_US and SIMGPU_SWITCH_US. 0, or -EINVAL if one cannot be
 // understood: a simulator that silently runs with another size than asked for would make a test pass for the wrong reason.
 int settings_read(struct state_settings *settings);
 

@@ -61,6 +61,7 @@ static int create_file(const char *path)
     file->slot_count = STATE_MAX_SLOTS;
     file->capacity_bytes = settings.capacity_bytes;
     file->context_bytes = settings.context_bytes;
+    file->code_bytes = settings.code_bytes;
     file->slice_ns = settings.slice_ns;
     file->switch_ns = settings.switch_ns;
     if (getrandom(file->uuid_seed, sizeof file->uuid_seed, 0) != sizeof file->uuid_seed)

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define STATE_MAGIC 0x54535550474d4953ull // "SIMGPUST", little-endian
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 #define STATE_MAX_DEVICES 16u
 #define STATE_MAX_SLOTS 256u
 #define STATE_NO_SLOT UINT32_MAX
@@ -62,10 +62,10 @@ struct state_file {
     uint64_t magic;
     uint32_t version, file_bytes;
     uint32_t device_count, slot_count;
-    uint64_t capacity_bytes, context_bytes;
+    uint64_t capacity_bytes, context_bytes, code_bytes;
     uint64_t slice_ns, switch_ns;
     uint8_t uuid_seed[16];
-    uint64_t reserved[7];
+    uint64_t reserved[6];
     struct state_engine engine[STATE_MAX_DEVICES];
     struct state_slot slot[STATE_MAX_SLOTS];
 };

@@ -16,7 +16,7 @@
 #include "tests/unit/mix.h"
 
 #define BATCHES 21
-#define BATCH_PAIRS 50
+#define BATCH_PAIRS 400
 #define SUBMITS 1000
 #define COPY_ROUNDS 7
 #define COPIES 10

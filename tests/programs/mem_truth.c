@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "driver.h"
+#include "large_code.h"
 
 #define COUNT 8
 
@@ -218,6 +219,16 @@ static void put_module(int i)
     OK(cuModuleUnload(objects[i].module));
 }
 
+static const char *code_image;
+
+static void get_code(int i)
+{
+    CUfunction function;
+    OK(cuModuleLoadData(&objects[i].module, code_image));
+    for (int k = 0; k < LARGE_CODE_KERNELS; k++)
+        OK(cuModuleGetFunction(&function, objects[i].module, large_code_names[k]));
+}
+
 static void raise_limit(CUlimit limit, int i, size_t by)
 {
     size_t value;
@@ -310,6 +321,7 @@ static const struct family families[] = {
     {"sparse arrays", get_sparse, put_array, 1},
     {"graphs", get_graph, put_graph, 1},
     {"modules", get_module, put_module, 1},
+    {"code", get_code, put_module, 1},
     {"stack", get_stack, put_stack, 1},
     {"contexts", get_context, put_context, 2},
     {"contexts with a larger heap", get_heap, put_context, 2},
@@ -359,6 +371,9 @@ int main(int argc, char **argv, char **environ)
     if (argc < 3)
         fail("usage: mem_truth HELPER MODULE");
     module_path = argv[2];
+    code_image = large_code_image();
+    if (!code_image)
+        fail("no memory for an image");
     start_helper(argv[1], environ);
     (void)driver_free(); // it has its context now
     long long bare = driver_free();
