@@ -188,13 +188,15 @@ static bool is_done(const struct window *window, const struct window_batch *batc
     return window->ops->mark_done(window->ops_gpu, batch->mark);
 }
 
-// Whether all batches went to one stream, so that the last mark tells of all.
+// Whether all marks are in one stream, so that the last mark tells of all.
 static bool in_one_stream(const struct window *window)
 {
     const struct window_batch *first = &window->batches[window->first];
-    for (uint32_t i = 1; i < window->count; i++)
-        if (window->batches[(window->first + i) % WINDOW_BATCHES].stream != first->stream)
+    for (uint32_t i = 1; i < window->count; i++) {
+        const struct window_batch *batch = &window->batches[(window->first + i) % WINDOW_BATCHES];
+        if (batch->stream != first->stream || !pthread_equal(batch->thread, first->thread))
             return false;
+    }
     return true;
 }
 
@@ -303,6 +305,7 @@ void window_launched(struct window *window, void *stream, const void *function, 
     if (!close)
         return;
     // Outside the mutex: a mark can block while the stream's queue is full.
+    closed.thread = pthread_self();
     closed.mark = window->ops->mark_put(window->ops_gpu, stream);
     if (!closed.mark)
         return;

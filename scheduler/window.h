@@ -42,6 +42,7 @@ struct window_functions {
 struct window_batch {
     void *mark; // NULL while the batch is open
     void *stream;
+    pthread_t thread;      // who has put the mark: each thread may have a stream of its own by the same handle
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
     struct window_functions functions;

@@ -19,13 +19,14 @@ static struct {
 } gpu;
 
 static struct window window;
+static __thread uintptr_t own_stream; // of this thread, by handle 0
 
 static void *mark_put(void *unused, void *stream)
 {
     (void)unused;
     uint64_t *mark = gpu.marks_fail ? NULL : (uint64_t *)malloc(sizeof *mark);
     if (mark) {
-        *mark = gpu.stream_until_ns[(uintptr_t)stream % STREAMS];
+        *mark = gpu.stream_until_ns[(own_stream + (uintptr_t)stream) % STREAMS];
         gpu.marks++;
     }
     return mark;
@@ -176,6 +177,35 @@ static void test_streams(void)
         launch(n, n % 3, 60000);
     ok(gpu.longest_queue_ns <= 2 * WINDOW_NS, "over several streams the queue stays short: %llu us",
        (unsigned long long)(gpu.longest_queue_ns / 1000));
+    end();
+}
+
+static void *launch_beside(void *unused)
+{
+    own_stream = 1;
+    for (int n = 0; n < 8; n++) {
+        gpu.stream_until_ns[own_stream] = gpu.now_ns += 100000;
+        window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
+    }
+    return unused;
+}
+
+// The default stream of each thread goes by one handle.
+static void test_threads(void)
+{
+    begin();
+    for (int n = 0; n < 100; n++)
+        launch(0, 1, 100000);
+    gpu.now_ns += NS_PER_S;
+    window_ask(&window, WINDOW_NS, gpu.now_ns);
+    pthread_t thread;
+    window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
+    gpu.stream_until_ns[0] = gpu.now_ns + NS_PER_S;
+    window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
+    pthread_create(&thread, NULL, launch_beside, NULL);
+    pthread_join(thread, NULL);
+    window_ask(&window, WINDOW_NS, gpu.now_ns);
+    is_int(gpu.marks, 9, "what is complete in one thread's stream tells nothing of another's");
     end();
 }
 
@@ -397,6 +427,7 @@ int main(void)
     test_many_functions();
     test_changing();
     test_streams();
+    test_threads();
     test_no_marks();
     test_patience();
     test_full_ring();
