@@ -249,6 +249,8 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
             atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
             learn_pause(gate, now_ns);
             gate->notes.busy_from_ns = now_ns;
+            if (gate->notes.called_ns != end)
+                turn_call_off(gate);
         }
     } else {
         look = look_for(ahead, QUIET_LOOK_NS);

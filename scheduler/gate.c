@@ -130,14 +130,18 @@ static void sleep_ns(uint64_t ns)
     nanosleep(&pause, NULL);
 }
 
-// This virtual GPU is to be next: one of its threads watches the token without sleeping. false: not so, or in vain.
+static bool is_on_deck(const struct gate *gate)
+{
+    return atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) == gate->vgpu_index;
+}
+
+// As long as this virtual GPU is to be next, one of its threads watches the token without sleeping. false: it is not, or in vain.
 static bool watch_token(struct gate *gate, uint64_t word)
 {
-    if (atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) != gate->vgpu_index ||
-        atomic_exchange(&gate->watched, 1))
+    if (!is_on_deck(gate) || atomic_exchange(&gate->watched, 1))
         return false;
     bool moved = false, spins = true;
-    for (uint64_t until = clock_now_ns() + SPIN_NS; spins && !moved && clock_now_ns() < until;) {
+    for (uint64_t until = clock_now_ns() + SPIN_NS; spins && !moved && is_on_deck(gate) && clock_now_ns() < until;) {
         spins = spin_briefly();
         moved = atomic_load(gate->token) != word;
     }

@@ -339,6 +339,11 @@ void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle
         call(gate, next);
 }
 
+void turn_call_off(struct gate *gate)
+{
+    atomic_store(&gate->gpu->on_deck, POOL_NO_INDEX);
+}
+
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     struct policy_choice choice = choose_next(gate, word, now_ns, true);

@@ -64,6 +64,9 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 // to be next is woken and watches for the token.
 void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle);
 
+// The holder keeps the token after all: nobody need watch for it.
+void turn_call_off(struct gate *gate);
+
 // The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
 // a drain and returns true. Otherwise calls who is likely to be next.
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);

@@ -263,6 +263,24 @@ static void test_next_is_called(void)
     end();
 }
 
+// Where work comes within the holder's patience, who was called for nothing would spin for nothing.
+static void test_next_is_called_off(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    agent_step(&holder, now += MS);
+    ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "a holder that has just become idle calls nobody");
+    agent_step(&holder, now += 60 * NS_PER_US);
+    is_int(atomic_load(&gpu->on_deck), waiter.vgpu_index, "one that has been for a while calls the next");
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    agent_step(&holder, now += 10 * NS_PER_US);
+    ok(atomic_load(&gpu->on_deck) == POOL_NO_INDEX, "and calls it off when work comes");
+    end();
+}
+
 // The end of known work is looked for when it is expected, not again and again.
 static void test_looks(void)
 {
@@ -297,6 +315,7 @@ int main(void)
     test_captures();
     test_patience();
     test_next_is_called();
+    test_next_is_called_off();
     test_looks();
     return done_testing();
 }
