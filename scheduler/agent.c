@@ -282,9 +282,10 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }
-    // Whoever waited has gone without a turn: nothing is charged and no turn runs until the next one comes.
+    // Whoever waited has gone without a turn: nothing is charged, no turn runs and no pause counts until the next one comes.
     grant_clear(&gate->vgpu->charged_from, gate->token, word);
     grant_clear(&gate->vgpu->turn, gate->token, word);
+    gate->notes.done_ns = 0;
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)
         return forget;

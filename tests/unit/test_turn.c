@@ -281,6 +281,25 @@ static void test_next_is_called_off(void)
     end();
 }
 
+// Only a pause while others wait is one.
+static void test_pause_ends_with_the_last_waiter(void)
+{
+    begin();
+    give_class(&waiter, POLICY_LOW); // so that it does not interrupt
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    agent_step(&holder, now += MS);
+    pool_bit_clear(gpu->wanting, waiter.vgpu_index);
+    agent_step(&holder, now += MS);
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    turn_request(&waiter, now += 10 * MS);
+    agent_step(&holder, now);
+    is_int(atomic_load(&holder.vgpu->idle_ns), 0, "a holder that nobody waited for has not been idle at their cost");
+    end();
+}
+
 // The end of known work is looked for when it is expected, not again and again.
 static void test_looks(void)
 {
@@ -314,6 +333,7 @@ int main(void)
     test_early_hand_over();
     test_captures();
     test_patience();
+    test_pause_ends_with_the_last_waiter();
     test_next_is_called();
     test_next_is_called_off();
     test_looks();
