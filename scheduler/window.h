@@ -27,9 +27,11 @@
 #define WINDOW_WIDEST_NS 5000000ull
 // As long as a drain may take.
 #define WINDOW_PATIENCE_NS 200000000ull
-#define WINDOW_BATCHES 64u        // marks in flight at most
-#define WINDOW_FUNCTIONS 1024u    // learned durations kept, by hash of the function
-#define WINDOW_BATCH_FUNCTIONS 8u // different functions told apart within one batch, and within one span
+#define WINDOW_BATCHES 64u     // marks in flight at most
+#define WINDOW_FUNCTIONS 1024u // learned durations kept, by hash of the function
+// Different functions told apart within one batch, and within one span. Of steps of many short kernels always the same ones would not fit where
+// this is 8: what they were first thought to take is then laid to the others, and the GPU runs dry.
+#define WINDOW_BATCH_FUNCTIONS 32u
 
 // How often which functions were launched, by their slots in the table of durations. What does not fit learns nothing this time.
 struct window_functions {

@@ -250,8 +250,8 @@ static void test_next_is_called(void)
     uint64_t now = clock_now_ns(), called = 0;
     turn_request(&waiter, now);
     ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "who comes to wait is not on deck");
-    for (uint64_t stop = now + 100 * MS; !(token() & TOKEN_REVOKED) && now < stop; now += LOOKED_EVERY_NS) {
-        agent_step(&holder, now);
+    for (uint64_t stop = now + 100 * MS, next; !(token() & TOKEN_REVOKED) && now < stop; now = next) {
+        next = agent_step(&holder, now);
         if (!called && atomic_load(&gpu->on_deck) == waiter.vgpu_index)
             called = now;
     }
@@ -319,6 +319,10 @@ static void test_looks(void)
         window->primed = true;
         is_int(agent_step(&holder, now) - now, cases[i].look_us * NS_PER_US, "with %llu us of work next in %llu us",
                (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].look_us);
+        atomic_fetch_add(&holder.member->entered, 1);
+        atomic_fetch_add(&holder.member->left, 1);
+        uint64_t busy_us = cases[i].look_us > 250 ? cases[i].look_us : 250;
+        is_int(agent_step(&holder, now) - now, busy_us * NS_PER_US, "but not earlier than a busy one where more has come");
         window->count = 0;
         end();
     }

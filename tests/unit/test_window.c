@@ -13,7 +13,7 @@
 
 static struct {
     uint64_t now_ns, busy_until_ns, stream_until_ns[STREAMS];
-    int marks; // that exist
+    int marks, looks; // marks that exist, looks at one
     bool marks_fail, stuck;
     uint64_t longest_queue_ns; // work ahead of a launch, its own included
 } gpu;
@@ -35,6 +35,7 @@ static void *mark_put(void *unused, void *stream)
 static bool mark_done(void *unused, void *mark)
 {
     (void)unused;
+    gpu.looks++;
     return !gpu.stuck && gpu.now_ns >= *(uint64_t *)mark;
 }
 
@@ -180,32 +181,84 @@ static void test_streams(void)
     end();
 }
 
-static void *launch_beside(void *unused)
+static void launched(void *stream, uint64_t until_ns)
 {
-    own_stream = 1;
-    for (int n = 0; n < 8; n++) {
-        gpu.stream_until_ns[own_stream] = gpu.now_ns += 100000;
-        window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
-    }
-    return unused;
+    gpu.stream_until_ns[(own_stream + (uintptr_t)stream) % STREAMS] = until_ns;
+    window_launched(&window, stream, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
 }
 
-// The default stream of each thread goes by one handle.
-static void test_threads(void)
+static void *launch_beside(void *stream)
+{
+    own_stream = 1 - (uintptr_t)stream;
+    for (int n = 0; n < 8; n++)
+        launched(stream, gpu.now_ns += 100000);
+    own_stream = 0;
+    return NULL;
+}
+
+// With a kernel that is known, and complete.
+static void begin_known(uint64_t kernel_ns)
 {
     begin();
     for (int n = 0; n < 100; n++)
-        launch(0, 1, 100000);
+        launch(0, 1, kernel_ns);
     gpu.now_ns += NS_PER_S;
     window_ask(&window, WINDOW_NS, gpu.now_ns);
-    pthread_t thread;
-    window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
-    gpu.stream_until_ns[0] = gpu.now_ns + NS_PER_S;
-    window_launched(&window, NULL, (const void *)(1 * 64 + 4096ul), gpu.now_ns);
-    pthread_create(&thread, NULL, launch_beside, NULL);
-    pthread_join(thread, NULL);
+}
+
+static void test_marks_of_streams(void)
+{
+    for (uintptr_t other = 0; other < 2; other++) {
+        begin_known(100000);
+        launched(NULL, gpu.now_ns);
+        launched(NULL, gpu.now_ns + NS_PER_S);
+        pthread_t thread;
+        if (other)
+            launch_beside((void *)other);
+        else if (pthread_create(&thread, NULL, launch_beside, NULL) == 0)
+            pthread_join(thread, NULL);
+        window_ask(&window, WINDOW_NS, gpu.now_ns);
+        is_int(gpu.marks, 9, "what is complete in one stream tells nothing of another's work%s",
+               other ? "" : ", nor of that in another thread's stream by the same handle");
+        end();
+    }
+    begin_known(100000);
+    for (int n = 0; n < 10; n++)
+        launched(NULL, gpu.now_ns);
+    gpu.looks = 0;
     window_ask(&window, WINDOW_NS, gpu.now_ns);
-    is_int(gpu.marks, 9, "what is complete in one thread's stream tells nothing of another's");
+    ok(gpu.marks == 0 && gpu.looks == 2, "of one stream the oldest and the newest mark tell all: %d looks", gpu.looks);
+    end();
+}
+
+// Five kernels of 1 ms, launched at once. Nobody looks between two moments, at which the first of what is complete has been so for long.
+static void test_late_looks(uint64_t from_us, uint64_t to_us, const char *when)
+{
+    begin_known(NS_PER_MS);
+    window_clear(&window);
+    uint64_t known = estimate(1), start = gpu.now_ns;
+    for (uint64_t n = 1; n <= 5; n++)
+        launched(NULL, start + n * NS_PER_MS);
+    for (; gpu.now_ns < start + 4500 * NS_PER_US; gpu.now_ns += 10 * NS_PER_US)
+        if (gpu.now_ns < start + from_us * NS_PER_US || gpu.now_ns >= start + to_us * NS_PER_US)
+            window_ask(&window, WINDOW_NS, gpu.now_ns);
+    ok(is_near(estimate(1), known, 5), "a look that comes late %s teaches nothing wrong: %llu of %llu us", when,
+       (unsigned long long)(estimate(1) / 1000), (unsigned long long)(known / 1000));
+    end();
+}
+
+// A training step: many short kernels in turn, always in the same order.
+static void test_mixture(unsigned functions, uint64_t kernel_ns)
+{
+    begin();
+    for (uintptr_t n = 0; n < 10000; n++)
+        launch(0, n % functions, kernel_ns);
+    uint64_t began = gpu.now_ns, worked = 10000 * kernel_ns;
+    for (uintptr_t n = 0; n < 10000; n++)
+        launch(0, n % functions, kernel_ns);
+    uint64_t took = gpu.now_ns - began;
+    ok(took * 95 < worked * 100, "%u kernels of %llu ns in turn keep the GPU at work: %llu of %llu us", functions,
+       (unsigned long long)kernel_ns, (unsigned long long)worked / 1000, (unsigned long long)took / 1000);
     end();
 }
 
@@ -427,7 +480,13 @@ int main(void)
     test_many_functions();
     test_changing();
     test_streams();
-    test_threads();
+    test_marks_of_streams();
+    test_late_looks(100, 1900, "at the beginning");
+    test_late_looks(1900, 4500, "at the end");
+    test_mixture(20, 5000);
+    test_mixture(50, 5000);
+    test_mixture(200, 5000);
+    test_mixture(200, 100000);
     test_no_marks();
     test_patience();
     test_full_ring();
