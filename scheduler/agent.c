@@ -14,13 +14,11 @@
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
-// While others wait: how often a busy holder is looked at, and one that has gone quiet, where it is not known how much work is ahead.
+// While others wait: how often a busy holder is looked at, the longer where more work is known to be ahead, and one that has gone quiet. Not as
+// seldom as the estimates of its work allow: when nobody launches any more, nobody else sees when a batch ends, and estimates err by a look.
 #define BUSY_LOOK_NS (250 * NS_PER_US)
+#define LONGEST_LOOK_NS (500 * NS_PER_US)
 #define QUIET_LOOK_NS (50 * NS_PER_US)
-// Where it is known: not as far as the estimates may be wrong, but in the end just behind it, when completion can be seen.
-#define LONGEST_LOOK_NS NS_PER_MS
-#define FAR_NS (200 * NS_PER_US)
-#define VISIBLE_NS (5 * NS_PER_US)
 // A holder without work keeps the token for about the cost of a switch, or for as long as it usually pauses where that is not much
 // against the work between its pauses: a program that waits for the GPU after every step would otherwise lose its turn at each step,
 // and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
@@ -213,15 +211,13 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t 
     return all_active_members(gate, token_generation(word), member_is_idle);
 }
 
-// How long until the next look at a holder that has so much work ahead, as far as known.
-static uint64_t look_for(uint64_t ahead_ns, uint64_t unknown_ns)
+// How long until the next look at a holder that launches.
+static uint64_t busy_look(struct gate *gate, uint64_t now_ns)
 {
-    if (ahead_ns == UINT64_MAX)
-        return unknown_ns;
-    if (ahead_ns <= FAR_NS)
-        return ahead_ns + VISIBLE_NS;
-    uint64_t most = ahead_ns - ahead_ns / 4;
-    return most < LONGEST_LOOK_NS ? most : LONGEST_LOOK_NS;
+    uint64_t ahead = window_ahead(&gate->window, now_ns);
+    if (ahead == UINT64_MAX || ahead < 2 * BUSY_LOOK_NS)
+        return BUSY_LOOK_NS;
+    return ahead / 2 < LONGEST_LOOK_NS ? ahead / 2 : LONGEST_LOOK_NS;
 }
 
 // The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
@@ -239,10 +235,10 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         turn_call_next(gate, word, end, false);
     }
 
-    uint64_t ahead = window_ahead(&gate->window, now_ns), look = look_for(ahead, BUSY_LOOK_NS);
-    look = look > BUSY_LOOK_NS ? look : BUSY_LOOK_NS; // more work comes all the time
+    uint64_t look;
     bool throttled = atomic_load(&gate->throttled) > 0;
     if (throttled || gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
+        look = busy_look(gate, now_ns);
         gate->notes.quiet_at = atomic_load(&gate->member->entered);
         gate->notes.fence_set = false;
         if (gate->notes.done_ns) {
@@ -253,7 +249,7 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
                 turn_call_off(gate);
         }
     } else {
-        look = look_for(ahead, QUIET_LOOK_NS);
+        look = QUIET_LOOK_NS;
         if (work_is_done(gate) && is_idle(gate, word, now_ns, &look))
             return give_away(gate, word, now_ns);
     }

@@ -14,7 +14,7 @@ setup() {
 
 teardown() { common_teardown; }
 
-# survives MODE [THREADS]: captures go on while another tenant wants the GPU, and the token changed hands meanwhile
+# survives MODE [THREADS [FORM]]: captures go on while another tenant wants the GPU, and the token changed hands meanwhile
 survives() {
     spawn_shim env VGPU_NAME=rival "$PROGRAMS/busy" "$module" 300
     wait_until file_has "$out" busy
@@ -63,6 +63,12 @@ overran() { # NAME
 
 @test "captures in the relaxed mode in several threads at once survive contention" {
     survives relaxed 3
+}
+
+@test "captures by the first and the per-thread forms of the calls survive contention" {
+    survives global 1 first
+    survives global 1 first_ptsz
+    survives relaxed 1 ptsz
 }
 
 @test "captures work alone" {

@@ -91,7 +91,7 @@ whole() {
 
 @test "a tool that does not use CUDA and has a quota of its own sees that, unused, and reserves nothing" {
     VGPU_MEMORY=3G run -0 --separate-stderr shim "$view"
-    assert_equal "$output" "0: total 3072 used 0 busy 0 compute graphics mps samples usages"
+    assert_equal "${lines[0]}" "0: total 3072 used 0 busy 0 compute graphics mps samples usages"
     assert_equal "$stderr" ""
     [[ ! -e $VGPU_POOL ]]
     VGPU_MEMORY=25% VGPU_NAME=nobody run -0 --separate-stderr shim "$view"

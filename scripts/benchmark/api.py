@@ -80,6 +80,6 @@ API = Piece(
      Table({"plain_gbs": "copy from own memory, GB/s", "region_gbs": "from the region, GB/s", "percent": "%"}, 1),
      Table({"submit_us": "from vgpu_submit to the start of the task, µs", "submit_p99_us": "p99"}, 1),
      Table({"task_percent": "tasks of the lighter, %", "time_percent": "its GPU time, %", "error_points": "error, points"}, 2)],
-    "Pairs: one thread, medians of 21 batches of 50, the four kinds by turns. Sizes of the mixes are random, 256 bytes to 256 MiB, unless the "
+    "Pairs: one thread, medians of 21 batches of 400, the four kinds by turns. Sizes of the mixes are random, 256 bytes to 256 MiB, unless the "
     "recorded ones are named; a looked-at moment has at least 97 % of the most that is ever in use. Tasks of 0.5 ms.",
     {"shim": "vgpu-shim"})

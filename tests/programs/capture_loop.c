@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// capture_loop MODULE SECONDS [global|thread|relaxed [THREADS]]: captures graphs, in so many threads, launches them and checks what they
-// computed, while another thread launches work of its own into another stream. No capture may be disturbed. Prints "captures COUNT".
+// capture_loop MODULE SECONDS [global|thread|relaxed [THREADS [first|first_ptsz|ptsz]]]: captures graphs, in so many threads and by that
+// form of the calls, then slowly, launches them and checks what they computed, while another thread launches work of its own into another
+// stream. No capture may be disturbed. Prints "captures COUNT".
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "driver.h"
 
@@ -47,18 +49,17 @@ static void *other_work(void *argument)
     return NULL;
 }
 
-static CUresult begin_capture(unsigned number, CUstream stream, CUstreamCaptureMode mode)
+static const char *form = "";
+
+static CUresult begin_capture(CUstream stream, CUstreamCaptureMode mode)
 {
-    // The first form has the global mode.
-    if (number % 4 == 1 && mode == CU_STREAM_CAPTURE_MODE_GLOBAL)
-        return begin_first(stream);
-    if (number % 4 == 2 && mode == CU_STREAM_CAPTURE_MODE_GLOBAL)
-        return begin_first_ptsz(stream);
-    return number % 4 == 3 ? cuStreamBeginCapture_v2_ptsz(stream, mode) : cuStreamBeginCapture(stream, mode);
+    return strcmp(form, "first") == 0        ? begin_first(stream)
+           : strcmp(form, "first_ptsz") == 0 ? begin_first_ptsz(stream)
+           : strcmp(form, "ptsz") == 0       ? cuStreamBeginCapture_v2_ptsz(stream, mode)
+                                             : cuStreamBeginCapture(stream, mode);
 }
 
-// By each form of the calls in turn.
-static void capture_once(unsigned number, CUstreamCaptureMode mode, CUdeviceptr words)
+static void capture_once(CUstreamCaptureMode mode, CUdeviceptr words)
 {
     uint32_t result[WORDS];
     CUstream stream;
@@ -66,10 +67,13 @@ static void capture_once(unsigned number, CUstreamCaptureMode mode, CUdeviceptr 
     CUgraphExec executable;
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     launch(fill, words, 5, stream);
-    OK(begin_capture(number, stream, mode));
-    for (uint32_t i = 0; i < NODES; i++)
+    OK(begin_capture(stream, mode));
+    for (uint32_t i = 0; i < NODES; i++) {
         launch(add, words, i, stream);
-    OK((number % 2 ? cuStreamEndCapture_ptsz : cuStreamEndCapture)(stream, &graph));
+        if (*form)
+            usleep(2000); // so that the token is likely to change hands meanwhile
+    }
+    OK((strstr(form, "ptsz") ? cuStreamEndCapture_ptsz : cuStreamEndCapture)(stream, &graph));
     OK(cuGraphInstantiate(&executable, graph, 0));
     OK(cuGraphLaunch(executable, stream));
     OK(cuStreamSynchronize(stream));
@@ -90,8 +94,10 @@ static _Atomic unsigned captures;
 static void *captures_in_thread(void *words)
 {
     OK(cuCtxSetCurrent(context));
-    while (now() < end)
-        capture_once(atomic_fetch_add(&captures, 1), mode, *(CUdeviceptr *)words);
+    while (now() < end) {
+        capture_once(mode, *(CUdeviceptr *)words);
+        atomic_fetch_add(&captures, 1);
+    }
     return NULL;
 }
 
@@ -101,6 +107,8 @@ int main(int argc, char **argv)
     CUdeviceptr words[8], others;
     pthread_t thread, capturing[8];
     int threads = argc > 4 ? atoi(argv[4]) : 1;
+    if (argc > 5)
+        form = argv[5];
     if (argc < 3)
         fail("usage: capture_loop MODULE SECONDS [MODE]");
     if (threads < 1 || threads > 8)

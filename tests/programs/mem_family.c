@@ -120,11 +120,11 @@ static CUresult get_array(struct block *block, size_t bytes)
     return cuArray3DCreate(&block->array, &descriptor);
 }
 
-// Without depth: rows of 1 MiB, since there may not be many.
+// Without depth: rows of 64 KiB, since there may not be many, and a driver rounds them up to 128.
 static CUresult get_plain_array(struct block *block, size_t bytes)
 {
-    CUDA_ARRAY_DESCRIPTOR descriptor = {.Width = 65536,
-                                        .Height = bytes / MIB,
+    CUDA_ARRAY_DESCRIPTOR descriptor = {.Width = 4096,
+                                        .Height = bytes >> 16,
                                         .Format = CU_AD_FORMAT_UNSIGNED_INT32,
                                         .NumChannels = 4};
     return cuArrayCreate(&block->array, &descriptor);
@@ -143,9 +143,11 @@ static CUresult get_deferred_by(struct block *block, size_t bytes, __typeof__(cu
     prop.allocFlags.usage = CU_MEM_CREATE_USAGE_TILE_POOL;
     CUDA_ARRAY3D_DESCRIPTOR descriptor = rows(bytes, CUDA_ARRAY3D_DEFERRED_MAPPING);
     CUDA_ARRAY_MEMORY_REQUIREMENTS required;
+    size_t granularity;
     OK(cuArray3DCreate(&block->array, &descriptor));
     OK(cuArrayGetMemoryRequirements(&required, block->array, 0));
-    block->bytes = (required.size + 2 * MIB - 1) / (2 * MIB) * (2 * MIB);
+    OK(cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
+    block->bytes = (required.size + granularity - 1) / granularity * granularity;
     CUresult rc = cuMemCreate(&block->handle, block->bytes, &prop, 0);
     if (rc != CUDA_SUCCESS) {
         OK(cuArrayDestroy(block->array));
