@@ -53,6 +53,12 @@ static struct window_duration *duration_of(struct window *window, const void *fu
     return duration;
 }
 
+// Threads may tell the time in another order than they get the mutex.
+static uint64_t since(uint64_t start_ns, uint64_t now_ns)
+{
+    return start_ns < now_ns ? now_ns - start_ns : 0;
+}
+
 static struct window_batch *oldest(struct window *window)
 {
     return &window->batches[window->first];
@@ -120,7 +126,7 @@ static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_
 // A batch has just been seen complete and the GPU still works: what is complete took from the start of the span until now.
 static void span_goes_on(struct window *window, uint64_t now_ns)
 {
-    uint64_t took = now_ns - window->span_start_ns, estimate = span_estimate(window);
+    uint64_t took = since(window->span_start_ns, now_ns), estimate = span_estimate(window);
     if (took < SPAN_NS || window->span_doubt_ns + window->done_doubt_ns > took / SPAN_DOUBT_PART || !estimate)
         return;
     learn(window, estimate, took);
@@ -133,8 +139,8 @@ static void span_ends(struct window *window, uint64_t now_ns)
 {
     if (!window->span_start_ns)
         return;
-    uint64_t longest = (now_ns > window->span_start_ns ? now_ns - window->span_start_ns : 1) + window->span_doubt_ns;
-    uint64_t shortest = window->last_pending_ns > window->span_start_ns ? window->last_pending_ns - window->span_start_ns : 0;
+    uint64_t longest = since(window->span_start_ns, now_ns) + window->span_doubt_ns + 1;
+    uint64_t shortest = since(window->span_start_ns, window->last_pending_ns);
     uint64_t estimate = span_estimate(window);
     if (estimate && longest - shortest <= longest / 4)
         learn(window, estimate, (longest + shortest) / 2);
@@ -173,7 +179,7 @@ static void take_off(struct window *window, uint64_t now_ns)
     window->ops->mark_drop(window->ops_gpu, batch->mark);
     window->closed_ns -= batch->estimate_ns;
     window->last_done_ns = now_ns;
-    window->done_doubt_ns = now_ns - pending;
+    window->done_doubt_ns = since(pending, now_ns);
     window->first = (window->first + 1) % WINDOW_BATCHES;
     window->count--;
 }
@@ -235,7 +241,7 @@ static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now
     if (window->count == 0)
         return 0;
     const struct window_batch *batch = oldest(window);
-    uint64_t start = start_of(window, batch), elapsed = now_ns > start ? now_ns - start : 0;
+    uint64_t elapsed = since(start_of(window, batch), now_ns);
     if (elapsed > WINDOW_PATIENCE_NS) {
         drop_all(window);
         return 0;
@@ -257,7 +263,7 @@ uint64_t window_ahead(struct window *window, uint64_t now_ns)
     collect(window, now_ns);
     // The open batch runs where all closed ones are complete.
     const struct window_batch *batch = window->count ? oldest(window) : &window->open;
-    uint64_t start = start_of(window, batch), elapsed = now_ns > start ? now_ns - start : 0;
+    uint64_t elapsed = since(start_of(window, batch), now_ns);
     uint64_t ahead = window->closed_ns + window->open.estimate_ns;
     bool known = window->primed && !batch->loose && elapsed < batch->estimate_ns;
     pthread_mutex_unlock(&window->mutex);

@@ -31,8 +31,10 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
 {
     struct module_load load;
     module_load_begin(&load);
-    CUresult rc = REAL(cuModuleGetFunction)(function, module, name);
-    return foresee_function(charged(&load, rc, module, __func__), function, __func__);
+    CUresult rc = REAL(cuModuleGetFunction)(function, module, name), fits = charged(&load, rc, module, __func__);
+    if (rc == CUDA_SUCCESS && fits != CUDA_SUCCESS)
+        *function = NULL;
+    return foresee_function(fits, function, __func__);
 }
 
 // Loads the code of a kernel of a library in the current context, and gives the function there.
@@ -43,7 +45,10 @@ static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary lib
     CUstreamCaptureMode mode = capture_relax();
     CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
     capture_restore(mode);
-    return charged(&load, rc, library, name);
+    CUresult fits = charged(&load, rc, library, name);
+    if (rc == CUDA_SUCCESS && fits != CUDA_SUCCESS)
+        *function = NULL;
+    return fits;
 }
 
 CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel)
@@ -60,8 +65,10 @@ CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *nam
     CUresult rc = REAL(cuLibraryGetKernel)(kernel, library, name), known = rc;
     const struct device *device = rc == CUDA_SUCCESS ? device_current() : NULL;
     // The first launch would load the code, where it could not be refused. What is wrong with the kernel itself the launch will say.
-    if (device && load_kernel(&function, *kernel, library, __func__) == CUDA_ERROR_OUT_OF_MEMORY)
+    if (device && load_kernel(&function, *kernel, library, __func__) == CUDA_ERROR_OUT_OF_MEMORY) {
+        *kernel = NULL;
         return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     if (device)
         known = REAL(cuKernelGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *kernel, device->ordinal);
     return foresee(rc, known, frame, __func__);

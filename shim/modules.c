@@ -23,13 +23,14 @@ struct variable {
     struct variable *next;
 };
 
-// A module or a library in one context. Charged is what was measured when it and its functions were loaded, or what its known variables
-// take, if that is more: those of a lazy driver are loaded later.
+// A module or a library in one context. Charged is what was measured when it was loaded, or what its known variables take, if that is
+// more: those of a lazy driver are loaded later. So is the code of its functions, which is measured by itself.
 struct loaded {
     const void *handle, *library; // the library that a module is a part of, NULL for others
     CUcontext context;
     struct device *device;
     uint64_t charged_bytes;
+    uint64_t code_bytes; // charged beyond that, for functions
     uint64_t owed_bytes; // code that is there and did not fit
     uint64_t variable_bytes;
     struct variable *variables;
@@ -129,7 +130,7 @@ static int charge_more(const void *handle, CUcontext context, struct device *dev
         pthread_mutex_lock(&mutex);
         loaded = find(handle, context);
         if (loaded)
-            *(rc ? &loaded->owed_bytes : &loaded->charged_bytes) += due;
+            *(rc ? &loaded->owed_bytes : &loaded->code_bytes) += due;
         else if (rc == 0)
             holdings_give(&device->holdings, due); // unloaded meanwhile
         pthread_mutex_unlock(&mutex);
@@ -172,7 +173,7 @@ static void give_back(struct loaded *withdrawn)
 {
     for (struct loaded *following; withdrawn; withdrawn = following) {
         following = withdrawn->next;
-        holdings_give(&withdrawn->device->holdings, withdrawn->charged_bytes);
+        holdings_give(&withdrawn->device->holdings, withdrawn->charged_bytes + withdrawn->code_bytes);
         for (struct variable *variable = withdrawn->variables, *next; variable; variable = next) {
             next = variable->next;
             free(variable);

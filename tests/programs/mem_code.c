@@ -24,13 +24,15 @@ static void unload_all(void)
         OK(cuModuleUnload(modules[i]));
 }
 
-// Asks for all kernels. Returns the first error.
+// Asks for all kernels. Returns the first error, with which no function is given out.
 static CUresult ask_all(void)
 {
-    CUfunction function;
+    CUfunction function = NULL;
     CUresult rc = CUDA_SUCCESS;
     for (int i = 0; i < MODULES * LARGE_CODE_KERNELS && rc == CUDA_SUCCESS; i++)
         rc = cuModuleGetFunction(&function, modules[i / LARGE_CODE_KERNELS], large_code_names[i % LARGE_CODE_KERNELS]);
+    if ((rc == CUDA_SUCCESS) != (function != NULL))
+        fail("answered with %d, but %s", (int)rc, function ? "a function" : "none");
     return rc;
 }
 
