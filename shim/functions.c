@@ -30,7 +30,7 @@ static CUresult charged(struct module_load *load, CUresult rc, const void *owner
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
     struct module_load load;
-    module_load_begin(&load);
+    module_load_begin(&load, MODULE_LOOK_UP_PATIENCE_NS);
     CUresult rc = REAL(cuModuleGetFunction)(function, module, name), fits = charged(&load, rc, module, __func__);
     if (rc == CUDA_SUCCESS && fits != CUDA_SUCCESS)
         *function = NULL;
@@ -41,7 +41,7 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
 static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, const char *name)
 {
     struct module_load load;
-    module_load_begin(&load);
+    module_load_begin(&load, MODULE_LOOK_UP_PATIENCE_NS);
     CUstreamCaptureMode mode = capture_relax();
     CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
     capture_restore(mode);

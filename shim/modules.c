@@ -5,12 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
-
-// How long one loading waits for another, which may be compiling. Then both are measured at once, and the first one's size is charged
-// to both.
-#define LOAD_PATIENCE_NS (10 * NS_PER_S)
-
 // What is measured as more than this is loaded and measured a second time, and the smaller figure counts: an allocation of another
 // process whose chunks were taken before the first one began has no second time.
 // What a function seems to have taken beyond that is not its code, and a function cannot be loaded twice: the context has grown by what kernels
@@ -74,11 +68,11 @@ static struct device *current(CUcontext *context)
     return device && REAL(cuCtxGetCurrent)(context) == CUDA_SUCCESS && *context ? device : NULL;
 }
 
-void module_load_begin(struct module_load *load)
+void module_load_begin(struct module_load *load, uint64_t patience_ns)
 {
     load->device = current(&load->context);
     if (load->device)
-        measure_begin(&load->measurement, load->device, LOAD_PATIENCE_NS);
+        measure_begin(&load->measurement, load->device, patience_ns);
 }
 
 // How many bytes the load has taken, in whole blocks.
@@ -202,12 +196,12 @@ void modules_drop_context(CUcontext context)
 #define LOADED(handle, unload, call)                                                                                           \
     (__extension__({                                                                                                           \
         struct module_load loading;                                                                                            \
-        module_load_begin(&loading);                                                                                           \
+        module_load_begin(&loading, MODULE_LOAD_PATIENCE_NS);                                                                  \
         CUresult loaded_rc = (call);                                                                                           \
         uint64_t loaded_bytes = end(&loading);                                                                                 \
         if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
             unload(*(handle));                                                                                                 \
-            module_load_begin(&loading);                                                                                       \
+            module_load_begin(&loading, MODULE_LOAD_PATIENCE_NS);                                                              \
             loaded_rc = (call);                                                                                                \
             uint64_t again_bytes = end(&loading);                                                                              \
             loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \

@@ -16,8 +16,13 @@
 #ifndef VGPU_SHIM_MODULES_H
 #define VGPU_SHIM_MODULES_H
 
+#include "base/clock.h"
 #include "shim/hooks.h"
 #include "shim/measure.h"
+
+// How long a program may be kept waiting where it loads a module, and where it asks for a function, perhaps at its first launch.
+#define MODULE_LOAD_PATIENCE_NS (10 * NS_PER_S)
+#define MODULE_LOOK_UP_PATIENCE_NS (250 * NS_PER_MS)
 
 // A call on its way that may load code.
 struct module_load {
@@ -26,7 +31,9 @@ struct module_load {
     struct measurement measurement;
 };
 
-void module_load_begin(struct module_load *load);
+// Waits at most patience_ns for another loading, which may be compiling. Without it both are measured at once, and what is charged for one
+// may be charged for the other too, until that is unloaded.
+void module_load_begin(struct module_load *load, uint64_t patience_ns);
 
 // Charges the module or library `handle` the code that has been loaded since module_load_begin; NULL: none. CUDA_SUCCESS, or
 // CUDA_ERROR_OUT_OF_MEMORY where it does not fit, which `function` then says.
