@@ -71,6 +71,40 @@ static void *wait_for_two(void *argument)
     return NULL;
 }
 
+static int nothing(struct vgpu *vgpu, void *argument)
+{
+    (void)vgpu, (void)argument;
+    return 0;
+}
+
+static int open_late(struct vgpu *vgpu, void *region)
+{
+    while (vgpu_submit(vgpu, nothing, NULL, NULL) != -ESHUTDOWN)
+        usleep(100);
+    return vgpu_region_create(vgpu, "late", BYTES, region);
+}
+
+// What a task opens while its virtual GPU is being destroyed keeps that from going.
+static void opened_while_ending(void)
+{
+    struct vgpu *vgpu = api_create("ending", 32 * MIB, 0);
+    struct vgpu_region *region = NULL;
+    struct vgpu_task *task;
+    int result = -1;
+    DONE(vgpu_submit(vgpu, open_late, &region, &task));
+    REFUSED(vgpu_destroy(vgpu), -EBUSY, "1 regions open");
+    DONE(vgpu_task_wait(task, 0, &result));
+    vgpu_task_release(task);
+    EQUAL(result, 0);
+    // Nothing is lost: it works on, with tasks too.
+    EQUAL(used(vgpu), BYTES);
+    DONE(vgpu_submit(vgpu, nothing, NULL, &task));
+    DONE(vgpu_task_wait(task, -1, &result));
+    vgpu_task_release(task);
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void alone(void)
 {
     struct vgpu *a = api_create("a", 32 * MIB, 0), *b = api_create("b", 32 * MIB, 0);
@@ -126,6 +160,7 @@ static void alone(void)
     EQUAL(used(b), 0);
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_destroy(b));
+    opened_while_ending();
     puts("done");
 }
 
