@@ -252,6 +252,12 @@ static void dismantle(struct vgpu *vgpu)
     free(vgpu);
 }
 
+static int refuse_with_regions(const struct vgpu *vgpu)
+{
+    uint32_t regions = atomic_load(&vgpu->regions);
+    return regions ? fail(-EBUSY, "the virtual GPU has %u regions open", regions) : 0;
+}
+
 static int refuse_destruction(struct vgpu *vgpu)
 {
     CALL call = call_begin(vgpu);
@@ -259,8 +265,9 @@ static int refuse_destruction(struct vgpu *vgpu)
         return call.rc;
     if (section_of_thread.vgpu)
         return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
-    if (atomic_load(&vgpu->regions))
-        return fail(-EBUSY, "the virtual GPU has %u regions open", atomic_load(&vgpu->regions));
+    int rc = refuse_with_regions(vgpu);
+    if (rc)
+        return rc;
     return atomic_exchange(&vgpu->destroying, true) ? fail(-ESHUTDOWN, "the virtual GPU is being destroyed") : 0;
 }
 
@@ -272,8 +279,15 @@ VGPU_API int vgpu_destroy(struct vgpu *vgpu)
         return rc;
     tasks_drain(vgpu); // its tasks still make calls
     close_for_calls(vgpu);
-    dismantle(vgpu);
-    return 0;
+    rc = refuse_with_regions(vgpu); // of a task or a call that was under way
+    if (rc == 0) {
+        dismantle(vgpu);
+        return 0;
+    }
+    tasks_resume(vgpu);
+    atomic_store(&vgpu->closing, false);
+    atomic_store(&vgpu->destroying, false);
+    return rc;
 }
 
 VGPU_API vgpu_stream vgpu_own_stream(const struct vgpu *vgpu)

@@ -8,17 +8,15 @@
 
 #define NEVER_NS (UINT64_MAX / 2)
 
-// This process, as publications name it.
+// This process, as publications name it. Under the mutex.
 static uint64_t self(void)
 {
-    static _Atomic uint64_t number;
-    static _Atomic uint64_t generation; // of the home: a forked child is another writer
-    uint64_t current = atomic_load(&home_generation), none = 0;
-    if (atomic_exchange(&generation, current) != current)
-        atomic_store(&number, 0);
-    if (atomic_load(&number) == 0)
-        atomic_compare_exchange_strong(&number, &none, page_random());
-    return atomic_load(&number);
+    static uint64_t number, generation; // of the home: a forked child is another writer
+    if (generation != atomic_load(&home_generation)) {
+        generation = atomic_load(&home_generation);
+        number = page_random();
+    }
+    return number;
 }
 
 // Gives the mapping an event that can be shared. false: the driver has none.
@@ -41,11 +39,12 @@ static int record(struct vgpu_region *map, vgpu_stream stream, struct region_pub
 {
     pthread_mutex_lock(&regions_mutex);
     bool shared = have_event(map);
+    uint64_t writer = self();
     pthread_mutex_unlock(&regions_mutex);
     if (!shared)
         return fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
     const struct vgpu *vgpu = map->vgpu;
-    publication->writer = self();
+    publication->writer = writer;
     publication->slot = vgpu->process;
     publication->started_ns = vgpu->pool.layout->processes[vgpu->process].started_ns;
     publication->event = map->event_handle;
@@ -175,8 +174,8 @@ static int await(struct region_page *page, uint64_t seen, int64_t timeout_ns, st
         uint64_t newest = atomic_load(&page->generation);
         if (newest > seen && (*generation = read_publication(page, publication)) > seen)
             return 0;
-        if (newest > seen)
-            continue; // a writer is just behind its publication
+        if (atomic_load(&page->generation) != newest)
+            continue; // overtaken while it was read
         if (section_of_thread.vgpu && timeout_ns)
             return fail(-EDEADLK, "waiting for a region in a turn, which lasts as long as the wait");
         if (clock_now_ns() >= deadline_ns)

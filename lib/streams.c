@@ -3,8 +3,12 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "lib/error.h"
 #include "shim/stream_table.h"
+
+// How often the end of a stream looks whether those who wait for it have seen it idle.
+#define WAITERS_LOOK_NS (10 * NS_PER_US)
 
 struct mark {
     CUevent event;
@@ -43,17 +47,30 @@ int streams_add(struct streams *streams, CUstream *stream)
 
 int streams_remove(struct streams *streams, CUstream stream)
 {
-    int rc = -ENOENT;
+    unsigned i = 1;
     pthread_mutex_lock(&streams->mutex);
-    for (unsigned i = 1; i < VGPU_MAX_STREAMS && rc; i++)
-        if (atomic_load(&streams->list[i]) == stream) {
-            atomic_store(&streams->list[i], NULL);
-            rc = 0;
-        }
+    while (i < VGPU_MAX_STREAMS && atomic_load(&streams->list[i]) != stream)
+        i++;
+    if (i < VGPU_MAX_STREAMS)
+        atomic_store(&streams->list[i], NULL);
     pthread_mutex_unlock(&streams->mutex);
-    if (rc)
-        return fail(rc, "the stream %p was not made by vgpu_stream_create for this virtual GPU", (void *)stream);
+    if (i == VGPU_MAX_STREAMS)
+        return fail(-ENOENT, "the stream %p was not made by vgpu_stream_create for this virtual GPU", (void *)stream);
+    while (atomic_load(&streams->waiters[i])) {
+        struct timespec pause = clock_timespec(WAITERS_LOOK_NS);
+        nanosleep(&pause, NULL);
+    }
     return fail_driver(REAL(cuStreamDestroy_v2)(stream), "cuStreamDestroy");
+}
+
+static CUresult wait_at(struct streams *streams, unsigned i)
+{
+    // Counted in before the stream is read: pairs with streams_remove, which takes it out before it looks.
+    atomic_fetch_add(&streams->waiters[i], 1);
+    CUstream stream = atomic_load(&streams->list[i]);
+    CUresult result = stream ? REAL(cuStreamSynchronize)(stream) : CUDA_SUCCESS;
+    atomic_fetch_sub(&streams->waiters[i], 1);
+    return result;
 }
 
 int streams_wait(struct streams *streams)
@@ -61,8 +78,7 @@ int streams_wait(struct streams *streams)
     CUresult first = CUDA_SUCCESS;
     uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
     for (unsigned i = 0; i < VGPU_MAX_STREAMS; i++) {
-        CUstream stream = atomic_load(&streams->list[i]);
-        CUresult result = stream ? REAL(cuStreamSynchronize)(stream) : CUDA_SUCCESS;
+        CUresult result = atomic_load(&streams->list[i]) ? wait_at(streams, i) : CUDA_SUCCESS;
         if (first == CUDA_SUCCESS)
             first = result;
     }

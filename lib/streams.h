@@ -5,7 +5,8 @@
 // and no others: several share a context, so an event behind the whole context would wait for the work of its neighbours.
 //
 // Invariants
-//  - Streams never move: the first is the virtual GPU's own and lives as long as it. They are read without the mutex.
+//  - Streams never move: the first is the virtual GPU's own and lives as long as it. They are read without the mutex;
+//    one that is destroyed is taken out first, and destroyed when nobody waits at its place.
 //  - A stream that is being captured is passed over: nothing captured runs now. What was launched before the capture began is then not
 //    waited for.
 //  - `activity` is raised after work was given to a stream through this library, before the caller goes on; `quiet` is a value of it at
@@ -27,7 +28,8 @@ struct mark;
 
 struct streams {
     CUcontext context;
-    _Atomic(CUstream) list[VGPU_MAX_STREAMS]; // NULL: free
+    _Atomic(CUstream) list[VGPU_MAX_STREAMS];   // NULL: free
+    _Atomic uint32_t waiters[VGPU_MAX_STREAMS]; // in streams_wait, for each: they may have read the stream
     pthread_mutex_t mutex;
     struct mark *unused;
     _Atomic uint64_t activity, quiet;

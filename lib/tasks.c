@@ -248,6 +248,13 @@ void tasks_drain(struct vgpu *vgpu)
         pthread_join(tasks->worker, NULL);
 }
 
+void tasks_resume(struct vgpu *vgpu)
+{
+    pthread_mutex_lock(&vgpu->tasks->mutex);
+    vgpu->tasks->ending = vgpu->tasks->started = false;
+    pthread_mutex_unlock(&vgpu->tasks->mutex);
+}
+
 void tasks_free(struct vgpu *vgpu)
 {
     pthread_cond_destroy(&vgpu->tasks->room);

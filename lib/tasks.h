@@ -17,6 +17,8 @@ int tasks_init(struct vgpu *vgpu, uint32_t depth);
 
 // Lets no more tasks come, runs those that are queued, and ends the worker. Then tasks_free may follow.
 void tasks_drain(struct vgpu *vgpu);
+// The opposite: tasks may come again.
+void tasks_resume(struct vgpu *vgpu);
 void tasks_free(struct vgpu *vgpu);
 
 struct tasks_view {

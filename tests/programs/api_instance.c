@@ -3,6 +3,7 @@
 //
 // usage: api_instance MODULE
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -51,6 +52,34 @@ static void allocate(struct vgpu *vgpu)
     REFUSED(vgpu_free(vgpu, &whole), -ENOENT, "not memory of this virtual GPU");
     DONE(vgpu_free(vgpu, NULL));
     EQUAL(api_free_bytes(vgpu), whole);
+}
+
+static atomic_bool ended;
+
+static void *synchronize_all(void *vgpu)
+{
+    while (!atomic_load(&ended))
+        DONE(vgpu_synchronize(vgpu, NULL));
+    return NULL;
+}
+
+// Who waits for all streams does not mind that one of them goes.
+static void streams_that_go(struct vgpu *vgpu)
+{
+    uint64_t ns = 20000;
+    void *args[] = {&ns};
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, synchronize_all, vgpu);
+    for (int i = 0; i < 1000; i++) {
+        vgpu_stream stream;
+        DONE(vgpu_stream_create(vgpu, &stream));
+        DONE(api_launch(vgpu, spin, stream, args));
+        DONE(vgpu_stream_destroy(vgpu, stream));
+    }
+    atomic_store(&ended, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
 }
 
 static void streams(struct vgpu *vgpu, struct vgpu *other)
@@ -150,6 +179,7 @@ int main(int argc, char **argv)
     compute(b, add, 7);
     allocate(a);
     streams(a, b);
+    streams_that_go(a);
     reuse(a);
     turns(a, b);
     void *memory;

@@ -6,12 +6,14 @@
 //        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
 //        api_region MODULE have NAME        opens it, checks and ends
 #include <pthread.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "api.h"
 
 #define BYTES (6 * MIB)
 #define WORDS (BYTES / 4)
+#define REGION_PAGE_BYTES 8192 // as in lib/region.h
 
 static CUfunction add, spin;
 
@@ -71,6 +73,74 @@ static void *wait_for_two(void *argument)
     return NULL;
 }
 
+static int nothing(struct vgpu *vgpu, void *argument)
+{
+    (void)vgpu, (void)argument;
+    return 0;
+}
+
+static int open_late(struct vgpu *vgpu, void *region)
+{
+    while (vgpu_submit(vgpu, nothing, NULL, NULL) != -ESHUTDOWN)
+        usleep(100);
+    return vgpu_region_create(vgpu, "late", BYTES, region);
+}
+
+// What a task opens while its virtual GPU is being destroyed keeps that from going.
+static void opened_while_ending(void)
+{
+    struct vgpu *vgpu = api_create("ending", 32 * MIB, 0);
+    struct vgpu_region *region = NULL;
+    struct vgpu_task *task;
+    int result = -1;
+    DONE(vgpu_submit(vgpu, open_late, &region, &task));
+    REFUSED(vgpu_destroy(vgpu), -EBUSY, "1 regions open");
+    DONE(vgpu_task_wait(task, 0, &result));
+    vgpu_task_release(task);
+    EQUAL(result, 0);
+    // Nothing is lost: it works on, with tasks too.
+    EQUAL(used(vgpu), BYTES);
+    DONE(vgpu_submit(vgpu, nothing, NULL, &task));
+    DONE(vgpu_task_wait(task, -1, &result));
+    vgpu_task_release(task);
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
+}
+
+// The page of this process's only region, which all who have it can write.
+static unsigned char *find_page(void)
+{
+    char path[32], target[64];
+    for (int fd = 3; fd < 256; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(path, target, sizeof target - 1);
+        target[length < 0 ? 0 : length] = '\0';
+        if (strstr(target, "memfd:vgpu-region"))
+            return mmap(NULL, REGION_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
+    fail("no page of a region among the descriptors");
+}
+
+// Who damages the page, or dies while he writes it, keeps nobody waiting for longer than asked.
+static void damaged_publications(void)
+{
+    struct vgpu *vgpu = api_create("damaged", 32 * MIB, 0);
+    struct vgpu_region *region;
+    DONE(vgpu_region_create(vgpu, "damaged", BYTES, &region));
+    DONE(vgpu_region_publish(region, NULL, NULL));
+    DONE(vgpu_region_await(region, NULL, 0, 0, NULL));
+    unsigned char *page = find_page();
+    memset(page + REGION_PAGE_BYTES / 64, 0, REGION_PAGE_BYTES - REGION_PAGE_BYTES / 64); // all but the counters
+    alarm(20);
+    REFUSED(vgpu_region_await(region, NULL, 0, 1000000, NULL), -ETIMEDOUT, "generation");
+    alarm(0);
+    DONE(vgpu_region_publish(region, NULL, NULL));
+    DONE(vgpu_region_await(region, NULL, 1, 0, NULL));
+    munmap(page, REGION_PAGE_BYTES);
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void alone(void)
 {
     struct vgpu *a = api_create("a", 32 * MIB, 0), *b = api_create("b", 32 * MIB, 0);
@@ -126,6 +196,8 @@ static void alone(void)
     EQUAL(used(b), 0);
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_destroy(b));
+    opened_while_ending();
+    damaged_publications();
     puts("done");
 }
 
