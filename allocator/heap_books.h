@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Inside the heap: its records of pieces, lanes, zones and extents. Only allocator/heap*.c include this.
 //
-// A free piece is in a lane: `ready` (everybody may have it), `any` (waits for a mark behind all work), or that of the stream
-// it was freed on. Each lane has its free pieces twice: by size class, for allocations, and in the order in which they became
-// free. The ready lane's order has only those with whole extents in them, which can go back.
+// A free piece is in a lane: `ready` (any allocation may have it), `any` (waits for a mark behind all work), or the lane of the
+// stream it was freed on. Each lane keeps its free pieces twice: by size class, for allocations, and in the order in which they
+// became free. The ready lane's order has only pieces that contain whole extents, which can go back.
 //
-// Everything here needs the `books` mutex. Extents and holes change under `grow` as well, so whoever has `grow` may rely on
-// them.
+// Everything here needs the `books` mutex. Extents and holes change only with `grow` held as well, so a holder of `grow` may
+// rely on them.
 #ifndef VGPU_ALLOCATOR_HEAP_BOOKS_H
 #define VGPU_ALLOCATOR_HEAP_BOOKS_H
 
@@ -17,7 +17,7 @@
 
 enum { ZONE_SMALL, ZONE_MEDIUM, ZONE_LARGE, ZONE_COUNT };
 
-// Classes of sizes: one for each multiple of the unit up to 8 KiB, from there on sixteen for each doubling.
+// Size classes: one for each multiple of the unit up to 8 KiB, from there on sixteen for each doubling.
 #define CLASS_COUNT 512u
 // What cuMemAlloc aligns to.
 #define HEAP_WIDE_UNIT_BYTES (2 * HEAP_UNIT_BYTES)
@@ -29,7 +29,7 @@ enum piece_kind { PIECE_USED, PIECE_FREE, PIECE_HOLE };
 struct piece {
     uint64_t address;
     uint64_t bytes;
-    uint64_t asked;                // used: what was asked for; 0: not an allocation, but held by a call that is under way
+    uint64_t asked;                // used: bytes asked for; 0: not an allocation, but held by a call that is under way
     uint64_t id;                   // used
     struct piece *before, *after;  // by address
     struct piece *previous, *next; // free: in its class; hole: among the zone's holes
@@ -46,7 +46,7 @@ struct bins {
     struct piece *heads[CLASS_COUNT];
 };
 
-// A mark put now stands behind everything freed until now, so one outstanding mark for each lane is enough: epochs say what it
+// A mark put now stands behind everything freed until now, so one outstanding mark per lane is enough: epochs say what it
 // covers.
 struct lane {
     void *stream;
@@ -96,7 +96,7 @@ struct heap {
     unsigned spares;
     struct piece_batch *batches;
     uint64_t live_bytes, live_count, physical_bytes, idle_bytes, waiting_bytes, created, released;
-    uint64_t look_bytes; // where waiting_bytes reaches this, marks are looked at without a need
+    uint64_t look_bytes; // when waiting_bytes reaches this, marks are looked at without a need
 };
 
 static inline uint64_t piece_end(const struct piece *piece)
@@ -109,15 +109,15 @@ static inline struct zone *zone_of(struct heap *heap, const struct piece *piece)
     return &heap->zones[piece->zone];
 }
 
-// What is neither in use nor free in whole extents.
+// Memory that is neither in use nor free in whole extents.
 static inline uint64_t heap_stuck(const struct heap *heap)
 {
     uint64_t rest = heap->physical_bytes - heap->idle_bytes - heap->waiting_bytes;
     return rest > heap->live_bytes ? rest - heap->live_bytes : 0;
 }
 
-// How much may lie idle or wait before something is done about it: what with the stuck memory is a sixteenth of what is in use,
-// or the floor.
+// How much may lie idle or wait before something is done about it: together with the stuck memory a sixteenth of what is in
+// use, or the floor.
 static inline uint64_t heap_bound(const struct heap *heap)
 {
     uint64_t stuck = heap_stuck(heap), room = heap->live_bytes / 16;
@@ -149,19 +149,19 @@ void free_leave(struct heap *heap, struct piece *piece);
 void free_take(struct heap *heap, struct piece *piece, uint64_t bytes);
 // Splits a free piece; both parts stay free and keep their place in the order. Returns the upper one.
 struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at);
-// The best free piece of a lane for an allocation, NULL where none is large enough.
+// The best free piece of a lane for an allocation, NULL if none is large enough.
 struct piece *free_fit(struct lane *lane, unsigned zone, uint64_t bytes, uint64_t alignment);
 
 void hole_enter(struct heap *heap, struct piece *piece);
 void hole_leave(struct heap *heap, struct piece *piece);
 
 // allocator/heap_lanes.c
-// The lane of a stream, NULL where it has none (and, if asked, no memory to make one).
+// The lane of a stream, NULL if it has none (with `make`: if there is no memory to make one).
 struct lane *lane_find(struct heap *heap, void *stream, bool make);
 void lanes_free(struct heap *heap);
 // With both mutexes: what marks have shown to be complete becomes ready. Returns whether any was done.
 bool lanes_look(struct heap *heap);
-// With `grow` only: puts marks where something waits without one.
+// With `grow` only: puts marks for what waits without one.
 void lanes_mark(struct heap *heap);
 // With `grow` only: puts a lane's mark behind everything freed until now, even where it has one. false: cannot now.
 bool lane_mark(struct heap *heap, struct lane *lane);
@@ -170,8 +170,8 @@ void lane_complete(struct heap *heap, struct lane *lane);
 // With `books`: whether any mark is outstanding.
 bool lanes_marked(const struct heap *heap);
 
-// allocator/heap_physical.c With both mutexes, of which `books` is dropped meanwhile: grows the zone where a piece of `bytes`
-// at `alignment` costs the fewest blocks. Gives back what is idle elsewhere if there is no room otherwise. Returns a free piece
+// allocator/heap_physical.c. With both mutexes; `books` is dropped meanwhile. Grows the zone where a piece of `bytes` at
+// `alignment` costs the fewest blocks. Gives back what is idle elsewhere if there is no room otherwise. Returns a free piece
 // that is large enough, in `lane` or ready, or NULL.
 struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane);
 // With `grow` only.

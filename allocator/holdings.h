@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What this process holds of the physical memory of one GPU, in bytes as the driver takes them and in chunks as the ledger counts
+// What this process holds of one GPU's physical memory: in bytes, as the driver takes them, and in chunks, as the ledger counts
 // them.
 //
 // Invariants
-//  - chunks == bytes rounded up to whole chunks == what the pool's account holds in the name of this process.
+//  - chunks == bytes rounded up to whole chunks == what the pool's account holds on behalf of this process.
 //  - Memory is taken here before it is taken from the driver, and given back here after it was given back to the driver. So the
-//    ledger never says less than the truth, and a quota is never passed.
-//  - holdings_take either takes all or nothing.
+//    ledger never says less than the truth, and a quota is never exceeded.
+//  - holdings_take takes all or nothing.
 // Thread safe. The mutex is the innermost lock of the library; nothing blocks under it.
 #ifndef VGPU_ALLOCATOR_HOLDINGS_H
 #define VGPU_ALLOCATOR_HOLDINGS_H
@@ -25,7 +25,7 @@ static inline uint64_t holdings_round_up(uint64_t bytes, uint64_t unit)
     return bytes > UINT64_MAX - unit ? UINT64_MAX / unit * unit : (bytes + unit - 1) / unit * unit;
 }
 
-// a times b, or the largest number where that is more.
+// a times b, or the largest number if that is more.
 static inline uint64_t holdings_product(uint64_t a, uint64_t b)
 {
     uint64_t result;
@@ -44,36 +44,37 @@ struct holdings {
 
 // What the tenant is told about its GPU, in bytes.
 struct holdings_view {
-    uint64_t total_bytes; // the quota; without one, what nobody has reserved
+    uint64_t total_bytes; // the quota; without one, what is not reserved
     uint64_t used_bytes;  // held by all processes of the virtual GPU
     uint64_t free_bytes;  // total - used; what the driver has free may be less
 };
 
 void holdings_init(struct holdings *holdings, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu);
 
-// Takes `bytes` more. Returns 0, or -ENOMEM where they do not fit the quota (or, without one, what is not reserved). Before refusing
-// where others share the account, or while somebody tries a lower quota, takes back what dead processes held and tries again; for that it may wait for the pool lock, so
-// call it without a lock. Leaves errno alone.
+// Takes `bytes` more. Returns 0, or -ENOMEM if they do not fit the quota (or, without one, what is not reserved). If others
+// share the account, or while a lower quota is being tried, it reclaims what dead processes held and tries again before it
+// refuses. For that it may wait for the pool lock, so call it without a lock. Preserves errno.
 int holdings_take(struct holdings *holdings, uint64_t bytes);
 
-// Takes `bytes` more whether they fit or not: for memory that exists and that nobody else pays for any more.
+// Takes `bytes` more whether they fit or not: for memory that exists and that no other process pays for any more.
 void holdings_impose(struct holdings *holdings, uint64_t bytes);
 
-// holdings_take without the second try: never waits.
+// holdings_take without the second attempt: never waits.
 int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 
-// Where others share the account: takes back what dead processes held, waiting a tenth of a second at most for those who do the same.
-// Returns whether another try is worth it. Call it without a lock. Leaves errno alone.
+// If others share the account: reclaims what dead processes held, waiting at most a tenth of a second for others that do the
+// same. Returns whether another attempt is worthwhile. Call it without a lock. Preserves errno.
 bool holdings_reap(const struct holdings *holdings);
 
-// The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
-// and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0. Leaves errno alone.
+// For a request that the ledger has granted but for which the driver is out of memory. If the memory may be that of a process
+// that died a moment ago and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
+// Preserves errno.
 bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_ns);
 
-// Gives `bytes` back. More than is held gives back what is held.
+// Gives `bytes` back, at most what is held.
 void holdings_give(struct holdings *holdings, uint64_t bytes);
 
-// Counts a refused request of `bytes` where monitoring can see it.
+// Counts a refused request of `bytes` for monitoring.
 void holdings_count_refusal(struct holdings *holdings, uint64_t bytes);
 
 struct holdings_view holdings_look(const struct holdings *holdings);

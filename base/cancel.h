@@ -1,13 +1,13 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later
-// Thread cancellation. The driver's functions are no cancellation points, so those of the library must not become any: a thread that
-// vanished from a sleep or an open(2) of ours would leave locks held, descriptors open and counts too high. Whatever can reach one
-// while it holds something runs between cancel_disable and cancel_restore.
+// SPDX-License-Identifier: AGPL-3.0-or-later Thread cancellation. The driver's functions are not cancellation points, so those
+// of the library must not become any: a thread cancelled in a sleep or an open(2) of ours would leave locks held, descriptors
+// open and counts too high. Code that can reach a cancellation point while it holds something runs between cancel_disable and
+// cancel_restore.
 #ifndef VGPU_BASE_CANCEL_H
 #define VGPU_BASE_CANCEL_H
 
 #include <pthread.h>
 
-// Returns what cancel_restore wants. These nest.
+// Returns the argument for cancel_restore. Calls nest.
 static inline int cancel_disable(void)
 {
     int before;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Time as every module of the library counts it: nanoseconds of CLOCK_MONOTONIC, which all processes of a node share.
+// Time in every module of the library: nanoseconds of CLOCK_MONOTONIC, which all processes of a node share.
 #ifndef VGPU_BASE_CLOCK_H
 #define VGPU_BASE_CLOCK_H
 

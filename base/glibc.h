@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Binaries for every glibc since 2.31, whatever glibc they are built with. The build includes this ahead of each source.
+// Binaries for every glibc since 2.31, whatever glibc they are built with. The build includes this header ahead of each source.
 //
-// glibc 2.32 to 2.34 moved the functions of libpthread and libdl into libc and gave the moved ones a new version beside the old one, and
-// glibc 2.33 gave stat and fstat symbols of their own. A program linked there asks for the new versions and does not start on an older
-// glibc. Both versions are the same code, so every reference here asks for the old one. libpthread and libdl, where an older glibc has
-// them, must be linked by name (`portable_libs` in the Makefile).
+// glibc 2.32 to 2.34 moved the functions of libpthread and libdl into libc and gave the moved ones a new version beside the old
+// one, and glibc 2.33 gave stat and fstat symbols of their own. A program linked there asks for the new versions and does not
+// start on an older glibc. Both versions are the same code, so every reference here asks for the old one. libpthread and libdl,
+// if an older glibc has them, must be linked by name (`portable_libs` in the Makefile).
 //
-// A function that is missing here shows in tests/versions.bats. Two things are elsewhere: __libc_start_main, which the C library's own
-// start files call (tools/start.c), and dlsym and dlvsym, which the preload library defines and the command uses (tools/doctor.h).
+// tests/versions.bats finds a function that is missing here. Two things are elsewhere: __libc_start_main, which the C library's
+// own start files call (tools/start.c), and dlsym and dlvsym, which the preload library defines and the command uses
+// (tools/doctor.h).
 #ifndef VGPU_BASE_GLIBC_H
 #define VGPU_BASE_GLIBC_H
 
 #include <features.h>
 
-// glibc 2.38 has functions of its own for the numbers of C23, which begin with 0b; none are read here.
+// glibc 2.38 has separate functions for C23's numbers that begin with 0b; none are read here.
 #undef __GLIBC_USE_C2X_STRTOL // its name in 2.38 and 2.39
 #define __GLIBC_USE_C2X_STRTOL 0
 #undef __GLIBC_USE_C23_STRTOL
@@ -23,7 +24,7 @@
 #define GLIBC_OLD(name, x86_64_version) __asm__(".symver " #name "," #name "@GLIBC_" x86_64_version);
 #define GLIBC_STAT_VERSION 1
 #elif defined(__aarch64__)
-// The port's first version, which all of these have had from the start.
+// The first version of the port; all of these functions have had it from the start.
 #define GLIBC_OLD(name, x86_64_version) __asm__(".symver " #name "," #name "@GLIBC_2.17");
 #define GLIBC_STAT_VERSION 0
 #else
@@ -50,10 +51,10 @@ GLIBC_OLD(pthread_setname_np, "2.12")
 GLIBC_OLD(pthread_sigmask, "2.2.5")
 GLIBC_OLD(pthread_timedjoin_np, "2.3.3")
 
-// Younger than either port, so of one version on both.
+// Newer than either port, so of the same version on both.
 __asm__(".symver pthread_mutex_clocklock,pthread_mutex_clocklock@GLIBC_2.30");
 
-// Before 2.33 the header's own stat and fstat are these.
+// Before 2.33 the header's own stat and fstat call these.
 #if __GLIBC_PREREQ(2, 33)
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Buckets for time spans: four to an octave, from 1 us on, so that what is read back is at most a quarter too high. Bucket 0
-// is everything below 1 us, the last of 96 everything beyond about 12 s.
+// Buckets for time spans: four per octave, from 1 us on, so that values read back are at most a quarter too high. Bucket 0 is
+// everything below 1 us, the last of 96 everything beyond about 12 s.
 #ifndef VGPU_BASE_HISTOGRAM_H
 #define VGPU_BASE_HISTOGRAM_H
 
@@ -17,13 +17,13 @@ static inline uint32_t histogram_bucket(uint64_t ns, uint32_t buckets)
     if (us >> 32)
         return buckets - 1;
     uint32_t octave = 63u - (uint32_t)__builtin_clzll(us);
-    // The two bits behind the leading one, of the figure in nanoseconds: 1 us itself has none.
+    // The two bits after the leading one, from the figure in nanoseconds: 1 us itself has none.
     uint32_t quarter = (uint32_t)(ns * HISTOGRAM_PER_OCTAVE / 1000 >> octave) - HISTOGRAM_PER_OCTAVE;
     uint32_t bucket = 1 + octave * HISTOGRAM_PER_OCTAVE + quarter;
     return bucket < buckets ? bucket : buckets - 1;
 }
 
-// Where the spans of a bucket begin, in nanoseconds; where those of bucket + 1 begin is where they end.
+// The start of a bucket, in nanoseconds; it ends where bucket + 1 starts.
 static inline uint64_t histogram_start_ns(uint32_t bucket)
 {
     if (bucket == 0)
@@ -32,7 +32,7 @@ static inline uint64_t histogram_start_ns(uint32_t bucket)
     return ((1000ull << octave) * (HISTOGRAM_PER_OCTAVE + quarter)) / HISTOGRAM_PER_OCTAVE;
 }
 
-// The span that `permille` of the counted spans stay below, by the end of its bucket; 0 where nothing was counted.
+// The span below which `permille` of the counted spans are, as the end of its bucket; 0 if nothing was counted.
 static inline uint64_t histogram_quantile_ns(const uint32_t *counts, uint32_t buckets, uint32_t permille)
 {
     uint64_t sum = 0, below = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Names, paths and arguments come from elsewhere: in a message they must neither end its line nor steer the terminal.
+// Names, paths and arguments come from outside: in a message they must neither end its line nor steer the terminal.
 #ifndef VGPU_BASE_LINE_H
 #define VGPU_BASE_LINE_H
 

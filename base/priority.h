@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The priority classes as people write them and as the pool keeps them. What they do to turns is the policy's: scheduler/policy.h.
+// The priority classes as users write them and as the pool stores them. scheduler/policy.h says how they affect turns.
 #ifndef VGPU_BASE_PRIORITY_H
 #define VGPU_BASE_PRIORITY_H
 
@@ -7,7 +7,7 @@
 
 enum priority { PRIORITY_NORMAL, PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_COUNT };
 
-// What is none counts as normal, as it does for the scheduler.
+// An unknown class counts as normal, as it does for the scheduler.
 static inline const char *priority_name(uint32_t priority)
 {
     static const char *const names[PRIORITY_COUNT] = {"normal", "high", "low"};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What every file that defines a public function includes. The map lib/libvgpu.map gives the symbols their version.
+// Included by every file that defines a public function. The map lib/libvgpu.map gives the symbols their version.
 #ifndef VGPU_LIB_API_H
 #define VGPU_LIB_API_H
 
@@ -8,7 +8,7 @@
 #include "base/cancel.h"
 #include "include/vgpu.h"
 
-// No structure of the API is larger, in whatever version: a size beyond was never set.
+// No structure of the API is larger, in any version: a larger size was never set.
 #define API_STRUCT_MOST 4096u
 
 #define VGPU_API __attribute__((visibility("default")))

@@ -10,7 +10,7 @@
 
 extern __thread struct error error_of_thread __attribute__((visibility("hidden")));
 
-// Written so that static analysis sees what it returns: it does not look into functions with variable arguments.
+// A macro, so that static analysis sees what it returns: it does not look into functions with variable arguments.
 #define fail(code, ...)                                                                                                        \
     ({                                                                                                                         \
         int fail_code = (code);                                                                                                \
@@ -18,13 +18,13 @@ extern __thread struct error error_of_thread __attribute__((visibility("hidden")
         fail_code;                                                                                                             \
     })
 
-// Where a result is to go to NULL.
+// For a NULL pointer where a result should go.
 static inline int fail_no_result(void)
 {
     return fail(-EINVAL, "there is no place for the result: it is NULL");
 }
 
-// The same for what the driver said to the call named `call`; 0 for CUDA_SUCCESS.
+// The same for the driver's answer to the call named `call`; 0 for CUDA_SUCCESS.
 int fail_driver(CUresult result, const char *call);
 
 #endif

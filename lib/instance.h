@@ -2,10 +2,10 @@
 // A virtual GPU of the API: its place in the pool, gate, streams, heap and tasks, and how a call into it begins and ends.
 //
 // Invariants
-//  - Each instance has a process slot of its own, and with it a mapping of the pool: the slot lives as long as that.
-//  - Every public function that touches the instance is a call, counted in and out. Destruction first lets no more begin, then waits for those
-//    that have.
-//  - Memory of the instance is charged to its slot and so goes with it, whatever happens to the process.
+//  - Each instance has its own process slot, and with it a mapping of the pool: the slot lives as long as the mapping.
+//  - Every public function that touches the instance is a call, counted in and out. Destruction first lets no more calls begin,
+//    then waits for those that have begun.
+//  - Memory of the instance is charged to its slot and is returned with it, whatever happens to the process.
 // Lock order: instance table of the home, then the locks of streams, heap and holdings, which nest in this order.
 #ifndef VGPU_LIB_INSTANCE_H
 #define VGPU_LIB_INSTANCE_H
@@ -33,7 +33,7 @@ struct vgpu {
     struct gate gate;
 };
 
-// The turn that this thread works in.
+// The turn in which this thread works.
 struct section {
     struct vgpu *vgpu; // NULL: in none
     enum gate_pass pass;
@@ -43,30 +43,30 @@ struct section {
 
 extern __thread struct section section_of_thread __attribute__((visibility("hidden")));
 
-// A call of a public function into an instance, which ends with the scope: CALL call = call_begin(vgpu). lib/call.c.
+// A call of a public function into an instance. It ends with the scope: CALL call = call_begin(vgpu). lib/call.c.
 struct call {
     struct entry entry;
-    int rc;            // 0: counted in; else -EINVAL (NULL), -ECHILD, -ESHUTDOWN, or what the driver said
-    struct vgpu *vgpu; // that it was counted in at
+    int rc;            // 0: counted in; else -EINVAL (NULL), -ECHILD, -ESHUTDOWN, or the driver's error
+    struct vgpu *vgpu; // where it was counted in
     bool pushed;       // its context
 };
 
 #define CALL __attribute__((cleanup(call_end))) struct call
 
 struct call call_begin(struct vgpu *vgpu);
-// For what reaches no cancellation point, and is done often.
+// For frequent calls that reach no cancellation point.
 struct call call_begin_quick(struct vgpu *vgpu);
 // With the instance's context current.
 struct call call_begin_current(struct vgpu *vgpu);
 void call_end(const struct call *call);
 
-// A stream argument of a public function: *stream is replaced where it is NULL. 0 or -EINVAL.
+// Checks a stream argument of a public function, and replaces NULL by the instance's own stream. 0 or -EINVAL.
 int instance_stream(struct vgpu *vgpu, vgpu_stream *stream);
 
-// A name of a virtual GPU or a region: 0 or -EINVAL.
+// Checks the name of a virtual GPU or a region: 0 or -EINVAL.
 int instance_check_name(const char *name);
 
-// Passes the gate for more than one launch, and back. With the context current. lib/launch.c.
+// Passes the gate for several launches, and leaves it. With the context current. lib/launch.c.
 void section_begin(struct vgpu *vgpu);
 void section_end(const void *function);
 

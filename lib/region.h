@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Shared regions: physical memory of one handle of the driver, mapped by several instances in several processes.
+// Shared regions: physical memory of one driver handle, mapped by several instances in several processes.
 //
-// A region has one owner, a process: it is charged for it and hands it to those who open it, over a socket beside the pool. What all
-// share besides the memory is a page, the region's header. Its lock says who the owner is: when the owner dies or closes, one of the others
-// gets the lock, charges one of its instances, and takes the name's socket over.
+// A region is owned by one process, which is charged for it and hands it to openers over a socket beside the pool. Besides the
+// memory, all share a page, the region's header. The holder of the page's lock is the owner: when it dies or closes the region,
+// one of the others gets the lock, charges one of its instances, and takes over the socket of the name.
 //
 // Invariants
 //  - One region object in each process, for all its mappings; the driver's handle and the page live as long as the object.
-//  - An object owns its region exactly while it holds the page's lock: an open-file-description lock kept alive by the mapping of the page,
-//    which a fork does not inherit, as in pool/pool.h.
-//  - Memory and page reach another process only as descriptors, over a connection whose other end runs as the same user, or where the
-//    pool belongs to a group, as a member of that group.
-//  - Nothing read from a socket or the page is trusted: sizes and indices are checked, names are ours.
+//  - An object owns its region exactly while it holds the page's lock: an open-file-description lock kept alive by the mapping
+//    of the page, which a fork does not inherit, as in pool/pool.h.
+//  - Memory and page reach another process only as descriptors, over a connection whose other end runs as the same user or, if
+//    the pool belongs to a group, as a member of that group.
+//  - Nothing read from a socket or the page is trusted: sizes and indices are checked, names are our own.
 //  - The owner's charge is given back only after its own mapping is gone.
-// Lock order: regions, then the pool lock, then the locks of an instance. The service thread waits for peers without a lock, and for no
-// longer than REGION_PATIENCE_NS.
+// Lock order: regions, then the pool lock, then the locks of an instance. The service thread waits for peers without a lock,
+// and no longer than REGION_PATIENCE_NS.
 #ifndef VGPU_LIB_REGION_H
 #define VGPU_LIB_REGION_H
 
@@ -25,25 +25,25 @@
 #define REGION_PUBLICATIONS 64u
 #define REGION_PATIENCE_NS (500 * NS_PER_MS)
 
-// One generation: behind which work it stands.
+// One generation, and the work that it stands for.
 struct region_publication {
     _Atomic uint64_t generation; // 0 while it is being written
     uint64_t writer;             // the process, by a random number; 0: the work is complete
-    uint64_t started_ns;         // of the writer's slot in the pool: another owner of the slot has another
+    uint64_t started_ns;         // of the writer's slot in the pool: differs for another owner of the slot
     uint32_t slot;
     uint32_t pad0;
     CUipcEventHandle event;
 };
 
-// The page. Written by everybody who has the region.
+// The page. Written by every process that has the region.
 struct region_page {
     uint64_t magic;
-    uint64_t id; // random: tells regions of one name apart
+    uint64_t id; // random: distinguishes regions of one name
     uint64_t bytes;
     uint8_t uuid[POOL_UUID_BYTES];
     _Atomic uint32_t unlinked;
     uint32_t pad0;
-    _Atomic uint32_t users; // processes that have it, and those that died with it
+    _Atomic uint32_t users; // processes that have the region, and those that died with it
     _Atomic uint32_t bell;  // futex: changes with every generation
     _Atomic uint64_t next;  // the last generation given out
     _Atomic uint64_t generation;
@@ -57,7 +57,7 @@ struct region {
     char path[PATH_MAX]; // of the pool
     CUmemGenericAllocationHandle memory;
     uint64_t bytes;
-    int page_fd; // both for those who open it: imported memory cannot be exported again, but its descriptor can be handed on
+    int page_fd; // both for openers: imported memory cannot be exported again, but its descriptor can be passed on
     int memory_fd;
     struct region_page *page;
     int listener;             // -1: not the owner, or without a name
@@ -74,7 +74,7 @@ struct vgpu_region {
     CUdeviceptr address;
     bool readonly;
     struct vgpu_region *next;
-    CUevent event; // recorded by publish; NULL: not yet
+    CUevent event; // recorded by publish; NULL: none yet
     CUipcEventHandle event_handle;
     struct {
         uint64_t writer;
@@ -85,9 +85,10 @@ struct vgpu_region {
 
 // lib/region_page.c: the page and its lock.
 int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *fd);
-// Maps the page behind `fd`, checked; tries for its lock, *owned. 0 or -errno.
+// Maps the page behind `fd`, checks it, and tries for its lock, *owned. 0 or -errno.
 int page_map(int fd, struct region_page **page, bool *owned);
-// Tries for the lock of a page that is mapped already. The mapping is replaced at its address. Returns whether it is held now.
+// Tries for the lock of a page that is mapped already. The mapping is replaced at its address. Returns whether the lock is held
+// now.
 bool page_claim(int fd, struct region_page *page);
 void page_unmap(struct region_page *page);
 uint64_t page_random(void);
@@ -95,26 +96,26 @@ uint64_t page_random(void);
 // lib/region_socket.c: handing a region over.
 #define REGION_SOCKET_NONE (-ENOENT)        // no such name
 #define REGION_SOCKET_STALE (-ECONNREFUSED) // its owner is gone
-// Whether somebody listens under the name: 0, or one of these.
+// Whether a process listens under the name: 0, or one of these.
 int socket_probe(const char *pool, const char *name);
 int socket_listen(const struct region *region);
-// Asks the owner for descriptors of page and memory.
+// Asks the owner for the descriptors of page and memory.
 int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_fd);
 // Serves one connection to the owner's listener.
 void socket_serve(const struct region *region);
 void socket_remove(const char *pool, const char *name);
 
-// lib/region_service.c: the thread that serves what this process owns and looks after what it may come to own.
+// lib/region_service.c: the thread that serves the regions this process owns and watches those it may come to own.
 extern pthread_mutex_t regions_mutex __attribute__((visibility("hidden")));
 extern struct region *regions __attribute__((visibility("hidden")));
 // Under the mutex: starts the thread, or makes it look at the list anew.
 int service_notify(void);
 void service_reset(void);
 
-// lib/region_sync.c: before the mapping's end, its work complete.
+// lib/region_sync.c: before the mapping ends, with its work complete.
 void region_sync_end(struct vgpu_region *map);
 
-// lib/region.c, under the mutex: charges a mapping of this process for the region it owns; another one than pays now.
+// lib/region.c, under the mutex: charges a mapping of this process, other than the one that pays now, for a region it owns.
 void region_charge(struct region *region);
 
 #endif

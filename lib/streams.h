@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The streams of one virtual GPU, and the marks and the fence by which the scheduler and the heap follow the work on them.
 //
-// A mark is an untimed event behind one stream, or a chain of them behind all. The fence stands behind all streams of this virtual GPU
-// and no others: several share a context, so an event behind the whole context would wait for the work of its neighbours.
+// A mark is an untimed event behind one stream, or a chain of them behind all. The fence stands behind all streams of this
+// virtual GPU and no others: several virtual GPUs share a context, so an event behind the whole context would wait for the
+// neighbours' work.
 //
 // Invariants
-//  - Streams never move: the first is the virtual GPU's own and lives as long as it. They are read without the mutex;
-//    one that is destroyed is taken out first, and destroyed when nobody waits at its place.
-//  - A stream that is being captured is passed over: nothing captured runs now. What was launched before the capture began is then not
+//  - Streams never move: the first is the virtual GPU's own and lives as long as the virtual GPU. They are read without the
+//    mutex. A stream to be destroyed is taken out first, and destroyed when no thread waits at its place.
+//  - A stream that is being captured is skipped: nothing captured runs now. Work launched before the capture began is then not
 //    waited for.
-//  - `activity` is raised after work was given to a stream through this library, before the caller goes on; `quiet` is a value of it at
-//    which all work was complete. While both agree and no turn is open, nothing is under way, and the driver need not be asked: this
-//    makes an allocation that follows a free cheap.
+//  - `activity` is raised after work was given to a stream through this library, before the caller continues; `quiet` is a
+//    value of it at which all work was complete. While both agree and no turn is open, nothing is under way, and the driver
+//    need not be asked: this makes an allocation that follows a free cheap.
 //  - All events belong to the context, which outlives this structure.
 // Thread safe. The mutex is held while events are recorded, which can wait for room in a stream's queue.
 #ifndef VGPU_LIB_STREAMS_H
@@ -33,20 +34,20 @@ struct streams {
     pthread_mutex_t mutex;
     struct mark *unused;
     _Atomic uint64_t activity, quiet;
-    _Atomic uint32_t turns; // open: what is launched in them is not seen here
-    struct mark *fence;     // events not yet seen complete; the agent's
+    _Atomic uint32_t turns; // open ones: what is launched in them is not seen here
+    struct mark *fence;     // events not yet seen complete; belongs to the agent
 };
 
-// What the scheduler asks; `gpu` is a struct streams.
+// The scheduler's operations; `gpu` is a struct streams.
 extern const struct gpu_ops streams_ops __attribute__((visibility("hidden")));
 
 // With the context current. 0 or -errno, with the line for vgpu_detail.
 int streams_init(struct streams *streams, CUcontext context);
 int streams_add(struct streams *streams, CUstream *stream);
 int streams_remove(struct streams *streams, CUstream stream);
-// Waits for the work on all streams. Goes on where one fails, and says what the first said.
+// Waits for the work on all streams. Continues if one fails, and returns the first error.
 int streams_wait(struct streams *streams);
-// Destroys everything. With the context current, after the scheduler and the heap have let go.
+// Destroys everything. With the context current, once the scheduler and the heap no longer use it.
 void streams_free(struct streams *streams);
 
 static inline CUstream streams_own(const struct streams *streams)
@@ -54,7 +55,7 @@ static inline CUstream streams_own(const struct streams *streams)
     return atomic_load_explicit(&streams->list[0], memory_order_relaxed);
 }
 
-// The stream that a caller of the API means: its own one for NULL; NULL where it is none of this virtual GPU's.
+// The stream that a caller of the API means: the virtual GPU's own for NULL; NULL if it is not one of this virtual GPU's.
 static inline CUstream streams_find(const struct streams *streams, CUstream stream)
 {
     if (!stream)
@@ -71,13 +72,14 @@ static inline void streams_touch(struct streams *streams)
     atomic_fetch_add_explicit(&streams->activity, 1, memory_order_release); // pairs with the load in streams_mark
 }
 
-// Whether all work was complete when last looked, and none has been given since. In this order: the end of a turn is preceded by its touch.
+// Whether all work was complete at the last look, and none has been given since. Loads in this order: a turn's touch precedes
+// its end.
 static inline bool streams_are_quiet(const struct streams *streams)
 {
     return atomic_load(&streams->turns) == 0 && atomic_load(&streams->activity) == atomic_load(&streams->quiet);
 }
 
-// Marks, as the heap wants them: behind `stream`, or behind all streams where that is NULL. NULL: cannot now.
+// Marks, as the heap wants them: behind `stream`, or behind all streams if that is NULL. NULL: cannot now.
 struct mark *streams_mark(struct streams *streams, CUstream stream);
 bool streams_mark_done(struct streams *streams, struct mark *mark);
 void streams_mark_drop(struct streams *streams, struct mark *mark);

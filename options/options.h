@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The options of a tenant: parsed from the environment once, by one table (options.def).
+// The options of a tenant: parsed once from the environment, by one table (options.def).
 //
-// Invariants: a value is either understood in full or refused with one line that names the variable, the value and what is allowed;
-// nothing is clamped, guessed or read as "unlimited". A variable that is set but empty is refused like any other value that is not
-// understood: it is most often a script's unset variable, and reading it as "no quota" would fail open.
+// Invariants: a value is either understood in full or refused with one line that names the variable, the value and what is
+// allowed; nothing is clamped, guessed or read as "unlimited". A variable that is set but empty is refused like any other value
+// that is not understood: it is usually a script's unset variable, and reading it as "no quota" would fail open.
 #ifndef VGPU_OPTIONS_OPTIONS_H
 #define VGPU_OPTIONS_OPTIONS_H
 
@@ -46,7 +46,7 @@ struct option_memory {
 struct options {
     bool given[OPTION_COUNT];
     bool by_alias[OPTION_COUNT];                      // given by another tool's variable, see options/aliases.h
-    struct option_memory memory[OPTIONS_MAX_DEVICES]; // by device ordinal as the program counts
+    struct option_memory memory[OPTIONS_MAX_DEVICES]; // by device ordinal, as the program counts
     uint32_t weight;                                  // 0: not given
     uint32_t limit_percent;                           // 100: none; 0: not given
     enum priority priority;
@@ -66,21 +66,22 @@ void options_defaults(struct options *options);
 // Parses one value. Returns 0, or -EINVAL with `error` saying variable, value and what is allowed; `options` is then unchanged.
 int options_parse(struct options *options, enum option_id id, const char *text, struct error *error);
 
-// Says that a variable's value is not understood and what is allowed, and returns -EINVAL.
+// Fills in `error` with the refused value of a variable and what is allowed, and returns -EINVAL.
 int options_refuse(const char *variable, const char *text, const char *allowed, struct error *error);
 
-// Sets what is not given yet from the environment: by its variables, then by their aliases. Stops at the first refusal.
+// Sets options that are not given yet from the environment: from their variables, then from aliases. Stops at the first
+// refusal.
 int options_complete(struct options *options, struct error *error);
 
-// Defaults, then all that the environment sets.
+// Defaults, then everything that the environment sets.
 int options_from_environment(struct options *options, struct error *error);
 
 // The variable that sets an option for one GPU, with its value, for messages: "VGPU_MEMORY=8G", or an alias.
 #define OPTIONS_SOURCE_BYTES 160
 void options_source(enum option_id id, int device, char source[OPTIONS_SOURCE_BYTES]);
 
-// A variable of the environment that looks like an option (VGPU_...) and is none, most likely a misspelt one; NULL where there is none.
-// The name ends at its '='. Valid until the environment changes.
+// An environment variable that looks like an option (VGPU_...) but is not one, most likely misspelt; NULL if there is none. The
+// name ends at its '='. Valid until the environment changes.
 const char *options_unknown_variable(void);
 
 // The quota, in bytes, that `memory` means on a GPU of total_bytes; 0 for none.

@@ -1,24 +1,29 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The pool: the shared-memory file through which all tenants of a node meet. This header is its binary layout and nothing else.
+// The pool: the shared-memory file through which all tenants of a node meet. This header defines its binary layout and nothing
+// else.
 //
 // Rules of the layout
 //  - Fixed-width fields, no pointers, explicit padding, every size and offset asserted below. A change of layout changes
 //    POOL_VERSION; a process that finds another version refuses to attach.
-//  - Nothing read from here is trusted: every index is checked against its limit before use, every string is bounded, every figure
-//    may be nonsense. A wrong figure may cost fairness, never memory safety.
-//  - Slots never move. A free slot is found by its state, never by compaction, so a cached index stays valid while its owner lives.
+//  - Nothing read from here is trusted: every index is checked against its limit before use, every string is bounded, every
+//    figure may be garbage. A wrong figure may cost fairness, never memory safety.
+//  - Slots never move. A free slot is found by its state, never by compaction, so a cached index stays valid while its owner
+//    lives.
 //  - Who writes what:
-//      header, gpu identity, vgpu identity and configuration, member bitmaps, process identity   under the pool lock only
-//      account words (vgpu.used, gpu.open_used)                                                  lock-free, see pool/account.h
-//      token, wanting                                                                            lock-free, see scheduler/token.h
-//      vgpu grant and sums (pass to grants)                                                whoever moves the token, waits for it or
-//                                                                                                holds it, see scheduler/turn.h
-//      vgpu counters (peak_chunks, refusals, waits, ...)                                         its members, only ever upwards
-//      process doorbell                                                                          whoever rings
-//      process bell                                                                              its process, before it is a member
-//      member's side of the account, member gate                                                 the member's process; the reaper
-//                                                                                                once that process is dead
-//      member acknowledged                                                                       also who replaces its account word
+//      header, gpu identity, vgpu identity and configuration, member bitmaps,
+//        process identity                                                                  under the pool lock only
+//      account words (vgpu.used, gpu.open_used)                                            lock-free, see pool/account.h
+//      token, wanting                                                                      lock-free, see scheduler/token.h
+//      vgpu grant and sums (pass to grants)                                                any process that moves the token,
+//                                                                                          waits for it or holds it, see
+//                                                                                          scheduler/turn.h
+//      vgpu counters (peak_chunks, refusals, waits, ...)                                   its members, only ever upwards
+//      process doorbell                                                                    any process that rings it
+//      process bell                                                                        its process, before it is a member
+//      member's side of the account, member gate                                           the member's process; the reaper
+//                                                                                          once that process is dead
+//      member acknowledged                                                                 also any process that replaces its
+//                                                                                          account word
 //  - The cache line that the launch gate reads (gpu.token) holds nothing else and is written only when the token changes.
 #ifndef VGPU_POOL_LAYOUT_H
 #define VGPU_POOL_LAYOUT_H
@@ -36,8 +41,8 @@
 #define POOL_UUID_BYTES 16u
 #define POOL_NO_INDEX UINT32_MAX
 
-// The liveness lock of process slot i is the byte POOL_LOCK_OFFSET + 1 + i of the file, the pool lock the byte POOL_LOCK_OFFSET.
-// They lie past the end of the file: a lock needs no content.
+// The liveness lock of process slot i is the byte POOL_LOCK_OFFSET + 1 + i of the file, the pool lock the byte
+// POOL_LOCK_OFFSET. They lie past the end of the file: a lock needs no content.
 #define POOL_LOCK_OFFSET (1ll << 40)
 
 enum pool_state { POOL_FREE = 0, POOL_LIVE = 1 };
@@ -52,7 +57,7 @@ struct pool_header {
     uint32_t flags;
     uint32_t pad0;
     uint64_t created_ns;
-    _Atomic uint64_t reaped_ns; // when a slot was last taken back from a dead process: its memory may still be on its way
+    _Atomic uint64_t reaped_ns; // when a slot was last reclaimed from a dead process: its memory may still be on its way
     uint8_t pad1[16];
 };
 
@@ -76,12 +81,12 @@ struct pool_gpu {
 
     // The ring; see scheduler/policy.h and scheduler/turn.h. POOL_NO_INDEX stands for none.
     _Atomic uint64_t level;
-    _Atomic uint32_t ring;    // whose place in the ring it is
-    _Atomic uint32_t first;   // who goes next whatever the ring says: it has just taken the token from the holder
-    _Atomic uint32_t on_deck; // who is likely to get the token soon, and watches for it
+    _Atomic uint32_t ring;    // the virtual GPU whose place in the ring it is
+    _Atomic uint32_t first;   // goes next whatever the ring says: it has just taken the token from the holder
+    _Atomic uint32_t on_deck; // is likely to get the token soon, and watches for it
     _Atomic uint32_t mps;     // whether the contexts of all members are clients of MPS
     _Atomic uint64_t round;   // by how much the level was raised last
-    // What a switch costs, see policy_learn_switch: the figure that quanta follow from, 0 while none is known, and as it runs.
+    // What a switch costs, see policy_learn_switch: the figure that quanta follow from, 0 while unknown, and the running one.
     _Atomic uint64_t switch_ns;
     _Atomic uint64_t switch_seen_ns;
     _Atomic uint64_t high[POOL_MAX_VGPUS / 64]; // virtual GPUs of the high class
@@ -101,20 +106,20 @@ struct pool_vgpu {
     _Atomic uint32_t weight;
     _Atomic uint32_t priority;     // enum policy_class
     _Atomic uint64_t quantum_ns;   // 0: chosen by the scheduler
-    _Atomic uint64_t quota_chunks; // 0: no quota, lives on what is not reserved
+    _Atomic uint64_t quota_chunks; // 0: no quota, uses what is not reserved
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
     uint32_t pad1;
     _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
-    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one that comes back if it cannot be; else 0
+    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one to restore if that fails; else 0
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota
     _Atomic uint64_t peak_chunks;
-    _Atomic uint64_t refusals; // allocations refused for the quota
+    _Atomic uint64_t refusals; // allocations refused because of the quota
     _Atomic uint64_t refused_bytes;
     uint8_t pad2[24];
-    _Atomic uint64_t begun; // the current grant's first launch, from which on it counts; of the same kind as turn
+    _Atomic uint64_t begun; // the current grant's first launch, from when it counts; a field like turn
 
     // The current grant, as scheduler/grant.h says, and the sums over all grants, in nanoseconds.
     _Atomic uint64_t pass;         // GPU time by weight, see scheduler/policy.h
@@ -130,7 +135,7 @@ struct pool_vgpu {
     _Atomic uint64_t revokes;
     _Atomic uint64_t overruns;          // drains that passed their deadline
     _Atomic uint64_t overrun_ns;        // GPU time past the end of a turn, charged to the next
-    _Atomic uint64_t idle_ns;           // of the charged time, that without work on the GPU
+    _Atomic uint64_t idle_ns;           // the part of the charged time without work on the GPU
     _Atomic uint64_t departed_launches; // by members that have gone
     _Atomic uint64_t paid_until_ns;     // of the limit, see policy_cap_pay
     _Atomic uint64_t revoked_ns;        // when the gate was last closed
@@ -138,14 +143,14 @@ struct pool_vgpu {
     _Atomic uint64_t members[POOL_MAX_PROCESSES / 64];
 
     struct pool_histogram wait;     // of launches that found the gate closed
-    struct pool_histogram handover; // from the end of the other's drain to the first launch
+    struct pool_histogram handover; // from the end of the previous holder's drain to the first launch
     struct pool_histogram drain;    // from the end of a turn to the end of the holder's work
 };
 
-// One process. Its liveness lock, not this record, says whether it lives.
+// One process. Its liveness lock, not this record, says whether it is alive.
 struct pool_process {
     _Atomic uint32_t state;
-    int32_t pid;               // in its own PID namespace: for people, never for decisions
+    int32_t pid;               // in its own PID namespace: for display, never for decisions
     _Atomic uint32_t doorbell; // futex: its agent sleeps here
     _Atomic uint32_t
         bell; // the slot whose doorbell to ring: this one, or where a process has several, the one its agent sleeps at
@@ -157,7 +162,7 @@ struct pool_process {
 // What one process does on one GPU.
 struct pool_member {
     // The process's side of the account; see pool/account.h.
-    _Atomic uint32_t vgpu; // POOL_NO_INDEX: no member of any
+    _Atomic uint32_t vgpu; // POOL_NO_INDEX: member of none
     uint32_t pad0;
     _Atomic uint64_t intent;
     _Atomic uint64_t holding;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Mapping the pool, its lock, and the life of process slots.
+// Mapping the pool, the pool lock, and the lifetime of process slots.
 //
 // Invariants
-//  - A pool file appears whole or not at all: it is filled in unnamed and then linked to its name, so nobody ever sees half of one.
+//  - A pool file appears whole or not at all: it is filled in while unnamed and then linked to its name, so a partial one is
+//    never visible.
 //  - The library keeps no file descriptor. A process slot is held by an open-file-description lock, and the mapping keeps that
 //    description alive after its descriptor is closed: neither a program that closes all descriptors nor a forked child (the
 //    mapping is not inherited) can drop or prolong it. It ends when the process's address space does, however the process dies.
@@ -30,50 +31,51 @@ struct pool {
     struct pool_layout *layout; // NULL while not open
     dev_t device;               // identity of the mapped file
     ino_t inode;
-    uint64_t chunk_bytes; // the header's, checked once: what others may overwrite later must not become a divisor
-    char path[PATH_MAX];  // absolute: the program may change its directory
+    uint64_t chunk_bytes; // from the header, checked once: a value that others may overwrite must not become a divisor
+    char path[PATH_MAX];  // absolute: the program may change its working directory
 };
 
-// The name of the pool file: `configured` where given, else /run/vgpu/pool where an administrator made that directory for a
-// group that this process is in, else the user's own /dev/shm/vgpu.<uid>.
+// The name of the pool file: `configured` if given, else /run/vgpu/pool if an administrator made that directory for a group
+// that this process is in, else the user's own /dev/shm/vgpu.<uid>.
 void pool_default_path(char path[PATH_MAX], const char *configured);
 
-// Opens the pool at `path`, making it first where there is none. chunk_bytes is the chunk of a new pool (0: the default); where the
-// pool exists, it must be 0 or the pool's own. No slot is claimed yet. Returns 0, or -errno with `error` filled in.
+// Opens the pool at `path`, creating it if there is none. chunk_bytes is the chunk of a new pool (0: the default); if the pool
+// exists, it must be 0 or the pool's own. No slot is claimed yet. Returns 0, or -errno with `error` filled in.
 int pool_open(struct pool *pool, const char *path, uint64_t chunk_bytes, struct error *error);
 
-// Opens an existing pool, to change it or only to read it: the mapping then cannot be written. -ENOENT where there is none.
+// Opens an existing pool, to change it or only to read it; the latter mapping cannot be written. -ENOENT if there is none.
 int pool_open_existing(struct pool *pool, const char *path, struct error *error);
 int pool_open_readonly(struct pool *pool, const char *path, struct error *error);
 
-// Unmaps. A slot claimed through this mapping becomes dead by that.
+// Unmaps the pool, which makes a slot claimed through this mapping dead.
 void pool_close(struct pool *pool);
 
-// For a forked child: forgets the pool, whose mapping the child did not inherit, and closes what it inherited of descriptors that another
+// For a forked child: forgets the pool, whose mapping the child did not inherit, and closes inherited descriptors that another
 // thread of the parent had open for a moment; each would keep a lock of the parent's alive. Async-signal-safe.
 void pool_forget_after_fork(struct pool *pool);
 
-#define POOL_LOCK_PATIENCE_NS 5000000000ull // the lock is held for microseconds; whoever holds it longer is stopped or stuck
+// The lock is held for microseconds; a process that holds it for this long is stopped or stuck.
+#define POOL_LOCK_PATIENCE_NS 5000000000ull
 
-// Takes the pool lock, trying for patience_ns (0: once), and returns the descriptor that holds it, for pool_unlock; or -errno, with
-// -ETIMEDOUT where somebody else keeps it. Not recursive.
+// Takes the pool lock, trying for patience_ns (0: once), and returns the descriptor that holds it, for pool_unlock; or -errno,
+// with -ETIMEDOUT if another process keeps it. Not recursive.
 int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error);
 void pool_unlock(int lock);
 
-// Claims a free process slot for the caller, for as long as `pool` stays mapped. Call under the pool lock, after reaping; the
-// pool must have been opened by pool_open in this process, and holds one slot: a process that wants several opens the pool as often.
-// Returns the slot, or -errno (-ENOSPC: all slots are taken).
+// Claims a free process slot for the caller, for as long as `pool` stays mapped. Call under the pool lock, after reaping. The
+// pool must have been opened by pool_open in this process. Each mapping holds one slot: a process that wants several opens the
+// pool several times. Returns the slot, or -errno (-ENOSPC: all slots are taken).
 int pool_claim(struct pool *pool, struct error *error);
 
-// Whether the owner of `slot` lives, by its lock; `probe` is a descriptor from pool_probe_open. An unanswerable question counts as
-// alive: nothing is taken from a process that may live.
+// Whether the owner of `slot` is alive, by its lock; `probe` is a descriptor from pool_probe_open. If that cannot be
+// determined, it counts as alive: nothing is taken from a process that may live.
 bool pool_alive(int probe, uint32_t slot);
 
-// A descriptor for liveness questions; -errno where the pool file can't be reached under its name (-ESTALE: removed or replaced).
+// A descriptor for pool_alive; -errno if the pool file can't be reached under its name (-ESTALE: removed or replaced).
 int pool_probe_open(const struct pool *pool);
 void pool_probe_close(int probe);
 
-// The index of the GPU that a virtual GPU is on: within bounds, whatever the pool says.
+// The index of a virtual GPU's GPU: within bounds, whatever the pool says.
 static inline uint32_t pool_gpu_of(const struct pool_vgpu *vgpu)
 {
     return vgpu->gpu % POOL_MAX_GPUS;

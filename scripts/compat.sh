@@ -301,10 +301,10 @@ rm -f "$out/pool" "$out/simgpu"
 cat <<END
 # Compatibility
 
-Unmodified programs without the library, with it and a quota of $quota, and two of them at once with a quota of $quota each: the same exit
-status and, bit for bit, the same output. Written by \`scripts/compat.sh\`, which says how rows are judged; the programs are in
-\`tests/gpu/\`. The output is mostly hashes of what the GPU computed. All repeat their work for $seconds s, two at once beginning together;
-the last column says how long these waited for their turns, taken together.
+Each unmodified program runs without the library, with it at a quota of $quota, and as two copies at once with $quota each. The exit
+status must be the same and the output the same bit for bit. \`scripts/compat.sh\` writes this page and says how it judges rows; the
+programs are in \`tests/gpu/\`. Their output is mostly hashes of what the GPU computed. All repeat their work for $seconds s; the two of "two
+at once" begin together, and the last column says how long they waited for their turns in total.
 
 $(date -u +%Y-%m-%d), ${machine:-unknown GPU}; $(versions | paste -sd, | sed 's/,/, /g'); $(uname -sr), $(nproc) processors.
 

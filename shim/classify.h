@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What becomes of each function of the driver and of the CUDA runtime: hooked, passed through for a reason, or not known to this
-// version. Header only and without a dependency, so that the command can ask as the library does.
+// How each function of the driver and of the CUDA runtime is treated: hooked, passed through for a reason, or not known to this
+// version. Header only and without dependencies, so that the command can use it as the library does.
 #ifndef VGPU_SHIM_CLASSIFY_H
 #define VGPU_SHIM_CLASSIFY_H
 
@@ -18,8 +18,8 @@ enum pass_reason {
     PASS_REASON_COUNT
 };
 
-// What becomes of a function by its exported name. *reason (may be NULL) is the reason in words where it is passed through, else NULL.
-// Looks through the whole table: not for a path that is taken often.
+// How a function with this exported name is treated. *reason (may be NULL) is the reason in words if it is passed through, else
+// NULL. Searches the whole table: not for a hot path.
 static inline enum coverage classify(const char *name, const char **reason)
 {
     static const char *const hooked[] = {

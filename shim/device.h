@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The GPUs that this process sees: for each, what the process holds of its memory and its gate to it.
+// The GPUs that this process sees: for each, what the process holds of its memory, and the process's gate to it.
 //
 // Invariants
-//  - The table is filled by attach, once, and published whole; from then on it stays as it is until the process ends. A forked child
-//    starts with an empty one: its head is on a page that the kernel wipes in a child (Linux 4.14), since no fork handler runs in one made
-//    by _Fork or a bare system call, and the pool that the devices point into is not mapped there.
+//  - Attach fills the table once and publishes it whole; it then stays unchanged until the process ends. A forked child starts
+//    with an empty one: its head is on a page that the kernel wipes in a child (Linux 4.14), since no fork handler runs in a
+//    child made by _Fork or a bare system call, and the pool that the devices point into is not mapped there.
 //  - An empty table means: not attached. Then nothing may be allocated or launched, whether cuInit was refused or never called.
-//  - `device_of_thread` is the device of the thread's current context, or NULL: not known. Every hook that changes the current context
-//    forgets it. With one visible device nobody looks at it.
-// Thread safe, but for device_table_publish and device_table_reset, which belong to attach.
+//  - `device_of_thread` is the device of the thread's current context, or NULL: not known. Every hook that changes the current
+//    context resets it. With one visible device it is not used.
+// Thread safe, except device_table_publish and device_table_reset, which belong to attach.
 #ifndef VGPU_SHIM_DEVICE_H
 #define VGPU_SHIM_DEVICE_H
 
@@ -32,7 +32,7 @@ struct device {
     struct mark *fence; // marks not yet seen complete; see shim/gpu_ops.c
 };
 
-// The largest page that the architecture has: what must be alone on its pages is aligned to it.
+// The architecture's largest page size: the alignment of data that must be alone on its pages.
 #ifdef __x86_64__
 #define DEVICE_PAGE_BYTES 4096
 #else
@@ -40,7 +40,7 @@ struct device {
 #endif
 
 struct device_table {
-    _Alignas(DEVICE_PAGE_BYTES) struct device *_Atomic only; // the one device where exactly one is visible, else NULL
+    _Alignas(DEVICE_PAGE_BYTES) struct device *_Atomic only; // the device if exactly one is visible, else NULL
     _Atomic int count;                                       // 0: not attached
     _Alignas(DEVICE_PAGE_BYTES) struct device devices[DEVICE_MAX];
 };
@@ -64,14 +64,14 @@ static inline bool device_several(void)
     return atomic_load_explicit(&device_table.count, memory_order_relaxed) > 1;
 }
 
-// The device with this ordinal; NULL where there is none or the process is not attached.
+// The device with this ordinal; NULL if there is none or the process is not attached.
 struct device *device_of(CUdevice ordinal);
 
 // Asks the driver for the device of the current context. NULL: none is current.
 struct device *device_find_current(void);
 
-// What to answer to a call that needs a device where device_current() found none: CUDA_ERROR_NOT_INITIALIZED while not attached, else
-// what the driver says of the missing context.
+// The error for a call that needs a device when device_current() found none: CUDA_ERROR_NOT_INITIALIZED while not attached,
+// else the driver's error for the missing context.
 CUresult device_absent(void);
 
 // The device of the current context, or NULL. No lock, and with one visible device no driver call.
@@ -84,14 +84,14 @@ static inline struct device *device_current(void)
     return device ? device : device_find_current();
 }
 
-// The current context of this thread has changed.
+// To be called when the current context of this thread has changed.
 static inline void device_forget_current(void)
 {
     device_of_thread = NULL;
 }
 
-// Gives back to the driver what is held without being used, by stream-ordered pools and by the heaps of VGPU_ALLOCATOR=chunk. Returns
-// whether anything came free. Takes their locks.
+// Returns to the driver what stream-ordered pools and the heaps of VGPU_ALLOCATOR=chunk hold without using it. Returns whether
+// anything came free. Takes their locks.
 bool device_reclaim(struct device *device);
 
 // Takes `bytes` of the quota. Before it refuses, it calls device_reclaim. Returns 0 or -ENOMEM.
@@ -100,15 +100,15 @@ int device_take(struct device *device, uint64_t bytes);
 // Counts and logs a refused request; returns CUDA_ERROR_OUT_OF_MEMORY.
 CUresult device_refuse(struct device *device, uint64_t bytes, const char *function);
 
-// Whether no quota could be enough: then the driver refuses as well, and in its own words for sizes that make no sense.
+// Whether no quota could be enough: then the driver refuses as well, with its own error for sizes that make no sense.
 bool device_exceeded(const struct device *device, uint64_t bytes);
 
-// The ledger has granted a request but the driver is out of memory. Where the memory may be that of a process that died a moment ago
-// and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
+// For a request that the ledger has granted but for which the driver is out of memory. If the memory may be that of a process
+// that died a moment ago and is still on its way back, sleeps a little and returns true: ask again. *deadline_ns starts at 0.
 bool device_retry(const struct device *device, CUresult result, uint64_t *deadline_ns);
 
-// The value of `call`, which asks the driver for memory that the ledger has granted on the device: made again for as long as
-// device_retry says so. Without a device: made once.
+// The value of `call`, which asks the driver for memory that the ledger has granted on the device. The call is repeated while
+// device_retry says so; without a device it is made once.
 #define DEVICE_ASK(device, call)                                                                                               \
     (__extension__({                                                                                                           \
         uint64_t ask_deadline_ns = 0;                                                                                          \
@@ -119,7 +119,7 @@ bool device_retry(const struct device *device, CUresult result, uint64_t *deadli
         ask_rc;                                                                                                                \
     }))
 
-// What the tenant is told: total and free bytes of the quota. What the driver has free may be less.
+// What the tenant is told: total and free bytes of the quota. The driver may have less free.
 struct holdings_view device_view(const struct device *device);
 
 // What one context takes on this device.

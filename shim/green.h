@@ -1,10 +1,10 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later
-// Green contexts: a part of the multiprocessors, and everything else of the device's primary context, which lives as long as they do.
+// SPDX-License-Identifier: AGPL-3.0-or-later Green contexts: a part of the multiprocessors, and everything else of the device's
+// primary context, which lives as long as they do.
 //
-// Invariant: every green context holds one retain of the primary context, counted like the program's own, so that the primary is charged
-// while a green one lives and returns everything at its end. What is allocated while a green context is current is booked under its
-// handle and outlives it, as the memory does; it is returned with the primary context.
-// Thread safe. Lock order: that of the primary contexts (shim/context_hooks.c), then the mutex here, then all others.
+// Invariant: every green context holds one retain of the primary context, counted like the program's own, so the primary is
+// charged while a green context lives and returns everything at its end. What is allocated while a green context is current is
+// booked under its handle and, like the memory, outlives it; it is returned with the primary context. Thread safe. Lock order:
+// that of the primary contexts (shim/context_hooks.c), then the mutex here, then all others.
 #ifndef VGPU_SHIM_GREEN_H
 #define VGPU_SHIM_GREEN_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The hooks: what every wrapper needs to reach the real driver, and the map from real functions to wrappers.
+// The hooks: how every wrapper reaches the real driver, and the map from real functions to wrappers.
 //
-// A driver wrapper is a function of the driver's own name and type, with a row in hooks.def:
+// A driver wrapper is a function with the driver's own name and type, and a row in hooks.def:
 //
 //     CUresult cuMemFree_v2(CUdeviceptr pointer)
 //     {
@@ -10,15 +10,15 @@
 //     }
 //
 // Invariants
-//  - This header sees cuda.h as its implementer does: every version and every _ptsz form has its own prototype, no name is a macro
-//    for another.
-//  - REAL is never NULL. It is resolved on first use, against the libcuda that the program has loaded; this library never loads one.
-//    Without a libcuda, or where it lacks the function, REAL is a stand-in that returns CUDA_ERROR_NOT_FOUND (for cuInit
-//    CUDA_ERROR_NO_DEVICE: the program goes on without a GPU, as it would on a machine that has none).
-//  - Slots and maps are published once and live until the process ends, so that readers need no lock; libraries found are pinned.
-//    No call into the dynamic linker happens under a lock of ours.
-//  - Nothing here changes in a forked child: addresses stay.
-// Thread safe, from the first instruction of the process on: constructors of other libraries may call before ours have run.
+//  - This header sees cuda.h as its implementer does: every version and every _ptsz form has its own prototype, and no name is
+//    a macro for another.
+//  - REAL is never NULL. It is resolved on first use, against the libcuda that the program has loaded; this library never loads
+//    one. Without a libcuda, or if it lacks the function, REAL is a stand-in that returns CUDA_ERROR_NOT_FOUND (for cuInit
+//    CUDA_ERROR_NO_DEVICE: the program continues without a GPU, as on a machine that has none).
+//  - Slots and maps are published once and live until the process ends, so readers need no lock; libraries found are pinned. No
+//    call into the dynamic linker happens under a lock of ours.
+//  - Nothing here changes in a forked child: addresses stay the same.
+// Thread safe, from the first instruction of the process: constructors of other libraries may call before ours have run.
 #ifndef VGPU_SHIM_HOOKS_H
 #define VGPU_SHIM_HOOKS_H
 
@@ -31,7 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Everything else in the library is hidden; what these headers declare and a wrapper defines is exported.
+// Functions that these headers declare and a wrapper defines are exported; everything else in the library is hidden.
 #pragma GCC visibility push(default)
 #include <cuda.h>
 #include "shim/cuda_compat.h"
@@ -61,8 +61,8 @@ struct driver_entries {
 
 extern struct driver_entries driver_entries __attribute__((visibility("hidden")));
 
-// How often this thread has reached for the real driver through REAL. The runtime layer tells by it whether a runtime's driver
-// calls pass through the hooks.
+// How often this thread has used REAL. By this count the runtime layer tells whether a runtime's driver calls pass through the
+// hooks.
 extern __thread unsigned driver_layer_calls __attribute__((visibility("hidden"), tls_model("initial-exec")));
 
 // For a wrapper that answers without asking the driver.
@@ -88,11 +88,11 @@ void *driver_resolve(enum driver_id id);
 #define REAL_EXISTS(name) driver_exists(DRIVER_##name)
 bool driver_exists(enum driver_id id);
 
-// The wrapper that stands for a real function of libcuda, of the CUDA runtime or of NVML; any other pointer comes back as it is.
+// The wrapper for a real function of libcuda, of the CUDA runtime or of NVML; any other pointer is returned unchanged.
 void *hooks_substitute(void *pointer);
 
-// hooks_substitute for what a lookup of `name` has answered. Learns a copy of libcuda, of a runtime or of NVML that it had not seen
-// yet, and warns once per name where a hooked family has an entry point without a hook.
+// hooks_substitute for the result of a lookup of `name`. Learns a copy of libcuda, of a runtime or of NVML that it had not seen
+// yet, and warns once per name if a hooked family has an entry point without a hook.
 void *hooks_substitute_named(void *pointer, const char *name);
 
 // Whether `name` is a row of the hook table.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What surrounds a launch: the gate of its device, and of several devices the gates of all.
+// What surrounds a launch: the gate of its device, or the gates of all its devices.
 #ifndef VGPU_SHIM_LAUNCH_H
 #define VGPU_SHIM_LAUNCH_H
 
@@ -21,9 +21,9 @@ static inline void launch_leave(struct device *device, enum gate_pass pass, CUst
     gate_leave(&device->gate, pass, stream, function);
 }
 
-// One launch on several GPUs that all wait for each other: it runs once every GPU's token is here. The gates are passed in the order of
-// the pool's GPUs, the same in every process, so that no two such launches wait for each other's. A gate passed first stays occupied
-// while the next one is waited for; the drain of that GPU ends by its deadline.
+// One launch on several GPUs that all wait for each other: it runs once this process has every GPU's token. The gates are
+// passed in the order of the pool's GPUs, the same in every process, so that no two such launches wait for each other. A gate
+// passed early stays occupied during the wait for the next one; the drain of that GPU ends by its deadline.
 struct launch_group {
     unsigned int count;
     struct launch_partner {
@@ -34,8 +34,8 @@ struct launch_group {
     } partners[DEVICE_MAX];
 };
 
-// Adds what is launched into one stream. A stream that the driver does not know is left out, as is what is more than there are GPUs:
-// the driver will refuse such a launch.
+// Adds what is launched into one stream. A stream that the driver does not know is left out, as are more entries than there are
+// GPUs: the driver will refuse such a launch.
 void launch_group_add(struct launch_group *group, CUstream stream, const void *function);
 void launch_group_enter(struct launch_group *group);
 void launch_group_leave(const struct launch_group *group);

@@ -1,13 +1,14 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later
-// What a driver call did to the GPU's free memory, for what the driver takes without saying how much: modules, and small arrays, which
-// it packs into blocks that it has.
+// SPDX-License-Identifier: AGPL-3.0-or-later The effect of a driver call on the GPU's free memory, for what the driver takes
+// without saying how much: modules, and small arrays, which it packs into blocks that it has.
 //
-// The figure is the driver's for the whole GPU, so others move it too. What members of the pool took or gave meanwhile is in the ledger
-// and is deducted; `quiet` says that there was nothing to deduct. Programs outside the pool cannot be told apart.
+// The figure is the driver's for the whole GPU, so others change it too. What members of the pool took or gave back meanwhile
+// is in the ledger and is deducted; the figure is certain only if there was nothing to deduct. Programs outside the pool cannot
+// be told apart.
 //
-// A measurement holds a lock from begin to end, so that two of them do not see each other. It is the outermost lock: pools, contexts and
-// holdings may be locked under it, and nothing that is called with one of those held measures. The driver's call in between may wait
-// for work that waits for another thread of the program, so nobody waits for the lock forever: without it, nothing is certain.
+// A measurement holds a lock from begin to end, so that two of them do not see each other. It is the outermost lock: pools,
+// contexts and holdings may be locked under it, and nothing that is called with one of those held measures. The driver's call
+// in between may wait for work that waits for another thread of the program, so no thread waits for the lock forever: without
+// it, nothing is certain.
 #ifndef VGPU_SHIM_MEASURE_H
 #define VGPU_SHIM_MEASURE_H
 
@@ -19,14 +20,14 @@ struct measurement {
     uint64_t held_bytes; // by the members of the pool
     uint64_t stamp;
     bool known, locked;
-    int cancel; // the thread is not cancelled in between
+    int cancel; // of cancel_disable: the thread is not cancelled in between
 };
 
-// Before the call, with a context of the device current. Waits so long at most for another measurement to end.
+// Before the call, with a context of the device current. Waits at most patience_ns for another measurement to end.
 void measure_begin(struct measurement *measurement, struct device *device, uint64_t patience_ns);
 
-// After it, before the ledger is changed for it. *lost_bytes is how much less is free, negative where more is; 0 where the driver does
-// not say. Returns whether that is certain.
+// After the call, before the ledger is changed for it. *lost_bytes is how much less is free, negative if more is; 0 if the
+// driver does not say. Returns whether that is certain.
 bool measure_end(const struct measurement *measurement, int64_t *lost_bytes);
 
 // For a forked child.

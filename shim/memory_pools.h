@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // What the driver's stream-ordered memory pools hold, and what it keeps for graphs that allocate (shim/graph_memory.c).
 //
-// A pool takes physical memory from the GPU in large steps and keeps what is freed until a synchronisation, so it is charged by what
-// it has reserved (CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), not by what the program asked for.
+// A pool takes physical memory from the GPU in large steps and keeps what is freed until a synchronisation, so it is charged
+// what it has reserved (CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), not what the program asked for.
 //
 // Invariants
-//  - While no allocation from a pool is under way, what is charged for it is what it had reserved when last looked at; while one is,
-//    never less than it can have reserved.
+//  - While no allocation from a pool is under way, its charge is what it had reserved at the last look; during an allocation,
+//    it is never less than what the pool can have reserved.
 //  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
-// Thread safe. Lock order: the mutex here, then holdings. The driver is asked for no memory under it.
+// Thread safe. Lock order: the mutex here, then holdings. The driver is never asked for memory under the mutex.
 #ifndef VGPU_SHIM_MEMORY_POOLS_H
 #define VGPU_SHIM_MEMORY_POOLS_H
 
@@ -17,12 +17,12 @@
 // Brings all charges up to date. Costs one load while no pool is charged.
 void pools_settle(void);
 
-// Gives back to the driver what the pools of this device hold without using it. Returns whether any chunk came free.
+// Returns to the driver what the pools of this device hold without using it. Returns whether any chunk came free.
 bool pools_reclaim(struct device *device);
 
-// The memory of a device's graphs, which may be about to grow by `bytes`; not for a graph that has its memory: `backed` is what ->trims
-// was after the last launch of it that succeeded, 0 for none. begin returns CUDA_SUCCESS, or refuses; end, after the driver
-// was asked, returns 0, or -ENOMEM where it has grown by more than was foreseen and than the quota has left.
+// The memory of a device's graphs, which may be about to grow by `bytes`, unless the graph has its memory already: `backed` is
+// the value of ->trims after its last successful launch, 0 for none. begin returns CUDA_SUCCESS or a refusal. end, after the
+// driver was asked, returns 0, or -ENOMEM if the memory has grown by more than was foreseen and more than the quota has left.
 struct pools_graph {
     struct memory_pool *pool;
     uint64_t bytes;

@@ -1,6 +1,5 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later
-// The part of NVML's binary interface that the hooks touch. The toolkit need not have nvml.h. nvmlDevice_t is a pointer that only NVML
-// looks behind; an enum is an int to the ABI.
+// SPDX-License-Identifier: AGPL-3.0-or-later The part of NVML's binary interface that the hooks touch. The toolkit need not
+// have nvml.h. nvmlDevice_t is an opaque pointer; an enum is an int to the ABI.
 #ifndef VGPU_SHIM_NVML_ABI_H
 #define VGPU_SHIM_NVML_ABI_H
 
@@ -34,7 +33,7 @@ struct nvml_utilization {
     unsigned int gpu, memory; // percent
 };
 
-// A running process. The second form has all fields of the first at the same places, and the third those of the second.
+// A running process. The second form has all fields of the first at the same offsets, and the third those of the second.
 struct nvml_process_v1 {
     unsigned int pid;
     unsigned long long used_bytes;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The runtime layer: wrappers of the CUDA runtime's functions, and the runtimes they forward to.
 //
-// The wrappers carry no symbol version, so they stand in for cudaMalloc@libcudart.so.12 and @libcudart.so.13 alike; which runtime a
-// call means depends on who calls. A wrapper begins with
+// The wrappers carry no symbol version, so they stand in for cudaMalloc@libcudart.so.12 and @libcudart.so.13 alike; which
+// runtime a call means depends on the caller. A wrapper begins with
 //
 //     struct runtime *runtime = RUNTIME_OF_CALLER();
 //     ... RUNTIME_REAL(runtime, cudaMalloc)(...)
 //
 // Invariants
-//  - A call goes to the runtime that it would have gone to without this library: the one that the calling object depends on, else
-//    the one in the global scope.
-//  - The driver layer enforces. Only where the first call that must have reached the driver did not pass the hooks, the runtime is
-//    unseen, and from then on the runtime layer enforces for it.
+//  - A call goes to the runtime that it would have gone to without this library: the one that the calling object depends on,
+//    else the one in the global scope.
+//  - The driver layer enforces. Only if the first call that must have reached the driver did not pass the hooks is a runtime
+//    "unseen"; from then on the runtime layer enforces for it.
 //  - Runtimes found are pinned and never forgotten; call sites are remembered without a lock.
 // Thread safe.
 #ifndef VGPU_SHIM_RUNTIME_H
@@ -52,8 +52,8 @@ static inline void *runtime_entry(struct runtime *runtime, enum runtime_id id)
 
 #define RUNTIME_REAL(runtime, name) ((__typeof__(name) *)runtime_entry(runtime, RUNTIME_##name))
 
-// Notes that the program has got a function of the runtime at `pointer` by dlsym. Whether the wrapper may stand for it: only where no
-// other runtime is loaded, since a caller that depends on none does not tell which one it means.
+// Notes that the program has obtained a runtime's function at `pointer` by dlsym. Returns whether the wrapper may replace it:
+// only if no other runtime is loaded, since a caller that depends on none does not reveal which one it means.
 bool runtime_given_out(const void *pointer);
 
 // Forgets what unseen runtimes hold, for a forked child. shim/runtime_unseen.c.

@@ -1,22 +1,21 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later
-// An exported function that finds out, by a call of NAME_route, where it has to jump to, and jumps there with its own arguments and
-// its own return address. All machine code of the library is here.
+// SPDX-License-Identifier: AGPL-3.0-or-later An exported function that calls NAME_route to find its target, and jumps there
+// with its own arguments and its own return address. All machine code of the library is here.
 #ifndef VGPU_SHIM_TRAMPOLINE_H
 #define VGPU_SHIM_TRAMPOLINE_H
 
-// What a trampoline does: jump to `jump` with its own arguments, or, where that is NULL, return `value`. Two registers on
-// both architectures.
+// What a trampoline does: jump to `jump` with its own arguments or, if that is NULL, return `value`. Two registers on both
+// architectures.
 struct route {
     void *jump;
     void *value;
 };
 
-// TRAMPOLINE(name, caller_register) defines `name`, of up to three arguments. It passes them on to name_route and puts the address of
-// its caller into caller_register: that of name_route's last argument.
+// TRAMPOLINE(name, caller_register) defines `name`, a function of up to three arguments. It passes them to name_route and puts
+// the address of its caller into caller_register, the register of name_route's last argument.
 #if defined(__x86_64__)
 #define THIRD_ARGUMENT "rdx"
 #define FOURTH_ARGUMENT "rcx"
-// On entry the stack is 8 off its alignment; three pushes put it right. A route comes back in rax and rdx.
+// On entry the stack is misaligned by 8; three pushes correct that. A route is returned in rax and rdx.
 #define TRAMPOLINE(name, caller_register)                                                                                      \
     __asm__(".text\n"                                                                                                          \
             ".p2align 4\n"                                                                                                     \
@@ -50,7 +49,7 @@ struct route {
 #elif defined(__aarch64__)
 #define THIRD_ARGUMENT "x2"
 #define FOURTH_ARGUMENT "x3"
-// hint 34 is bti c. A route comes back in x0 and x1.
+// hint 34 is bti c. A route is returned in x0 and x1.
 #define TRAMPOLINE(name, caller_register)                                                                                      \
     __asm__(".text\n"                                                                                                          \
             ".p2align 4\n"                                                                                                     \

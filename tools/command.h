@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The commands of `vgpu`, and what they have in common.
 //
-// Each command takes its own arguments, argv[0] being "vgpu COMMAND", and returns the exit status. Messages go to stderr, one line each,
-// led by the name of the command. Results go to stdout through stdio; main() checks at the end that they all arrived.
+// Each command takes its own arguments, with argv[0] being "vgpu COMMAND", and returns the exit status. Messages go to stderr,
+// one line each, prefixed with the name of the command. Results go to stdout through stdio; main() checks at the end that all
+// were written.
 #ifndef VGPU_TOOLS_COMMAND_H
 #define VGPU_TOOLS_COMMAND_H
 
@@ -30,7 +31,7 @@ struct command {
 // Ends with an entry without a name.
 extern const struct command command_table[];
 
-// NULL where there is no such command.
+// NULL if there is no such command.
 const struct command *command_find(const char *name);
 
 int command_run(int argc, char **argv);
@@ -46,8 +47,8 @@ void set_details(void);
 void doctor_details(void);
 void help_details(void);
 
-// The library that `vgpu run` preloads: that beside the executable first, so that a build tree and an installation each use their own.
-// Returns 0, or -errno with `error` filled in.
+// The library that `vgpu run` preloads. Looks beside the executable first, so that a build tree and an installation use their
+// own. Returns 0, or -errno with `error` filled in.
 int run_find_library(char path[PATH_MAX], struct error *error);
 
 // Prints the help of one command on stdout.
@@ -59,14 +60,14 @@ void help_overview(void);
 // "Try 'NAME --help'.", NAME as in argv[0], on stderr; returns STATUS_USAGE.
 int usage_hint(const char *name);
 
-// One line on stderr, led by `name`.
+// One line on stderr, prefixed with `name`.
 void complain(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// The pool that a command is about: `flag` where --pool was given, else as the environment says. Returns 0, or STATUS_USAGE with a line
-// on stderr, led by `name`.
+// The pool that a command uses: `flag` if --pool was given, else what the environment says. Returns 0, or STATUS_USAGE with a
+// line on stderr, prefixed with `name`.
 int choose_pool(const char *name, const char *flag, char path[PATH_MAX]);
 
-// Flushes stdout. Returns status, or STATUS_FAILED with a line on stderr where something that was written did not arrive.
+// Flushes stdout. Returns status, or STATUS_FAILED with a line on stderr if some output could not be written.
 int finish_output(const char *name, int status);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Text tables whose columns are as wide as their content.
+// Text tables with columns as wide as their contents.
 #ifndef VGPU_TOOLS_TABLE_H
 #define VGPU_TOOLS_TABLE_H
 
@@ -25,7 +25,7 @@ void table_init(struct table *table, const struct table_column *columns, size_t 
 // Adds the next cell, from left to right and row by row. Its text must be ASCII.
 void table_add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// Prints titles and rows, the titles bold where `bold`.
+// Prints titles and rows, the titles bold if `bold`.
 void table_print(const struct table *table, FILE *out, bool bold);
 
 void table_clear(struct table *table);
