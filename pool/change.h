@@ -21,6 +21,7 @@ struct pool_change {
     uint32_t limit_percent; // 100: none
     const enum priority *priority;
     const uint64_t *quantum_ns; // of 0: chosen by the scheduler
+    uint32_t concurrency;
 };
 
 // Makes the changes, of which no two are of one virtual GPU or of virtual GPUs on the same GPU. Returns 0, or -errno with `error` saying
