@@ -108,15 +108,15 @@ struct pool_vgpu {
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
     _Atomic uint32_t concurrency;   // how many virtual GPUs may run at a time when this one does; 1: it alone
-    _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
-    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one that comes back if it cannot be; else 0
+    _Atomic uint64_t limited_ns;    // when the limit was last changed, 0: never
+    _Atomic uint64_t quota_before;  // while a lower quota is being tried, the one that comes back if it cannot be; else 0
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota
     _Atomic uint64_t peak_chunks;
     _Atomic uint64_t refusals; // allocations refused for the quota
     _Atomic uint64_t refused_bytes;
-    _Atomic uint64_t companion;  // the grant of another in which it runs too, see scheduler/company.h
+    _Atomic uint64_t companion;   // the grant of another in which it runs too, see scheduler/company.h
     _Atomic uint64_t shared_from; // until when what it has had of that grant is booked, 0: it has not begun
     uint8_t pad2[8];
     _Atomic uint64_t begun; // the current grant's first launch, from which on it counts; of the same kind as turn

@@ -145,6 +145,20 @@ bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns)
     return policy_parts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
+uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    struct policy_entry holder = standing_of_holder(gate, word, now_ns);
+    struct policy_rules rules = standing_rules(gate);
+    COMPANY_EACH(vgpu, gate, word)
+    {
+        // The level of the GPU has risen with the holder and says nothing.
+        struct policy_entry companion = standing_of(gate, vgpu);
+        if (policy_parts(&holder, &companion, 0, &rules))
+            return vgpu;
+    }
+    return POOL_NO_INDEX;
+}
+
 bool company_close(struct gate *gate, uint64_t word)
 {
     uint64_t grant = token_without_flags(word);

@@ -14,7 +14,8 @@
 //    whose own gate is closed.
 //  - GPU time is booked once: a company of n is charged one n-th each. What companions are charged for is deducted from the holder
 //    (`gpu.company_ns`, of the grant).
-//  - Companions are of the holder's class. Shares stay those of the weights: who gets ahead of the holder by two rounds leaves.
+//  - Companions are of the holder's class. Shares stay those of the weights: a companion that gets ahead of the holder by two rounds leaves, and a
+//    holder that gets ahead of a companion so far passes it the token.
 // Lock-free.
 #ifndef VGPU_SCHEDULER_COMPANY_H
 #define VGPU_SCHEDULER_COMPANY_H
@@ -68,6 +69,9 @@ void company_charge(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Whether this companion has to leave: it is ahead of its share, its cap is used up, or the company is larger than it or the holder allows.
 bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns);
+
+// The companion that the holder has got ahead of by two rounds, and that therefore is to hold the token; POOL_NO_INDEX where there is none.
+uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // Closes the gate of this companion, whose processes then drain; and ends the company once all have. false: it was closed or over.
 bool company_close(struct gate *gate, uint64_t word);

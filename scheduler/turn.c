@@ -325,6 +325,12 @@ static void book(struct gate *gate, uint32_t holder, const struct turn_books *bo
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     struct policy_choice choice = choose_next(gate, word, now_ns, true);
+    uint32_t outrun = choice.vgpu == gate->vgpu_index ? company_outrun(gate, word, now_ns) : POOL_NO_INDEX;
+    if (outrun != POOL_NO_INDEX) {
+        choice.vgpu = outrun;
+        pool_bit_set(gate->gpu->wanting, outrun);
+        atomic_store(&gate->gpu->first, outrun);
+    }
     if (choice.vgpu != gate->vgpu_index) {
         if (turn_revoke(gate, &word))
             call(gate, choice.vgpu);

@@ -234,6 +234,22 @@ static void test_turns_are_renewed(void)
     end();
 }
 
+static void test_outrun_companion(void)
+{
+    begin(2);
+    atomic_store(&gates[B].vgpu->weight, 300);
+    comes(B);
+    run_together(20 * MS);
+    uint64_t from = now;
+    while (token_holder(token()) != gates[B].vgpu_index && now < from + 1000 * MS) {
+        run_together(LOOK_NS);
+        work_is_over[A] = work_is_over[B] = token() & TOKEN_REVOKED;
+    }
+    ok(now < from + 500 * MS, "a companion that the holder has outrun becomes the holder (%llu ms)",
+       (unsigned long long)(now - from) / MS);
+    end();
+}
+
 static void test_end_of_the_grant(void)
 {
     begin(2);
@@ -241,7 +257,8 @@ static void test_end_of_the_grant(void)
     launch(B);
     agent_step(&gates[B], now);
     uint64_t word = token();
-    ok(turn_revoke(&gates[A], &word) && !company_may_launch(&gates[B], token()), "where the holder's gate closes, so do its companions'");
+    ok(turn_revoke(&gates[A], &word) && !company_may_launch(&gates[B], token()),
+       "where the holder's gate closes, so do its companions'");
     work_is_over[A] = true;
     agent_step(&gates[A], now += LOOK_NS);
     ok(token_without_flags(token()) == token_without_flags(word), "a holder that has drained waits for its companions");
@@ -312,7 +329,8 @@ static void test_reasons_to_leave(void)
     work_is_over[B] = true;
     for (int i = 0; i < 20 && company_has(gates[B].vgpu, token()); i++)
         agent_step(&gates[B], now += LOOK_NS / 2);
-    ok(!company_has(gates[B].vgpu, token()) && !(token() & TOKEN_REVOKED), "a companion without work leaves, and the grant goes on");
+    ok(!company_has(gates[B].vgpu, token()) && !(token() & TOKEN_REVOKED),
+       "a companion without work leaves, and the grant goes on");
     end();
 
     begin(2);
@@ -376,6 +394,7 @@ int main(void)
     test_places();
     test_charges();
     test_turns_are_renewed();
+    test_outrun_companion();
     test_end_of_the_grant();
     test_leaving();
     test_reasons_to_leave();

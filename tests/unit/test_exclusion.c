@@ -7,7 +7,11 @@
 #include "tests/unit/step.h"
 #include "tests/unit/tap.h"
 
-enum gate_of { HOLDER, COMPANION, COMPANION_ALONE }; // whose gate closes: that of a holder, of one with a companion, only the companion's
+enum gate_of {
+    HOLDER,
+    COMPANION,
+    COMPANION_ALONE
+}; // whose gate closes: that of a holder, of one with a companion, only the companion's
 
 static const struct {
     const char *what;
