@@ -24,8 +24,8 @@ static int read_config(const struct vgpu_config *from, struct vgpu_config *confi
     for (size_t i = sizeof *config; i < from->size; i++)
         if (((const unsigned char *)from)[i])
             return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
-    if (config->reserved)
-        return fail(-ENOTSUP, "the configuration sets something that this version of the library does not know");
+    if (config->concurrency > OPTIONS_MAX_CONCURRENCY)
+        return fail(-EINVAL, "concurrency %u: allowed is 1 to %u, or 0 for 1", config->concurrency, OPTIONS_MAX_CONCURRENCY);
     if (config->weight > OPTIONS_MAX_WEIGHT)
         return fail(-EINVAL, "weight %u: allowed is 1 to %u, or 0 for 100", config->weight, OPTIONS_MAX_WEIGHT);
     if (config->quantum_us && (config->quantum_us < 1000 || config->quantum_us > 1000000))
@@ -62,6 +62,7 @@ static int read_request(const struct vgpu_config *config, const struct vgpu *vgp
         .name = config->name,
         .weight = config->weight,
         .quantum_ns = config->quantum_us * NS_PER_US,
+        .concurrency = config->concurrency,
         .limit_percent = config->limit_percent,
         .priority = class_of(config),
         .mps = vgpu->gpu->mps,
@@ -201,6 +202,7 @@ static int change(struct vgpu *vgpu, const struct tenancy_request *request)
         .limit_percent = request->limit_percent,
         .priority = request->priority,
         .quantum_ns = request->quantum_ns ? &request->quantum_ns : NULL,
+        .concurrency = request->concurrency,
     };
     int rc = pool_change(&vgpu->pool, &wanted, 1, &error_of_thread);
     if (rc == 0)

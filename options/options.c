@@ -152,6 +152,15 @@ static bool parse_quantum(const char *text, struct options *options)
     return true;
 }
 
+static bool parse_concurrency(const char *text, struct options *options)
+{
+    uint64_t count;
+    if (!parse_decimal(&text, 1, &count) || *text || count < 1 || count > OPTIONS_MAX_CONCURRENCY)
+        return false;
+    options->concurrency = (uint32_t)count;
+    return true;
+}
+
 static bool parse_name(const char *text, struct options *options)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
@@ -220,6 +229,8 @@ static bool parse(struct options *options, enum option_id id, const char *text)
         return parse_priority(text, options);
     case OPTION_QUANTUM:
         return parse_quantum(text, options);
+    case OPTION_CONCURRENCY:
+        return parse_concurrency(text, options);
     case OPTION_NAME:
         return parse_name(text, options);
     case OPTION_POOL:

@@ -18,6 +18,7 @@
 #define OPTIONS_MAX_DEVICES 16
 #define OPTIONS_NAME_BYTES 49
 #define OPTIONS_MAX_WEIGHT 10000u
+#define OPTIONS_MAX_CONCURRENCY 64u
 
 enum option_id {
 #define OPTION(id, ...) OPTION_##id,
@@ -50,7 +51,8 @@ struct options {
     uint32_t weight;                                  // 0: not given
     uint32_t limit_percent;                           // 100: none; 0: not given
     enum priority priority;
-    uint64_t quantum_ns; // 0: auto, or not given
+    uint64_t quantum_ns;  // 0: auto, or not given
+    uint32_t concurrency; // 0: not given
     char name[OPTIONS_NAME_BYTES];
     char pool[PATH_MAX];
     uint64_t chunk_bytes; // 0: not given

@@ -92,6 +92,8 @@ static void change_turns(struct pool_layout *layout, const struct pool_change *c
     pool_vgpu_note_class(layout, change->vgpu);
     if (change->quantum_ns)
         atomic_store(&vgpu->quantum_ns, *change->quantum_ns);
+    if (change->concurrency)
+        atomic_store(&vgpu->concurrency, change->concurrency);
     if (change->limit_percent) {
         // What was used before is not held against it.
         atomic_store(&vgpu->limited_ns, clock_now_ns());

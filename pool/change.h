@@ -22,6 +22,7 @@ struct pool_change {
     uint32_t limit_percent; // 100: none
     const enum priority *priority;
     const uint64_t *quantum_ns; // of 0: chosen by the scheduler
+    uint32_t concurrency;
 };
 
 // Makes the changes, no two of which may be of one virtual GPU or of virtual GPUs on the same GPU. Returns 0, or -errno with

@@ -14,6 +14,7 @@
 //        process identity                                                                  under the pool lock only
 //      account words (vgpu.used, gpu.open_used)                                            lock-free, see pool/account.h
 //      token, wanting                                                                      lock-free, see scheduler/token.h
+//      company, companion, shared_from                                                     lock-free, see scheduler/company.h
 //      vgpu grant and sums (pass to grants)                                                any process that moves the token,
 //                                                                                          waits for it or holds it, see
 //                                                                                          scheduler/turn.h
@@ -33,7 +34,7 @@
 #include <stdint.h>
 
 #define POOL_MAGIC 0x6c6f6f7075706776ull // "vgpupool" in memory order on little-endian machines
-#define POOL_VERSION 3u
+#define POOL_VERSION 4u
 #define POOL_MAX_GPUS 16u
 #define POOL_MAX_VGPUS 512u
 #define POOL_MAX_PROCESSES 1024u
@@ -90,7 +91,9 @@ struct pool_gpu {
     _Atomic uint64_t switch_ns;
     _Atomic uint64_t switch_seen_ns;
     _Atomic uint64_t high[POOL_MAX_VGPUS / 64]; // virtual GPUs of the high class
-    uint8_t pad2[16];
+    // Those that run beside the holder of the current grant, see scheduler/company.h.
+    _Atomic uint64_t company;
+    _Atomic uint64_t company_ns;
 };
 
 // Counts of time spans by length: four buckets to an octave from 1 us on, see base/histogram.h.
@@ -109,7 +112,7 @@ struct pool_vgpu {
     _Atomic uint64_t quota_chunks; // 0: no quota, uses what is not reserved
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
-    uint32_t pad1;
+    _Atomic uint32_t concurrency;   // how many virtual GPUs may run at a time when this one does; 1: it alone
     _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
     _Atomic uint64_t quota_before; // while a lower quota is being tried, the one to restore if that fails; else 0
     char name[POOL_NAME_BYTES];
@@ -118,7 +121,9 @@ struct pool_vgpu {
     _Atomic uint64_t peak_chunks;
     _Atomic uint64_t refusals; // allocations refused because of the quota
     _Atomic uint64_t refused_bytes;
-    uint8_t pad2[24];
+    _Atomic uint64_t companion;   // the grant of another virtual GPU in which it runs too, see scheduler/company.h
+    _Atomic uint64_t shared_from; // until when its part of that grant is booked; a field like turn
+    uint8_t pad2[8];
     _Atomic uint64_t begun; // the current grant's first launch, from when it counts; a field like turn
 
     // The current grant, as scheduler/grant.h says, and the sums over all grants, in nanoseconds.

@@ -48,6 +48,7 @@ int pool_gpu_enter(struct pool *pool, const uint8_t uuid[POOL_UUID_BYTES], const
     atomic_store(&gpu->on_deck, POOL_NO_INDEX);
     atomic_store(&gpu->switch_ns, 0);
     atomic_store(&gpu->switch_seen_ns, 0);
+    atomic_store(&gpu->company, 0);
     account_clear(&gpu->open_used, free_index, free_index);
     memcpy(gpu->uuid, uuid, POOL_UUID_BYTES);
     snprintf(gpu->name, sizeof gpu->name, "%s", name);
@@ -117,6 +118,10 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
         return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
                          (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS,
                          quantum ? "" : " (auto)");
+    uint32_t concurrency = atomic_load(&vgpu->concurrency);
+    if (request->concurrency && request->concurrency != concurrency)
+        return error_set(error, -EEXIST, "VGPU_CONCURRENCY asks for %u but the virtual GPU %s has %u", request->concurrency,
+                         request->name, concurrency);
     return 0;
 }
 
@@ -187,6 +192,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     atomic_store(&vgpu->priority, request->priority ? *request->priority : PRIORITY_NORMAL);
     atomic_store(&vgpu->limit_percent, request->limit_percent % 100);
     atomic_store(&vgpu->quantum_ns, request->quantum_ns);
+    atomic_store(&vgpu->concurrency, request->concurrency ? request->concurrency : 1);
     atomic_store(&vgpu->quota_chunks, request->quota_chunks);
     atomic_store(&vgpu->pass, atomic_load(&layout->gpus[gpu].level)); // as if it had been there and used its share
     if (request->name)

@@ -25,6 +25,7 @@ struct tenancy_request {
     uint32_t limit_percent; // of the GPU's time; 100: no limit
     const enum priority *priority;
     uint64_t quantum_ns;
+    uint32_t concurrency;
     bool mps; // the process's contexts on that GPU are clients of MPS
 };
 

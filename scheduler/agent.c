@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/spin.h"
 #include "scheduler/bell.h"
+#include "scheduler/company.h"
 #include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
@@ -60,10 +61,11 @@ static struct {
     struct gate *_Atomic serving; // what a step is under way for
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-static bool all_active_members(const struct gate *gate, uint32_t generation,
+// Whether `holds` of each process of this virtual GPU that has launched in this generation.
+static bool all_active_members(const struct gate *gate, uint32_t vgpu, uint32_t generation,
                                bool (*holds)(const struct pool_member *, uint32_t))
 {
-    POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
+    POOL_EACH_BIT(process, gate->pool->layout->vgpus[vgpu].members, POOL_MAX_PROCESSES)
     {
         const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
         if (atomic_load(&member->active_gen) == generation && !holds(member, generation))
@@ -75,6 +77,24 @@ static bool all_active_members(const struct gate *gate, uint32_t generation,
 static bool member_is_drained(const struct pool_member *member, uint32_t generation)
 {
     return atomic_load(&member->drained_gen) == generation;
+}
+
+// Whether all who have launched under a grant have drained, companions too.
+static bool all_drained(const struct gate *gate, uint64_t word)
+{
+    uint32_t generation = token_generation(word);
+    if (!all_active_members(gate, token_holder(word), generation, member_is_drained))
+        return false;
+    COMPANY_EACH(vgpu, gate, word)
+    if (!all_active_members(gate, vgpu, generation, member_is_drained))
+        return false;
+    return true;
+}
+
+static bool nobody(const struct pool_member *member, uint32_t generation)
+{
+    (void)member, (void)generation;
+    return false;
 }
 
 static bool member_is_idle(const struct pool_member *member, uint32_t generation)
@@ -171,7 +191,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
         gate->notes.late_from_ns = now_ns;
     }
     atomic_store(&gate->member->drained_gen, generation);
-    if (!expired && !all_active_members(gate, generation, member_is_drained))
+    if (!expired && !all_drained(gate, word))
         return gate->notes.since_ns + TURN_DRAIN_NS; // the last of them passes the token on
     turn_pass(gate, word, clock_now_ns(), false);
     return now_ns;
@@ -193,22 +213,22 @@ static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
     return now_ns;
 }
 
-// Whether a holder whose work is complete has been without for long enough, and the other processes of its virtual GPU as well. If not,
-// *look becomes no longer than until then, and halfway the next is called.
+// Whether a virtual GPU whose work is complete has been without for long enough, all its processes. If not, *look becomes no longer than
+// until then, and halfway the next is called where that is the holder.
 static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look)
 {
     if (!gate->notes.done_ns)
         gate->notes.done_ns = now_ns;
     uint64_t patience = idle_patience(gate), idle_ns = gate->notes.done_ns + patience, call_ns = idle_ns - patience / 2;
     if (now_ns < idle_ns) {
-        if (now_ns >= call_ns)
+        if (now_ns >= call_ns && token_holder(word) == gate->vgpu_index)
             turn_call_next(gate, word, now_ns, true);
         uint64_t next = now_ns < call_ns ? call_ns : idle_ns;
         *look = next - now_ns < *look ? next - now_ns : *look;
         return false;
     }
     atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
-    return all_active_members(gate, token_generation(word), member_is_idle);
+    return all_active_members(gate, gate->vgpu_index, token_generation(word), member_is_idle);
 }
 
 // How long until the next look at a holder that launches.
@@ -218,6 +238,26 @@ static uint64_t busy_look(struct gate *gate, uint64_t now_ns)
     if (ahead == UINT64_MAX || ahead < 2 * BUSY_LOOK_NS)
         return BUSY_LOOK_NS;
     return ahead / 2 < LONGEST_LOOK_NS ? ahead / 2 : LONGEST_LOOK_NS;
+}
+
+// Whether work is on its way, or has been since the last look.
+static bool is_launching(struct gate *gate)
+{
+    uint64_t entered = atomic_load(&gate->member->entered);
+    return atomic_load(&gate->throttled) > 0 || gate->notes.quiet_at != entered || !gate_is_empty(gate);
+}
+
+// Takes note of that. Returns whether it ends a pause.
+static bool goes_on(struct gate *gate, uint64_t now_ns)
+{
+    gate->notes.quiet_at = atomic_load(&gate->member->entered);
+    gate->notes.fence_set = false;
+    if (!gate->notes.done_ns)
+        return false;
+    atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
+    learn_pause(gate, now_ns);
+    gate->notes.busy_from_ns = now_ns;
+    return true;
 }
 
 // The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
@@ -235,34 +275,59 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         turn_call_next(gate, word, end, false);
     }
 
-    uint64_t look;
-    bool throttled = atomic_load(&gate->throttled) > 0;
-    if (throttled || gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
+    uint64_t look = QUIET_LOOK_NS;
+    if (is_launching(gate)) {
         look = busy_look(gate, now_ns);
-        gate->notes.quiet_at = atomic_load(&gate->member->entered);
-        gate->notes.fence_set = false;
-        if (gate->notes.done_ns) {
-            atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
-            learn_pause(gate, now_ns);
-            gate->notes.busy_from_ns = now_ns;
-            if (gate->notes.called_ns != end)
-                turn_call_off(gate);
-        }
-    } else {
-        look = QUIET_LOOK_NS;
-        if (work_is_done(gate) && is_idle(gate, word, now_ns, &look))
-            return give_away(gate, word, now_ns);
+        if (goes_on(gate, now_ns) && gate->notes.called_ns != end)
+            turn_call_off(gate);
+    } else if (work_is_done(gate) && is_idle(gate, word, now_ns, &look)) {
+        return give_away(gate, word, now_ns);
     }
     uint64_t next = now_ns < call ? call : end;
     return now_ns + look < next ? now_ns + look : next;
 }
 
+// A companion that has closed its gate. The last of its processes to drain ends its company.
+static uint64_t leave(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    uint32_t generation = token_generation(word);
+    if (!work_is_done(gate))
+        return now_ns + DRAIN_LOOK_NS;
+    gate->notes.word = GATE_NO_GRANT; // it may be invited into the same grant again
+    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, COMPANY_NO_GENERATION);
+    if (all_active_members(gate, gate->vgpu_index, token_generation(word), nobody))
+        company_leave(gate, word);
+    return NEVER_NS;
+}
+
+// Beside a holder: until its grant ends, it has had its share, or there is no work left.
+static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    company_charge(gate, word, now_ns);
+    if (word & TOKEN_REVOKED)
+        return drain(gate, word, now_ns);
+    if (company_has_closed(gate->vgpu, word))
+        return leave(gate, word, now_ns);
+    uint64_t look = QUIET_LOOK_NS;
+    bool idle = false;
+    if (is_launching(gate)) {
+        look = busy_look(gate, now_ns);
+        goes_on(gate, now_ns);
+    } else {
+        idle = work_is_done(gate) && is_idle(gate, word, now_ns, &look);
+    }
+    if (!idle && !company_must_leave(gate, word, now_ns))
+        return now_ns + look;
+    if (company_close(gate, word))
+        ring_other_members(gate);
+    return now_ns;
+}
+
 uint64_t agent_step(struct gate *gate, uint64_t now_ns)
 {
     uint64_t word = atomic_load(gate->token);
-    bool ours = token_holder(word) == gate->vgpu_index && word & TOKEN_CONTENDED &&
-                atomic_load(&gate->member->active_gen) == token_generation(word);
-    if (!ours) {
+    bool holds = token_holder(word) == gate->vgpu_index, ours = holds || company_has(gate->vgpu, word);
+    if (!ours || !(word & TOKEN_CONTENDED) || atomic_load(&gate->member->active_gen) != token_generation(word)) {
         if (!gate->notes.late_from_ns)
             return NEVER_NS;
         if (!gate->ops->fence_done(gate->ops_gpu))
@@ -272,9 +337,12 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
     }
     if (gate->notes.word != token_without_flags(word))
         begin_notes(gate, word, now_ns);
+    if (!holds)
+        return accompany(gate, word, now_ns);
     if (word & TOKEN_REVOKED)
         return drain(gate, word, now_ns);
-    if (turn_others_wait(gate) || turn_is_capped(gate)) {
+    company_invite(gate, word, now_ns);
+    if (turn_others_wait(gate) || turn_is_capped(gate) || company_next(gate, word, 0) < POOL_MAX_VGPUS) {
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }
@@ -396,17 +464,29 @@ void agent_start(void)
     pthread_mutex_unlock(&agent.mutex);
 }
 
-// Hands a token that this process holds to whoever waits, unless other processes of its virtual GPU may still use it.
-static void abandon(struct gate *gate)
+// Whether another process of this virtual GPU may still use the grant that `word` describes.
+static bool others_use(const struct gate *gate, uint64_t word)
 {
-    uint64_t word = atomic_load(gate->token);
-    if (token_holder(word) != gate->vgpu_index)
-        return;
     uint32_t own = gate->process;
     POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
     if (process != own &&
         atomic_load(&gate->pool->layout->members[process][gate->gpu_index].active_gen) == token_generation(word))
+        return true;
+    return false;
+}
+
+// Hands a token that this process holds to whoever waits, or ends its company, unless other processes of its virtual GPU may still use it.
+static void abandon(struct gate *gate)
+{
+    uint64_t word = atomic_load(gate->token);
+    bool holds = token_holder(word) == gate->vgpu_index;
+    if ((!holds && !company_has(gate->vgpu, word)) || others_use(gate, word))
         return;
+    if (!holds) {
+        company_close(gate, word);
+        company_leave(gate, word);
+        return;
+    }
     while (token_holder(word) == gate->vgpu_index && !turn_pass(gate, word, clock_now_ns(), true))
         word = atomic_load(gate->token);
 }

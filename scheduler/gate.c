@@ -9,6 +9,7 @@
 #include "base/spin.h"
 #include "scheduler/agent.h"
 #include "scheduler/bell.h"
+#include "scheduler/company.h"
 #include "scheduler/turn.h"
 
 // Who is on deck spins this long for the token to change, about a drain: a wake-up by the kernel would come when the GPU has run dry.
@@ -36,6 +37,7 @@ void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t 
         .vgpu_index = vgpu,
         .ops = ops,
         .ops_gpu = ops_gpu,
+        .notes.invited = POOL_NO_INDEX,
     };
     window_init(&gate->window, ops, ops_gpu);
     agent_serve(gate);
@@ -55,20 +57,25 @@ static void count_out(struct gate *gate)
 static bool adopt(struct gate *gate, uint64_t word)
 {
     uint32_t generation = token_generation(word), active = atomic_load(&gate->member->active_gen);
+    bool holds = token_holder(word) == gate->vgpu_index;
     if (atomic_load(gate->token) != word)
         return false;
     if (active != generation) {
         if (!atomic_compare_exchange_strong(&gate->member->active_gen, &active, generation))
             return false;
-        pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
-        turn_begin(gate, word);
+        if (holds) {
+            pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
+            turn_begin(gate, word);
+        }
         window_clear(&gate->window);
         agent_start();
         // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
         // its first launch.
         atomic_store(&gate->ring_due, true);
     }
-    if (!(word & TOKEN_CONTENDED))
+    if (!holds)
+        company_begin(gate, word);
+    else if (!(word & TOKEN_CONTENDED))
         atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
     return true;
 }
@@ -170,8 +177,7 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
     // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
     // moved since.
     word = atomic_load(gate->token);
-    bool open = token_holder(word) == gate->vgpu_index && !(word & TOKEN_REVOKED);
-    if (open || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
+    if (company_may_launch(gate, word) || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
         return;
     if (!watch_token(gate, word))
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
@@ -223,7 +229,7 @@ static enum gate_pass pass_gate(struct gate *gate)
     for (;;) {
         uint64_t word = atomic_load(gate->token);
         bool unheld = token_holder(word) == POOL_NO_INDEX;
-        if (unheld || token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED) {
+        if (!company_may_launch(gate, word)) {
             uint64_t now = clock_now_ns();
             if (wait_for_cap(gate, now)) {
                 blocked_ns = blocked_ns ? blocked_ns : now;
@@ -246,7 +252,8 @@ static enum gate_pass pass_gate(struct gate *gate)
         if (!adopt(gate, word))
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
-        if (atomic_load(gate->token) == word) {
+        // A companion's gate has a flag of its own.
+        if (atomic_load(gate->token) == word && company_may_launch(gate, word)) {
             if (blocked_ns)
                 count_wait(gate, blocked_ns);
             return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;

@@ -10,7 +10,8 @@
 // Invariants
 //  - Strict exclusion. A launch first counts itself in (`entered`), then looks at the token; whoever closes the gate first changes the
 //    token, then looks at the counts. Both are sequentially consistent, so one of them sees the other: no launch slips past a drain.
-//    Under MPS the token moves while the last TURN_EARLY_NS of the holder's work run: there contexts run beside each other.
+//    Under MPS the token moves while the last TURN_EARLY_NS of the holder's work run: there contexts run beside each other. And beside
+//    a holder run those whom it and they allow to: see scheduler/company.h.
 //  - The uncontended path is one atomic increment, one load of the token and one compare, then one increment on the way out. It takes
 //    no lock, reads no clock and calls no driver. The counters are on a line that only this process writes.
 //  - A thread waits at the gate without counting in, holding no lock, and in no CUDA call.
@@ -70,6 +71,7 @@ struct gate {
         uint64_t done_ns;      // when all work was first seen complete, 0 while there is some
         uint64_t called_ns;    // end of the turn for which the next has been called
         uint64_t pause_ns;     // how long this tenant usually pauses between its bursts of work
+        uint32_t invited;      // who was invited at the last look to run beside this virtual GPU, else POOL_NO_INDEX
     } notes;
 };
 

@@ -25,6 +25,12 @@ static inline uint64_t grant_get(const _Atomic uint64_t *field, uint64_t word)
     return valid ? (value & ((1ull << GRANT_TIME_BITS) - 1)) << GRANT_UNIT_BITS : 0;
 }
 
+// How long it is from start_ns until now; 0 where nothing has started.
+static inline uint64_t grant_since(uint64_t start_ns, uint64_t now_ns)
+{
+    return start_ns && start_ns < now_ns ? now_ns - start_ns : 0;
+}
+
 // Sets `field` of the grant that `word` describes to ns if it was expected_ns, and if `token` still stands for that grant.
 static inline bool grant_set(_Atomic uint64_t *field, const _Atomic uint64_t *token, uint64_t word, uint64_t expected_ns,
                              uint64_t ns)
@@ -40,6 +46,29 @@ static inline bool grant_set(_Atomic uint64_t *field, const _Atomic uint64_t *to
 static inline void grant_clear(_Atomic uint64_t *field, const _Atomic uint64_t *token, uint64_t word)
 {
     grant_set(field, token, word, grant_get(field, word), 0);
+}
+
+// Adds ns, in whole units, to `field` of the grant that `word` describes. false: that grant is over.
+static inline bool grant_add(_Atomic uint64_t *field, const _Atomic uint64_t *token, uint64_t word, uint64_t ns)
+{
+    while (token_without_flags(atomic_load(token)) == token_without_flags(word)) {
+        uint64_t before = grant_get(field, word);
+        if (grant_set(field, token, word, before, before + ns))
+            return true;
+    }
+    return false;
+}
+
+// Sets `field` of the grant that `word` describes to 0 and returns what it was.
+static inline uint64_t grant_take(_Atomic uint64_t *field, const _Atomic uint64_t *token, uint64_t word)
+{
+    uint64_t value = grant_get(field, word);
+    while (value && !grant_set(field, token, word, value, 0)) {
+        if (token_without_flags(atomic_load(token)) != token_without_flags(word))
+            return 0;
+        value = grant_get(field, word);
+    }
+    return value;
 }
 
 #endif

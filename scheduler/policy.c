@@ -219,17 +219,45 @@ bool policy_outranks(enum policy_class class, enum policy_class other)
     return rank[class] > rank[other];
 }
 
+// The round of two who want the GPU, and the level that counts between them: a holder that was alone may have got beyond that of the GPU.
+static uint64_t round_between(const struct policy_entry *entry, const struct policy_entry *holder,
+                              const struct policy_rules *rules)
+{
+    uint64_t weights = policy_weight(entry) + policy_weight(holder);
+    return round_of(weights, 2, least(asked(entry, rules), asked(holder, rules)), rules);
+}
+
+static uint64_t level_between(const struct policy_entry *holder, uint64_t level)
+{
+    return most(least(level, POLICY_PASS_MAX), least(holder->pass, POLICY_PASS_MAX));
+}
+
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules)
 {
     struct policy_entry own = *waiter;
-    level = most(least(level, POLICY_PASS_MAX), least(holder->pass, POLICY_PASS_MAX));
-    uint64_t weights = policy_weight(waiter) + policy_weight(holder);
-    uint64_t round = round_of(weights, 2, least(asked(waiter, rules), asked(holder, rules)), rules);
-    own.pass = bounded(waiter, level, round, rules);
+    level = level_between(holder, level);
+    own.pass = bounded(waiter, level, round_between(waiter, holder, rules), rules);
     if (policy_outranks(holder->class, own.class))
         return false;
     return due(&own, rules) <= (policy_outranks(own.class, holder->class) ? level : holder->pass);
+}
+
+// --- company ---
+
+bool policy_joins(struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
+                  const struct policy_rules *rules)
+{
+    uint64_t round = round_between(waiter, holder, rules);
+    level = level_between(holder, level);
+    waiter->pass = bounded(waiter, level, round, rules);
+    return due(waiter, rules) <= level + round;
+}
+
+bool policy_parts(const struct policy_entry *companion, const struct policy_entry *holder, uint64_t level,
+                  const struct policy_rules *rules)
+{
+    return companion->pass > level_between(holder, level) + 2 * round_between(companion, holder, rules);
 }
 
 // --- the quantum ---

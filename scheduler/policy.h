@@ -89,6 +89,13 @@ bool policy_outranks(enum policy_class class, enum policy_class other);
 bool policy_preempts(const struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
                      const struct policy_rules *rules);
 
+// Whether `waiter` may run beside `holder`, with whom it shares the GPU's time then: not if it is ahead of its share by a round. Its pass
+// becomes what it counts as where it lay too far behind. And whether `companion`, which runs beside `holder`, must stop: ahead by two.
+bool policy_joins(struct policy_entry *waiter, const struct policy_entry *holder, uint64_t level,
+                  const struct policy_rules *rules);
+bool policy_parts(const struct policy_entry *companion, const struct policy_entry *holder, uint64_t level,
+                  const struct policy_rules *rules);
+
 // The quantum for `count` virtual GPUs where none is asked for. A switch costs at most POLICY_SWITCH_PART of it, within 2 to 50 ms, as
 // far as a round of all then takes no longer than POLICY_LONGEST_ROUND_NS; and a second holds a whole number of rounds, so that a
 // part of a turn is not what shares over a second differ by: with 8 tenants and 0.15 ms a switch, a turn of 30 ms would be 2.6 points of it.

@@ -3,8 +3,10 @@
 
 #include "base/clock.h"
 #include "scheduler/bell.h"
+#include "scheduler/company.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
+#include "scheduler/standing.h"
 
 static struct pool_layout *layout_of(const struct gate *gate)
 {
@@ -27,11 +29,6 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static uint64_t since(uint64_t start_ns, uint64_t now_ns)
-{
-    return start_ns && start_ns < now_ns ? now_ns - start_ns : 0;
-}
-
 bool turn_others_wait(const struct gate *gate)
 {
     POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
@@ -42,34 +39,13 @@ bool turn_others_wait(const struct gate *gate)
 
 // --- what the policy is asked ---
 
-static struct policy_entry entry_of(const struct gate *gate, uint32_t index)
-{
-    const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
-    uint32_t priority = atomic_load_explicit(&vgpu->priority, memory_order_relaxed);
-    return (struct policy_entry){
-        .vgpu = index,
-        .weight = atomic_load_explicit(&vgpu->weight, memory_order_relaxed),
-        .class = priority <= POLICY_LOW ? (enum policy_class)priority : POLICY_NORMAL,
-        .pass = atomic_load_explicit(&vgpu->pass, memory_order_relaxed),
-        .quantum_ns = least(atomic_load_explicit(&vgpu->quantum_ns, memory_order_relaxed), TURN_LONGEST_NS),
-    };
-}
-
 bool turn_outranks_waiters(const struct gate *gate)
 {
-    enum policy_class own = entry_of(gate, gate->vgpu_index).class;
+    enum policy_class own = standing_of(gate, gate->vgpu_index).class;
     POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
-    if (vgpu != gate->vgpu_index && !policy_outranks(own, entry_of(gate, vgpu).class))
+    if (vgpu != gate->vgpu_index && !policy_outranks(own, standing_of(gate, vgpu).class))
         return false;
     return true;
-}
-
-// The entry as of now of the holder that `word` names: its pass is raised only when its grant ends.
-static struct policy_entry holder_entry(const struct gate *gate, uint64_t word, uint64_t now_ns)
-{
-    struct policy_entry entry = entry_of(gate, token_holder(word));
-    entry.pass += policy_pass(&entry, since(grant_get(&layout_of(gate)->vgpus[entry.vgpu].begun, word), now_ns));
-    return entry;
 }
 
 uint64_t turn_switch_ns(const struct pool_gpu *gpu)
@@ -89,11 +65,6 @@ void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns)
         atomic_store_explicit(&gpu->switch_ns, seen, memory_order_relaxed);
 }
 
-static struct policy_rules rules_of(const struct gate *gate)
-{
-    return (struct policy_rules){.switch_ns = turn_switch_ns(gate->gpu), .shortest_ns = TURN_SHORTEST_NS};
-}
-
 // The ring as it is now, with the holder's entry as of now.
 struct turn_ring {
     struct policy_ring ring;
@@ -105,7 +76,7 @@ struct turn_ring {
 static struct policy_entry ring_entry(const void *context, uint32_t vgpu)
 {
     const struct turn_ring *ring = (const struct turn_ring *)context;
-    return vgpu == ring->holder.vgpu ? ring->holder : entry_of(ring->gate, vgpu);
+    return vgpu == ring->holder.vgpu ? ring->holder : standing_of(ring->gate, vgpu);
 }
 
 static void ring_gather(struct turn_ring *ring, const struct gate *gate, struct policy_entry holder, bool with_holder)
@@ -124,45 +95,30 @@ static void ring_gather(struct turn_ring *ring, const struct gate *gate, struct 
 static struct policy_choice choose(const struct turn_ring *ring, uint64_t level, uint32_t first)
 {
     const struct pool_gpu *gpu = ring->gate->gpu;
-    struct policy_rules rules = rules_of(ring->gate);
+    struct policy_rules rules = standing_rules(ring->gate);
     return policy_choose(&ring->ring, atomic_load_explicit(&gpu->ring, memory_order_relaxed) % POOL_MAX_VGPUS, level,
                          atomic_load_explicit(&gpu->round, memory_order_relaxed), first, &rules);
 }
 
 // --- caps ---
 
-static uint32_t limit_of(const struct pool_vgpu *vgpu)
-{
-    uint32_t percent = atomic_load_explicit(&vgpu->limit_percent, memory_order_relaxed);
-    return percent < 100 ? percent : 0;
-}
-
 bool turn_is_capped(const struct gate *gate)
 {
-    return limit_of(gate->vgpu) != 0;
+    return standing_cap(gate->vgpu) != 0;
 }
 
 uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns)
 {
-    return limit_of(gate->vgpu) ? policy_cap_wait(atomic_load(&gate->vgpu->paid_until_ns), now_ns) : 0;
-}
-
-static void pay(struct pool_vgpu *vgpu, uint64_t now_ns, uint64_t used_ns)
-{
-    uint32_t percent = limit_of(vgpu);
-    uint64_t paid = atomic_load(&vgpu->paid_until_ns);
-    while (percent &&
-           !atomic_compare_exchange_weak(&vgpu->paid_until_ns, &paid, policy_cap_pay(paid, now_ns, used_ns, percent)))
-        ;
+    return standing_cap(gate->vgpu) ? policy_cap_wait(atomic_load(&gate->vgpu->paid_until_ns), now_ns) : 0;
 }
 
 // The length of a turn as it is granted: with nobody else waiting no turn runs, but a cap's.
 static uint64_t granted_turn(const struct gate *gate, uint32_t index, uint64_t turn_ns, uint64_t now_ns)
 {
     const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
-    uint32_t percent = limit_of(vgpu);
+    uint32_t percent = standing_cap(vgpu);
     if (percent) {
-        uint64_t quantum = entry_of(gate, index).quantum_ns;
+        uint64_t quantum = standing_of(gate, index).quantum_ns;
         quantum = quantum >= TURN_SHORTEST_NS ? quantum : policy_auto_quantum(turn_switch_ns(gate->gpu), 1);
         uint64_t most = policy_cap_turn(atomic_load(&vgpu->paid_until_ns), now_ns, quantum, percent);
         turn_ns = turn_ns ? least(turn_ns, most) : most;
@@ -234,8 +190,8 @@ static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_n
     // A holder that was given the token afresh and has not come for it has no agent that knows of the grant.
     if (!pool_bit_get(gate->gpu->wanting, token_holder(word)) && !is_adopted(gate, word))
         return true;
-    struct policy_entry own = entry_of(gate, gate->vgpu_index), holder = holder_entry(gate, word, now_ns);
-    struct policy_rules rules = rules_of(gate);
+    struct policy_entry own = standing_of(gate, gate->vgpu_index), holder = standing_of_holder(gate, word, now_ns);
+    struct policy_rules rules = standing_rules(gate);
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
@@ -285,7 +241,8 @@ void turn_request(struct gate *gate, uint64_t now_ns)
         news |= grant_set(&vgpu->charged_from, gate->token, word, 0, now_ns);
         if (!news)
             return;
-        if (word & TOKEN_REVOKED || !may_interrupt(gate, word, now_ns)) {
+        // Who may run beside the holder is invited by its agent.
+        if (word & TOKEN_REVOKED || company_admits(gate, gate->vgpu_index, word) || !may_interrupt(gate, word, now_ns)) {
             ring_members(gate, vgpu);
             return;
         }
@@ -302,14 +259,15 @@ bool turn_revoke(struct gate *gate, uint64_t *word)
     struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
     atomic_store_explicit(&vgpu->revoked_ns, clock_now_ns(), memory_order_relaxed);
     atomic_fetch_add_explicit(&vgpu->revokes, 1, memory_order_relaxed);
+    company_ring(gate, *word);
     return true;
 }
 
 uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     struct turn_ring ring;
-    struct policy_rules rules = rules_of(gate);
-    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), true);
+    struct policy_rules rules = standing_rules(gate);
+    ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), true);
     struct policy_choice choice = policy_start(&ring.ring, &ring.holder, atomic_load(&gate->gpu->level), &rules);
     raise_level(gate, &choice);
     uint64_t turn = granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns);
@@ -321,7 +279,7 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
 static struct policy_choice choose_next(const struct gate *gate, uint64_t word, uint64_t now_ns, bool with_holder)
 {
     struct turn_ring ring;
-    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), with_holder && !turn_is_capped(gate));
+    ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), with_holder && !turn_is_capped(gate));
     return choose(&ring, atomic_load(&gate->gpu->level), POOL_NO_INDEX);
 }
 
@@ -344,39 +302,52 @@ void turn_call_off(struct gate *gate)
     atomic_store(&gate->gpu->on_deck, POOL_NO_INDEX);
 }
 
+// What a grant, or a turn of it, that ends now is booked by: since when the token was held, and since when while others waited, how long its turn
+// was to be, and what of it companions have been charged for.
+struct turn_books {
+    uint64_t begun_ns, from_ns, turn_ns, company_ns;
+};
+
+// Books it: how long the token was held, and how much of that while others waited.
+static void book(struct gate *gate, uint32_t holder, const struct turn_books *books, uint64_t now_ns)
+{
+    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
+    uint64_t held = grant_since(books->begun_ns, now_ns), charged = books->begun_ns ? grant_since(books->from_ns, now_ns) : 0;
+    if (books->turn_ns && charged > books->turn_ns)
+        atomic_fetch_add_explicit(&vgpu->overrun_ns, charged - books->turn_ns, memory_order_relaxed);
+    held -= least(held, books->company_ns);
+    charged -= least(charged, books->company_ns);
+    atomic_fetch_add_explicit(&vgpu->held_ns, held, memory_order_relaxed);
+    atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
+    standing_use(gate, holder, held, now_ns);
+}
+
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     struct policy_choice choice = choose_next(gate, word, now_ns, true);
+    uint32_t outrun = choice.vgpu == gate->vgpu_index ? company_outrun(gate, word, now_ns) : POOL_NO_INDEX;
+    if (outrun != POOL_NO_INDEX) {
+        choice.vgpu = outrun;
+        pool_bit_set(gate->gpu->wanting, outrun);
+        atomic_store(&gate->gpu->first, outrun);
+    }
     if (choice.vgpu != gate->vgpu_index) {
         if (turn_revoke(gate, &word))
             call(gate, choice.vgpu);
         return false;
     }
     struct pool_vgpu *vgpu = gate->vgpu;
-    uint64_t from = grant_get(&vgpu->charged_from, word), turn = grant_get(&vgpu->turn, word);
-    if (grant_set(&vgpu->charged_from, gate->token, word, from, now_ns)) {
+    struct turn_books books = {.begun_ns = grant_get(&vgpu->begun, word), .from_ns = grant_get(&vgpu->charged_from, word)};
+    uint64_t turn = grant_get(&vgpu->turn, word);
+    if (grant_set(&vgpu->charged_from, gate->token, word, books.from_ns, now_ns)) {
         grant_set(&vgpu->turn, gate->token, word, turn, granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns));
-        atomic_fetch_add_explicit(&vgpu->charged_ns, since(from, now_ns), memory_order_relaxed);
+        if (books.begun_ns && grant_set(&vgpu->begun, gate->token, word, books.begun_ns, now_ns)) {
+            books.company_ns = grant_take(&gate->gpu->company_ns, gate->token, word);
+            book(gate, gate->vgpu_index, &books, now_ns);
+        }
         raise_level(gate, &choice);
     }
     return true;
-}
-
-// Books the grant that ended: how long the token was held, and how much of that while others waited.
-static void account_grant(struct gate *gate, uint32_t holder, uint64_t begun_ns, uint64_t from_ns, uint64_t turn_ns,
-                          uint64_t now_ns)
-{
-    struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
-    struct policy_entry entry = entry_of(gate, holder);
-    uint64_t held = since(begun_ns, now_ns), charged = begun_ns ? since(from_ns, now_ns) : 0;
-    atomic_fetch_add_explicit(&vgpu->held_ns, held, memory_order_relaxed);
-    atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
-    atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, held), memory_order_relaxed);
-    if (turn_ns && charged > turn_ns)
-        atomic_fetch_add_explicit(&vgpu->overrun_ns, charged - turn_ns, memory_order_relaxed);
-    // A limit may have come in the middle of the grant; what was used before is not held against it.
-    uint64_t limited = since(atomic_load_explicit(&vgpu->limited_ns, memory_order_relaxed), now_ns);
-    pay(vgpu, now_ns, limited && limited < held ? limited : held);
 }
 
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
@@ -387,30 +358,31 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
         return false;
     struct pool_vgpu *old = &layout->vgpus[holder];
     // Whoever waited there is gone, or will say so again; and who is capped has to pay first.
-    bool capped = limit_of(old) != 0, cleared = leaving || capped || holder != gate->vgpu_index;
+    bool capped = standing_cap(old) != 0, cleared = leaving || capped || holder != gate->vgpu_index;
     if (cleared)
         pool_bit_clear(gate->gpu->wanting, holder);
 
-    uint64_t begun = grant_get(&old->begun, word), from = grant_get(&old->charged_from, word);
-    uint64_t turn = grant_get(&old->turn, word), level = atomic_load(&gate->gpu->level);
+    struct turn_books books = {grant_get(&old->begun, word), grant_get(&old->charged_from, word), grant_get(&old->turn, word),
+                               grant_get(&gate->gpu->company_ns, word)};
+    uint64_t level = atomic_load(&gate->gpu->level);
     struct turn_ring ring;
-    ring_gather(&ring, gate, holder_entry(gate, word, now_ns), pool_bit_get(gate->gpu->wanting, holder));
+    ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), pool_bit_get(gate->gpu->wanting, holder));
     // Nobody is held against what he used while nobody else wanted it.
-    if ((turn == 0 || !policy_anybody(&ring.ring)) && level < ring.holder.pass)
+    if ((books.turn_ns == 0 || !policy_anybody(&ring.ring)) && level < ring.holder.pass)
         level = ring.holder.pass;
     struct policy_choice choice = choose(&ring, level, atomic_load(&gate->gpu->first));
     bool chosen = choice.vgpu != POOL_NO_INDEX;
     uint32_t next = chosen || leaving || capped ? choice.vgpu : holder;
-    uint64_t before = !chosen ? 0 : next == holder ? ring.holder.pass : entry_of(gate, next).pass;
+    uint64_t before = !chosen ? 0 : next == holder ? ring.holder.pass : standing_of(gate, next).pass;
     uint64_t next_word = token_next(word, next, next == POOL_NO_INDEX ? 0 : TOKEN_CONTENDED);
     if (!atomic_compare_exchange_strong(gate->token, &word, next_word))
         return false;
     if (next != POOL_NO_INDEX)
         announce_grant(gate, next_word, now_ns, chosen ? granted_turn(gate, next, choice.turn_ns, now_ns) : 0);
 
-    account_grant(gate, holder, begun, from, turn, now_ns);
+    book(gate, holder, &books, now_ns);
     if (word & TOKEN_REVOKED)
-        pool_histogram_add(&old->drain, since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
+        pool_histogram_add(&old->drain, grant_since(atomic_load_explicit(&old->revoked_ns, memory_order_relaxed), now_ns));
     raise_level(gate, &choice);
     atomic_store_explicit(&gate->gpu->first, POOL_NO_INDEX, memory_order_relaxed);
     atomic_store_explicit(&gate->gpu->on_deck, POOL_NO_INDEX, memory_order_relaxed);
@@ -432,11 +404,9 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
 
 void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns)
 {
-    struct policy_entry entry = entry_of(gate, gate->vgpu_index);
     atomic_fetch_add_explicit(&gate->vgpu->charged_ns, ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&gate->vgpu->overrun_ns, ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&gate->vgpu->pass, policy_pass(&entry, ns), memory_order_relaxed);
-    pay(gate->vgpu, now_ns, ns);
+    standing_use(gate, gate->vgpu_index, ns, now_ns);
 }
 
 static bool high_class_exists(const struct gate *gate)

@@ -166,6 +166,7 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
         .limit_percent = options->limit_percent,
         .priority = options->given[OPTION_PRIORITY] ? &options->priority : NULL,
         .quantum_ns = options->quantum_ns,
+        .concurrency = options->concurrency,
         .mps = mps,
     };
     if (quota_of(attempt, device, (uint32_t)gpu, &request.quota_chunks))

@@ -27,14 +27,17 @@ static uint64_t held_until(const struct nvml_tenant *tenant, uint64_t now_ns)
 {
     const struct pool_layout *layout = tenant->pool->layout;
     const struct pool_vgpu *vgpu = &layout->vgpus[tenant->vgpu];
-    uint64_t word, held, begun;
+    uint64_t word, held, begun, company;
     int tries = 8;
     do { // until both are of the same grant
         word = atomic_load(&layout->gpus[tenant->gpu].token);
         held = atomic_load(&vgpu->held_ns);
         begun = grant_get(&vgpu->begun, word);
+        company = grant_get(&layout->gpus[tenant->gpu].company_ns, word); // had by others in this grant
     } while (atomic_load(&layout->gpus[tenant->gpu].token) != word && --tries > 0);
-    return token_holder(word) == tenant->vgpu && begun && begun < now_ns ? held + (now_ns - begun) : held;
+    if (token_holder(word) != tenant->vgpu || grant_since(begun, now_ns) <= company)
+        return held;
+    return held + grant_since(begun, now_ns) - company;
 }
 
 // The tenant's share of the GPU's time, in percent.

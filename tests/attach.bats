@@ -121,7 +121,7 @@ tenant() {
 @test "each option that is not understood is refused by name, value and what is allowed" {
     local pair
     for pair in VGPU_MEMORY=8 VGPU_MEMORY=0 VGPU_MEMORY=-1G VGPU_MEMORY=101% VGPU_MEMORY= VGPU_WEIGHT=0 VGPU_WEIGHT=10001 VGPU_QUANTUM=0 \
-        VGPU_QUANTUM=soon "VGPU_NAME=two words" VGPU_CHUNK=3M VGPU_CHUNK=1M VGPU_ALLOCATOR=mine VGPU_REQUIRE_QUOTA=yes VGPU_LOG=loud VGPU_LOG_FILE=/tmp/ \
+        VGPU_QUANTUM=soon VGPU_CONCURRENCY=0 VGPU_CONCURRENCY=65 "VGPU_NAME=two words" VGPU_CHUNK=3M VGPU_CHUNK=1M VGPU_ALLOCATOR=mine VGPU_REQUIRE_QUOTA=yes VGPU_LOG=loud VGPU_LOG_FILE=/tmp/ \
         VGPU_POOL=/tmp/; do
         echo "$pair"
         with=("$pair")
@@ -186,14 +186,15 @@ tenant() {
 }
 
 @test "a joiner whose options differ is refused, whichever differs" {
-    tenant VGPU_NAME=shared VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30
+    tenant VGPU_NAME=shared VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30 VGPU_CONCURRENCY=2
     export VGPU_NAME=shared
     VGPU_MEMORY=3G refused $NOT_PERMITTED "VGPU_MEMORY asks for 3072 MiB" "shared has 2048 MiB"
     VGPU_WEIGHT=300 refused $NOT_PERMITTED "VGPU_WEIGHT asks for 300" "shared has 200"
     VGPU_QUANTUM=30 refused $NOT_PERMITTED "VGPU_QUANTUM asks for 30 ms" "shared has 10 ms"
     VGPU_COMPUTE_LIMIT=40 refused $NOT_PERMITTED "VGPU_COMPUTE_LIMIT asks for 40 %" "shared has 30 %"
+    VGPU_CONCURRENCY=1 refused $NOT_PERMITTED "VGPU_CONCURRENCY asks for 1" "shared has 2"
     VGPU_PRIORITY=low refused $NOT_PERMITTED "VGPU_PRIORITY asks for low" "shared has normal"
-    VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30% VGPU_PRIORITY=normal granted
+    VGPU_MEMORY=2G VGPU_WEIGHT=200 VGPU_QUANTUM=10 VGPU_COMPUTE_LIMIT=30% VGPU_PRIORITY=normal VGPU_CONCURRENCY=2 granted
     granted
     assert_contains "$stderr" "quota 2.00 GiB"
 }

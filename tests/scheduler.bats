@@ -113,6 +113,29 @@ switch_costs() { # -lt or -gt, NANOSECONDS
     switch_costs -lt 110000
 }
 
+# one_beside_another: succeeds while one of them holds the token and the other runs beside it
+one_beside_another() {
+    "$VGPU" list --json --interval 0 | jq -e '[.vgpus[] | select(.name != "alone")] | any(.holder) and any(.companion)' >/dev/null
+}
+
+@test "clients of MPS that allow it run at the same time, are charged a part each, and leave others alone" {
+    sim_only "needs no MPS daemon"
+    export SIMGPU_MPS=1
+    VGPU_CONCURRENCY=2 tenant one 100
+    VGPU_CONCURRENCY=2 tenant other 300
+    wait_until -t 20 one_beside_another
+    run -0 share one 4
+    echo "one has $output %, 25 % is due"
+    [[ $output -ge 18 && $output -le 32 ]]
+    tenant alone 100
+    launches_on alone
+    wait_until -t 20 one_beside_another
+    assert_equal "$("$VGPU" list --json --interval 0 | jq '[.vgpus[] | select(.companion) | .name] | index("alone")')" null
+    "$VGPU" set one --concurrency 1
+    launches_on one
+    run -1 one_beside_another
+}
+
 @test "a program that is alone has the GPU to itself and is not charged" {
     tenant alone 100
     launches_on alone

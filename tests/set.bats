@@ -37,12 +37,12 @@ refused() { # STATUS MESSAGE ARGUMENT...
 
 @test "set changes every option of a virtual GPU that lives, and says nothing" {
     tenant name=train quota=4096 charge=1000
-    run -0 --separate-stderr "$VGPU" set train --weight 700 --limit 30 --priority high --quantum 5 --memory 4G
+    run -0 --separate-stderr "$VGPU" set train --weight 700 --limit 30 --priority high --quantum 5 --concurrency 3 --memory 4G
     assert_equal "$output$stderr" ""
-    has '.vgpus[0] | .weight == 700 and .limit_percent == 30 and .priority == "high" and .quantum_ns == 5000000 and .quota_bytes == 4294967296'
+    has '.vgpus[0] | .weight == 700 and .limit_percent == 30 and .priority == "high" and .quantum_ns == 5000000 and .concurrency == 3 and .quota_bytes == 4294967296'
     has '.gpus[0].reserved_bytes == 4294967296'
-    run -0 "$VGPU" set --limit none --quantum=auto train --priority normal
-    has '.vgpus[0] | .weight == 700 and .limit_percent == 0 and .priority == "normal" and .quantum_ns == 0 and .quota_bytes == 4294967296'
+    run -0 "$VGPU" set --limit none --quantum=auto train --priority normal --concurrency 1
+    has '.vgpus[0] | .weight == 700 and .limit_percent == 0 and .priority == "normal" and .quantum_ns == 0 and .concurrency == 1 and .quota_bytes == 4294967296'
     run -0 "$VGPU" set train --memory 25% --compute-limit 50%
     has '.vgpus[0] | .quota_bytes == 20 * 1073741824 and .limit_percent == 50'
 }

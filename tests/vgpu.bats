@@ -155,11 +155,11 @@ json_has() {
 
 @test "run sets the variable of each flag, in both spellings" {
     run -0 --separate-stderr "$VGPU" run --memory 8G --weight=200 --quantum 2.5 --name=me --pool /tmp/p --chunk=4M --require-quota 1 \
-        --allocator chunk --compute-limit=30 --priority high --log=debug --log-file /tmp/l env
+        --allocator chunk --compute-limit=30 --priority high --log=debug --log-file /tmp/l --concurrency 4 env
     assert_equal "$stderr" ""
     local wanted
     for wanted in MEMORY=8G WEIGHT=200 QUANTUM=2.5 NAME=me POOL=/tmp/p CHUNK=4M REQUIRE_QUOTA=1 LOG=debug LOG_FILE=/tmp/l \
-        COMPUTE_LIMIT=30 PRIORITY=high ALLOCATOR=chunk; do
+        COMPUTE_LIMIT=30 PRIORITY=high ALLOCATOR=chunk CONCURRENCY=4; do
         assert_contains $'\n'"$output"$'\n' $'\n'"VGPU_$wanted"$'\n'
     done
 }
@@ -352,9 +352,9 @@ install_copy() { # FOLDER LIBRARY-FOLDER
 @test "list --json has every figure of a virtual GPU, in the units its names say" {
     tenant name=train quota=4096 charge=1000 peak=2000 weight=500 quantum_ms=20 launches=77 refusals=3 refused_bytes=7516192768 \
         held_ns=18014398509481985 charged_ns=5000 waited_ns=123456789
-    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 3, chunk_bytes: 2097152}'
+    json_has '.pool == {path: $ENV.VGPU_POOL, exists: true, version: 4, chunk_bytes: 2097152}'
     json_has '.vgpus | length == 1'
-    json_has '.vgpus[0] | .name == "train" and .gpu == 0 and .weight == 500 and .quantum_ns == 20000000'
+    json_has '.vgpus[0] | .name == "train" and .gpu == 0 and .weight == 500 and .quantum_ns == 20000000 and .concurrency == 1 and .companion == false'
     json_has '.vgpus[0] | .quota_bytes == 4096 * 2097152 and .used_bytes == 1000 * 2097152 and .peak_bytes == 2000 * 2097152'
     json_has '.vgpus[0] | .launches == 77 and .refusals == 3 and .refused_bytes == 7516192768 and .charged_ns == 5000'
     json_has '.vgpus[0] | .waited_ns == 123456789 and .share_interval == null and .holder == false and .waiting == false'

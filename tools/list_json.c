@@ -159,6 +159,7 @@ static void put_vgpu(struct writer *writer, cJSON *array, const struct snapshot 
     put_text(writer, object, "priority", priority_name(vgpu->priority));
     put_integer(writer, object, "limit_percent", vgpu->limit_percent);
     put_integer(writer, object, "quantum_ns", vgpu->quantum_ns);
+    put_integer(writer, object, "concurrency", vgpu->concurrency);
     put_integer(writer, object, "quota_bytes", vgpu->quota_bytes);
     put_integer(writer, object, "used_bytes", vgpu->used_bytes);
     put_integer(writer, object, "peak_bytes", vgpu->peak_bytes);
@@ -182,6 +183,7 @@ static void put_vgpu(struct writer *writer, cJSON *array, const struct snapshot 
     put_histogram(writer, object, "handover", vgpu->handover);
     put_histogram(writer, object, "drain", vgpu->drain);
     put_flag(writer, object, "holder", vgpu->holder);
+    put_flag(writer, object, "companion", vgpu->companion);
     put_flag(writer, object, "waiting", vgpu->waiting);
     put_processes(writer, object, vgpu);
 }

@@ -115,7 +115,7 @@ static void add_vgpu(struct table *table, const struct snapshot_vgpu *vgpu, stru
     table_add(table, "%s", format_bytes(text, vgpu->peak_bytes));
     table_add(table, "%s", format_share(text, vgpu->share_interval));
     table_add(table, "%s", format_share(text, vgpu->share_since_start));
-    table_add(table, "%s", vgpu->holder ? "held" : vgpu->waiting ? "waits" : "-");
+    table_add(table, "%s", vgpu->holder ? "held" : vgpu->companion ? "beside" : vgpu->waiting ? "waits" : "-");
     table_add(table, "%s", format_duration(text, vgpu->waited_ns));
     table_add(table, "%" PRIu64, vgpu->launches);
     if (vgpu->refusals)

@@ -50,6 +50,7 @@ static int parse_arguments(int argc, char **argv, struct request *request, bool 
         {"compute-limit", required_argument, NULL, OPTION_COMPUTE_LIMIT}, // as `vgpu run` calls it
         {"priority", required_argument, NULL, OPTION_PRIORITY},
         {"quantum", required_argument, NULL, OPTION_QUANTUM},
+        {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
         {"pool", required_argument, NULL, OPTION_POOL},
         {"gpu", required_argument, NULL, FLAG_GPU},
         {"help", no_argument, NULL, FLAG_HELP},
@@ -111,6 +112,7 @@ static int make_change(const struct pool *pool, const struct request *request, u
         .limit_percent = options->limit_percent,
         .priority = options->given[OPTION_PRIORITY] ? &options->priority : NULL,
         .quantum_ns = options->given[OPTION_QUANTUM] ? &options->quantum_ns : NULL,
+        .concurrency = options->concurrency,
     };
     if (request->memory && !change->quota_chunks)
         return error_set(error, -EINVAL, "--memory %.80s is less than one chunk, which is %llu MiB in the pool %s",

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "pool/tenancy.h"
+#include "scheduler/company.h"
 #include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
@@ -102,15 +103,21 @@ static int read_processes(const struct reader *reader, const struct pool_vgpu *v
     return 0;
 }
 
+static uint64_t beyond(uint64_t ns, uint64_t less_ns)
+{
+    return ns > less_ns ? ns - less_ns : 0;
+}
+
 // Reads the figures that change with the token, all of the same grant as far as that can be told.
 static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu, struct snapshot_vgpu *out)
 {
     const struct pool_gpu *gpu = &reader->layout->gpus[out->gpu];
-    uint64_t token, begun_ns = 0, charge_from_ns = 0;
+    uint64_t token, begun_ns = 0, charge_from_ns = 0, company_ns = 0;
     for (int i = 0; i < TRIES; i++) {
         token = atomic_load(&gpu->token);
         begun_ns = grant_get(&vgpu->begun, token);
         charge_from_ns = grant_get(&vgpu->charged_from, token);
+        company_ns = grant_get(&gpu->company_ns, token);
         out->held_ns = atomic_load(&vgpu->held_ns);
         out->charged_ns = atomic_load(&vgpu->charged_ns);
         out->grants = atomic_load(&vgpu->grants);
@@ -118,14 +125,16 @@ static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu
             break;
     }
     out->holder = token_holder(token) == out->index;
+    out->companion = company_has(vgpu, token);
     uint64_t now_ns = clock_now_ns();
     if (!out->holder)
         return;
+    // What companions have been charged for is not the holder's.
     if (begun_ns < now_ns && begun_ns >= out->created_ns)
-        out->held_ns = saturating_add(out->held_ns, now_ns - begun_ns);
+        out->held_ns = saturating_add(out->held_ns, beyond(now_ns - begun_ns, company_ns));
     out->contended = charge_from_ns != 0;
     if (charge_from_ns && charge_from_ns < now_ns && charge_from_ns >= out->created_ns)
-        out->charged_ns = saturating_add(out->charged_ns, now_ns - charge_from_ns);
+        out->charged_ns = saturating_add(out->charged_ns, beyond(now_ns - charge_from_ns, company_ns));
 }
 
 static void read_histogram(const struct pool_histogram *histogram, uint32_t out[POOL_HISTOGRAM_BUCKETS])
@@ -151,6 +160,7 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
         .priority = atomic_load(&vgpu->priority),
         .limit_percent = atomic_load(&vgpu->limit_percent),
         .quantum_ns = atomic_load(&vgpu->quantum_ns),
+        .concurrency = atomic_load(&vgpu->concurrency),
         .quota_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->quota_chunks)),
         .peak_bytes = chunks_to_bytes(reader, atomic_load(&vgpu->peak_chunks)),
         .refusals = atomic_load(&vgpu->refusals),

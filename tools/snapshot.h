@@ -47,6 +47,7 @@ struct snapshot_vgpu {
     uint32_t weight, priority;
     uint32_t limit_percent; // 0: none
     uint64_t quantum_ns;    // 0: chosen by the scheduler
+    uint32_t concurrency;   // how many may run at a time when this one does
     uint64_t quota_bytes;   // 0: none
     uint64_t used_bytes, peak_bytes;
     uint64_t refusals, refused_bytes;
@@ -55,7 +56,7 @@ struct snapshot_vgpu {
     uint64_t charged_ns, waited_ns;
     uint64_t idle_ns; // the part of charged_ns without work
     uint64_t grants, waits, revokes, overruns, overrun_ns, launches;
-    bool holder, waiting;
+    bool holder, companion, waiting; // companion: runs beside the holder
     bool contended;           // it has the token and others wait
     double share_interval;    // part of the time since the previous snapshot, 0 to 1, or SNAPSHOT_UNKNOWN
     double share_since_start; // 0 to 1

@@ -49,7 +49,7 @@ class _Config(_Sized):
         ("limit_percent", c.c_uint32),
         ("priority", c.c_uint32),
         ("queue_tasks", c.c_uint32),
-        ("reserved", c.c_uint32),
+        ("concurrency", c.c_uint32),
     ]
 
 
@@ -313,6 +313,7 @@ class VirtualGPU:
         limit_percent=0,
         priority=0,
         queue_tasks=0,
+        concurrency=0,
         existing=False,
     ):
         self._handle = None
@@ -326,6 +327,7 @@ class VirtualGPU:
             limit_percent=limit_percent,
             priority=priority,
             queue_tasks=queue_tasks,
+            concurrency=concurrency,
         )
         self._handle = _made("open" if existing else "create", c.byref(config))
 
@@ -341,9 +343,14 @@ class VirtualGPU:
     def __exit__(self, *_):
         self.close()
 
-    def change(self, *, memory=0, weight=0, quantum_us=0, limit_percent=0, priority=0):
+    def change(self, *, memory=0, weight=0, quantum_us=0, limit_percent=0, priority=0, concurrency=0):
         config = _Config(
-            memory_bytes=memory, weight=weight, quantum_us=quantum_us, limit_percent=limit_percent, priority=priority
+            memory_bytes=memory,
+            weight=weight,
+            quantum_us=quantum_us,
+            limit_percent=limit_percent,
+            priority=priority,
+            concurrency=concurrency,
         )
         _call("change", self._handle, c.byref(config))
 

@@ -181,6 +181,10 @@ void engine_acquire(struct engine *engine)
         return;
     uint64_t word = atomic_load(&state->owner);
     uint64_t mine = make_word(now_ns(), me + 1);
+    if (engine->beside) {
+        engine->held_word = mine;
+        return;
+    }
     if (!word_slot_plus_1(word) && !anyone_waits(state) && atomic_compare_exchange_strong(&state->owner, &word, mine)) {
         begin_turn(engine, mine);
         return;
@@ -216,19 +220,28 @@ void engine_release(struct engine *engine)
     if (!engine->held_word)
         return;
     account(engine, now_ns());
-    pass_on(engine, engine->held_word);
+    if (!engine->beside)
+        pass_on(engine, engine->held_word);
     engine->held_word = 0;
     engine->credit_ns = 0;
 }
 
+static bool is_lost(const struct engine *engine)
+{
+    return !engine->beside && atomic_load(&shared(engine)->owner) != engine->held_word;
+}
+
+static bool is_wanted(const struct engine *engine)
+{
+    return !engine->beside && anyone_waits(shared(engine));
+}
+
 void engine_check(struct engine *engine)
 {
-    struct state_engine *state = shared(engine);
-
-    if (atomic_load(&state->owner) != engine->held_word) {
+    if (is_lost(engine)) {
         account(engine, engine->slice_end_ns);
         engine->held_word = 0;
-    } else if (anyone_waits(state) && now_ns() >= engine->slice_end_ns) {
+    } else if (is_wanted(engine) && now_ns() >= engine->slice_end_ns) {
         engine_release(engine);
     }
     engine_acquire(engine);
@@ -247,12 +260,12 @@ void engine_pass(struct engine *engine, uint64_t ns)
         if (!ns)
             return;
         uint64_t start = now_ns(), until = start + ns;
-        if (anyone_waits(state) && until > engine->slice_end_ns)
+        if (is_wanted(engine) && until > engine->slice_end_ns)
             until = engine->slice_end_ns;
         rest_until(state, contention, until);
         uint64_t now = now_ns(), end = now;
         // Of the time after a loss nothing is known but that it began when the lease was over at the earliest.
-        if (atomic_load(&state->owner) != engine->held_word && end > engine->slice_end_ns)
+        if (is_lost(engine) && end > engine->slice_end_ns)
             end = engine->slice_end_ns > start ? engine->slice_end_ns : start;
         uint64_t passed = end - start;
         if (passed >= ns) {

@@ -15,10 +15,12 @@
 #ifndef SIMGPU_DRIVER_ENGINE_H
 #define SIMGPU_DRIVER_ENGINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct engine {
     uint32_t device;
+    bool beside;           // a client of MPS: its kernels run beside those of others, and it never waits
     uint64_t held_word;    // the shared word while we hold the engine, else 0
     uint64_t slice_end_ns; // from here on others may have it
     uint64_t credit_ns;    // GPU time that was slept too long already and counts towards the next sleep

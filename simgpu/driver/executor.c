@@ -203,7 +203,8 @@ CUresult executor_start(struct device *device)
     if (!executor)
         return CUDA_ERROR_OUT_OF_MEMORY;
     executor->device = device;
-    executor->engine.device = device->index;
+    const char *mps = getenv("SIMGPU_MPS");
+    executor->engine = (struct engine){.device = device->index, .beside = mps && strcmp(mps, "1") == 0};
     pthread_cond_init(&executor->work, NULL);
     pthread_cond_init(&executor->host_work, NULL);
     device->executor = executor;

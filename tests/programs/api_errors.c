@@ -33,6 +33,8 @@ static void configurations(void)
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "allowed is");
     c = config("x"), c.weight = 10001;
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "weight 10001: allowed is 1 to 10000");
+    c = config("x"), c.concurrency = 65;
+    REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "concurrency 65: allowed is 1 to 64, or 0 for 1");
     c = config("x"), c.quantum_us = 999;
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "quantum_us 999: allowed is");
     c = config("x"), c.device = 7;

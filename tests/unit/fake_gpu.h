@@ -17,7 +17,9 @@ struct fake_gpu_shared {
     _Atomic uint64_t busy_until_ns[FAKE_TENANTS]; // by tenant
     _Atomic uint64_t work_ns[FAKE_TENANTS];       // sum of what each has launched
     _Atomic uint64_t launches[FAKE_TENANTS];
-    _Atomic uint64_t overlaps; // launches made while another tenant's work was unfinished
+    _Atomic uint32_t sociable[FAKE_TENANTS]; // may have work at the same time as others that are
+    _Atomic uint64_t meetings;               // launches of such while another such one's work was unfinished
+    _Atomic uint64_t overlaps;               // other launches made while another tenant's work was unfinished
 };
 
 struct fake_gpu {
@@ -31,12 +33,17 @@ static inline struct fake_gpu_shared *fake_gpu_share(void)
     return mmap(NULL, sizeof(struct fake_gpu_shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
+static inline bool fake_gpu_allows(const struct fake_gpu *gpu, uint32_t other)
+{
+    return atomic_load(&gpu->shared->sociable[gpu->tenant]) && atomic_load(&gpu->shared->sociable[other]);
+}
+
 static inline void fake_gpu_launch(struct fake_gpu *gpu, uint64_t duration_ns)
 {
     uint64_t now = clock_now_ns();
     for (uint32_t i = 0; i < FAKE_TENANTS; i++)
         if (i != gpu->tenant && atomic_load(&gpu->shared->busy_until_ns[i]) > now)
-            atomic_fetch_add(&gpu->shared->overlaps, 1);
+            atomic_fetch_add(fake_gpu_allows(gpu, i) ? &gpu->shared->meetings : &gpu->shared->overlaps, 1);
     uint64_t until = atomic_load(&gpu->shared->busy_until_ns[gpu->tenant]);
     uint64_t next;
     do {

@@ -67,12 +67,16 @@ static void test_turns(void)
     const struct pool_vgpu *vgpu = vgpu_of(&a);
     struct pool_gpu *gpu = &a.pool.layout->gpus[a.gpu];
     ok(!pool_bit_get(gpu->high, a.vgpu), "a virtual GPU of the normal class is not among those of the high one");
-    is_int(change(&a,
-                  (struct pool_change){
-                      .vgpu = a.vgpu, .weight = 700, .limit_percent = 30, .priority = &high, .quantum_ns = &quantum}),
-           0, "weight, limit, class and quantum can be changed");
+    is_int(change(&a, (struct pool_change){.vgpu = a.vgpu,
+                                           .weight = 700,
+                                           .limit_percent = 30,
+                                           .priority = &high,
+                                           .quantum_ns = &quantum,
+                                           .concurrency = 4}),
+           0, "weight, limit, class, quantum and concurrency can be changed");
     ok(atomic_load(&vgpu->weight) == 700 && atomic_load(&vgpu->limit_percent) == 30 &&
-           atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum,
+           atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum &&
+           atomic_load(&vgpu->concurrency) == 4,
        "and are what was asked for");
     ok(pool_bit_get(gpu->high, a.vgpu), "then it is");
     pool_bit_clear(gpu->high, a.vgpu);
@@ -81,7 +85,8 @@ static void test_turns(void)
     ok(atomic_load(&vgpu->limited_ns) > 0, "it is noted since when the limit holds");
     is_int(change(&a, (struct pool_change){.vgpu = a.vgpu, .weight = 5}), 0, "one can be changed");
     ok(atomic_load(&vgpu->weight) == 5 && atomic_load(&vgpu->limit_percent) == 30 &&
-           atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum && quota(&a) == 100,
+           atomic_load(&vgpu->priority) == PRIORITY_HIGH && atomic_load(&vgpu->quantum_ns) == quantum &&
+           atomic_load(&vgpu->concurrency) == 4 && quota(&a) == 100,
        "and the others stay");
     change(&a, (struct pool_change){.vgpu = a.vgpu, .limit_percent = 100, .priority = &normal, .quantum_ns = &automatic});
     ok(!pool_bit_get(gpu->high, a.vgpu), "and no longer once it is of another class");

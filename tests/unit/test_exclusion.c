@@ -7,15 +7,25 @@
 #include "tests/unit/step.h"
 #include "tests/unit/tap.h"
 
+enum gate_of {
+    HOLDER,
+    COMPANION,
+    COMPANION_ALONE
+}; // whose gate closes: that of a holder, of one with a companion, only the companion's
+
 static const struct {
     const char *what;
     bool known; // the launching process has had a launch under this grant
+    enum gate_of closes;
     uint64_t flags;
     uint64_t every; // so many instructions: each step costs a few system calls
 } cases[] = {
-    {"under a grant that it knows", true, 0, 1},
-    {"under a new grant", false, 0, 2},
-    {"while others wait", true, TOKEN_CONTENDED, 4},
+    {"under a grant that it knows", true, HOLDER, 0, 1},
+    {"under a new grant", false, HOLDER, 0, 2},
+    {"while others wait", true, HOLDER, TOKEN_CONTENDED, 4},
+    {"beside a holder", true, COMPANION, TOKEN_CONTENDED, 4},
+    {"beside a holder who has just invited it", false, COMPANION, TOKEN_CONTENDED, 4},
+    {"of a companion that is to leave", true, COMPANION_ALONE, TOKEN_CONTENDED, 4},
 };
 
 static struct {
@@ -65,27 +75,43 @@ static bool step(pid_t child, uint64_t instructions)
     return true;
 }
 
-static void open_gate(uint64_t flags)
+static void open_gate(size_t i)
 {
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
-    atomic_store(&gpu->token, token_next(atomic_load(&gpu->token), atomic_load(&board->vgpu), flags));
+    uint32_t launcher = atomic_load(&board->vgpu), holder = cases[i].closes == HOLDER ? launcher : watcher.vgpu;
+    uint64_t word = token_next(atomic_load(&gpu->token), holder, cases[i].flags);
+    if (cases[i].closes != HOLDER) {
+        atomic_store(&gpu->company, token_without_flags(word));
+        atomic_store(&watcher.pool.layout->vgpus[launcher].companion, token_without_flags(word));
+        // A holder that has not come for its grant would lose it to who waits.
+        atomic_store(&watcher.pool.layout->members[watcher.process][watcher.gpu].active_gen, token_generation(word));
+    }
+    atomic_store(&gpu->token, word);
     futex_wake(token_futex(gpu), FUTEX_EVERYONE);
+}
+
+static void close_gate(size_t i)
+{
+    if (cases[i].closes == COMPANION_ALONE)
+        atomic_fetch_or(&watcher.pool.layout->vgpus[atomic_load(&board->vgpu)].companion, TOKEN_REVOKED);
+    else
+        atomic_fetch_or(&watcher.pool.layout->gpus[watcher.gpu].token, TOKEN_REVOKED);
 }
 
 // Closes the gate behind so many instructions of a launch. Returns 0 when all is well, 1 when the launch was through before that, and -1
 // when it went ahead unseen.
-static int close_behind(pid_t child, uint64_t instructions, uint64_t flags)
+static int close_behind(pid_t child, uint64_t instructions, size_t i)
 {
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
     const struct pool_member *member = &watcher.pool.layout->members[atomic_load(&board->process)][watcher.gpu];
     int status;
-    open_gate(flags);
+    open_gate(i);
     if (!go_on(child)) // to where the launch begins
         return -1;
     atomic_store(&board->passed, false);
     if (!step(child, instructions))
         return 1;
-    atomic_fetch_or(&gpu->token, TOKEN_REVOKED);
+    close_gate(i);
     bool seen = atomic_load(&member->entered) != atomic_load(&member->left), waits = false;
     seen = seen && atomic_load(&member->active_gen) == token_generation(atomic_load(&gpu->token));
     if (ptrace(PTRACE_CONT, child, NULL, NULL) < 0)
@@ -93,7 +119,7 @@ static int close_behind(pid_t child, uint64_t instructions, uint64_t flags)
     for (; !waits && waitpid(child, &status, WNOHANG) == 0; short_nap())
         waits = pool_bit_get(gpu->wanting, atomic_load(&board->vgpu));
     if (waits) {
-        open_gate(flags);
+        open_gate(i);
         waitpid(child, &status, 0);
     }
     return (waits || seen) && go_on(child) ? 0 : -1;
@@ -111,7 +137,7 @@ static void test_case(size_t i)
     int status;
     waitpid(child, &status, 0);
     for (; rc == 0; instructions += cases[i].every)
-        rc = close_behind(child, instructions, cases[i].flags);
+        rc = close_behind(child, instructions, i);
     ok(rc == 1 && instructions > 10, "whenever the gate closes within a launch %s, it waits or is seen (%llu instructions)",
        cases[i].what, (unsigned long long)instructions);
     kill_and_wait(child);

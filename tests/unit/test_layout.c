@@ -36,6 +36,8 @@ static void test_table(void)
         {"gpu.round", offsetof(struct pool_gpu, round), 408},
         {"gpu.switch_ns", offsetof(struct pool_gpu, switch_ns), 416},
         {"gpu.high", offsetof(struct pool_gpu, high), 432},
+        {"gpu.company", offsetof(struct pool_gpu, company), 496},
+        {"gpu.company_ns", offsetof(struct pool_gpu, company_ns), 504},
         {"a gpu", sizeof(struct pool_gpu), 512},
         {"processes", offsetof(struct pool_layout, processes), 8320},
         {"process.doorbell", offsetof(struct pool_process, doorbell), 8},
@@ -50,10 +52,13 @@ static void test_table(void)
         {"vgpu.quantum_ns", offsetof(struct pool_vgpu, quantum_ns), 16},
         {"vgpu.quota_chunks", offsetof(struct pool_vgpu, quota_chunks), 24},
         {"vgpu.limit_percent", offsetof(struct pool_vgpu, limit_percent), 40},
+        {"vgpu.concurrency", offsetof(struct pool_vgpu, concurrency), 44},
         {"vgpu.limited_ns", offsetof(struct pool_vgpu, limited_ns), 48},
         {"vgpu.quota_before", offsetof(struct pool_vgpu, quota_before), 56},
         {"vgpu.name", offsetof(struct pool_vgpu, name), 64},
         {"vgpu.used", offsetof(struct pool_vgpu, used), 128},
+        {"vgpu.companion", offsetof(struct pool_vgpu, companion), 160},
+        {"vgpu.shared_from", offsetof(struct pool_vgpu, shared_from), 168},
         {"vgpu.pass", offsetof(struct pool_vgpu, pass), 192},
         {"vgpu.waits", offsetof(struct pool_vgpu, waits), 256},
         {"vgpu.members", offsetof(struct pool_vgpu, members), 320},
@@ -73,7 +78,7 @@ static void test_table(void)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
         is_int(table[i].actual, table[i].expected, "offset or size of %s", table[i].what);
     ok(memcmp(&(uint64_t){POOL_MAGIC}, "vgpupool", 8) == 0, "the magic reads vgpupool in the file");
-    is_int(POOL_VERSION, 3, "the version");
+    is_int(POOL_VERSION, 4, "the version");
     ok(POOL_MAX_GPUS >= 16 && POOL_MAX_VGPUS >= 256 && POOL_MAX_PROCESSES >= 1024, "there is the room that was promised");
 }
 
@@ -125,7 +130,7 @@ static void test_refusals(void)
     struct pool_header header = good;
     header.version = POOL_VERSION + 1;
     write_pool(&header, size, 0600);
-    refused(-EPROTO, "layout version 4 and this library needs 3", "a pool of a newer version");
+    refused(-EPROTO, "layout version 5 and this library needs 4", "a pool of a newer version");
     header = good;
     header.magic ^= 1;
     write_pool(&header, size, 0600);

@@ -297,6 +297,16 @@ static void test_priority(void)
     is_str(priority_name(17), "normal", "what is no class is called normal, as the scheduler takes it");
 }
 
+static void test_concurrency(void)
+{
+    static const char *const bad[] = {"", "0", "65", "-1", "+2", "1.5", "2 ", " 2", "2x", "auto", "4294967297", "0x2"};
+    struct options options;
+    ok(accepts(&options, OPTION_CONCURRENCY, "1") && options.concurrency == 1, "the least concurrency is 1: alone");
+    ok(accepts(&options, OPTION_CONCURRENCY, "64") && options.concurrency == 64, "the most is 64");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        refused(OPTION_CONCURRENCY, bad[i]);
+}
+
 static void test_quantum(void)
 {
     static const char *const bad[] = {"0",    "0.5",   "0.999999", "1000.000001", "1001", "-1", "10ms", "10 ",
@@ -400,6 +410,7 @@ static void test_messages(void)
         {OPTION_COMPUTE_LIMIT, "0", "VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100"},
         {OPTION_PRIORITY, "urgent", "VGPU_PRIORITY=urgent is not understood: allowed is high, normal or low"},
         {OPTION_QUANTUM, "0", "VGPU_QUANTUM=0 is not understood: allowed is auto, or milliseconds from 1 to 1000"},
+        {OPTION_CONCURRENCY, "0", "VGPU_CONCURRENCY=0 is not understood: allowed is a whole number from 1 to 64"},
         {OPTION_NAME, "a b", "VGPU_NAME=a b is not understood: allowed is 1 to 48 characters out of A-Z a-z 0-9 . _ -"},
         {OPTION_POOL, "/", "VGPU_POOL=/ is not understood: allowed is the absolute path of a file"},
         {OPTION_CHUNK, "1M", "VGPU_CHUNK=1M is not understood: allowed is a power of two from 2M to 1G"},
@@ -428,9 +439,10 @@ static void test_environment(void)
     ok(!options.given[OPTION_MEMORY], "and gives nothing");
 
     static const char *const values[OPTION_COUNT] = {
-        [OPTION_MEMORY] = "8G",   [OPTION_WEIGHT] = "200",        [OPTION_QUANTUM] = "5",    [OPTION_NAME] = "n",
-        [OPTION_POOL] = "/p",     [OPTION_CHUNK] = "4M",          [OPTION_LOG] = "debug",    [OPTION_REQUIRE_QUOTA] = "1",
-        [OPTION_LOG_FILE] = "/l", [OPTION_COMPUTE_LIMIT] = "30%", [OPTION_PRIORITY] = "low", [OPTION_ALLOCATOR] = "chunk",
+        [OPTION_MEMORY] = "8G",     [OPTION_WEIGHT] = "200",        [OPTION_QUANTUM] = "5",    [OPTION_NAME] = "n",
+        [OPTION_POOL] = "/p",       [OPTION_CHUNK] = "4M",          [OPTION_LOG] = "debug",    [OPTION_REQUIRE_QUOTA] = "1",
+        [OPTION_LOG_FILE] = "/l",   [OPTION_COMPUTE_LIMIT] = "30%", [OPTION_PRIORITY] = "low", [OPTION_ALLOCATOR] = "chunk",
+        [OPTION_CONCURRENCY] = "3",
     };
     for (int id = 0; id < OPTION_COUNT; id++)
         setenv(option_table[id].variable, values[id], 1);
@@ -439,7 +451,7 @@ static void test_environment(void)
         ok(options.given[id], "%s is taken from the environment", option_table[id].variable);
     ok(options.memory[0].bytes == 8 * GIB && options.weight == 200 && options.quantum_ns == 5 * NS_PER_MS &&
            options.limit_percent == 30 && options.priority == PRIORITY_LOW && options.chunk_bytes == 4 * MIB &&
-           options.require_quota && options.log == LOG_DEBUG && options.chunk_allocator,
+           options.require_quota && options.log == LOG_DEBUG && options.chunk_allocator && options.concurrency == 3,
        "with its values");
     ok(strcmp(options.name, "n") == 0 && strcmp(options.pool, "/p") == 0 && strcmp(options.log_file, "/l") == 0,
        "also those of text");
@@ -466,6 +478,7 @@ int main(void)
     test_limit();
     test_priority();
     test_quantum();
+    test_concurrency();
     test_name();
     test_paths();
     test_unknown_variables();

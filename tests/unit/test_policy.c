@@ -293,6 +293,36 @@ static void test_interruptions(void)
     ok(!policy_preempts(&normal, &normal, 1300000, &rules), "equals that are level do not interrupt each other");
 }
 
+// Two that run beside each other for so long, each charged half: the holder always, the companion while the policy lets it. Returns what the
+// companion gets of the time that is charged, in permille.
+static uint64_t share_of_companion(uint32_t holder_weight, uint32_t companion_weight)
+{
+    struct policy_entry host = {0, holder_weight, POLICY_NORMAL, 0, 0}, companion = {1, companion_weight, POLICY_NORMAL, 0, 0};
+    uint64_t had = 0, steps = 0;
+    for (bool together = false; steps < 200000; steps++) {
+        together = together ? !policy_parts(&companion, &host, 0, &rules) : policy_joins(&companion, &host, 0, &rules);
+        host.pass += policy_pass(&host, together ? 50000 : 100000);
+        companion.pass += together ? policy_pass(&companion, 50000) : 0;
+        had += together ? 500 : 0;
+    }
+    return had / steps;
+}
+
+static void test_company(void)
+{
+    uint64_t share = share_of_companion(100, 100);
+    ok(share > 495, "of two equal ones the companion never has to leave (%llu permille)", (unsigned long long)share);
+    share = share_of_companion(300, 100);
+    ok(share > 245 && share < 255, "one with a third of the weight gets a quarter of the time (%llu permille)",
+       (unsigned long long)share);
+    share = share_of_companion(10000, 1);
+    ok(share < 2, "and one with next to none next to nothing (%llu permille)", (unsigned long long)share);
+    struct policy_entry host = {0, 100, POLICY_NORMAL, 1000000, 0}, late = {1, 100, POLICY_NORMAL, 0, 0};
+    host.pass = 1000000000;
+    ok(policy_joins(&late, &host, 0, &rules) && late.pass > 990000000,
+       "who has been away long is owed two rounds, not all of that time");
+}
+
 static void test_classes(void)
 {
     begin(3);
@@ -447,6 +477,7 @@ int main(void)
     test_smaller_rounds();
     test_give_away();
     test_interruptions();
+    test_company();
     test_classes();
     test_caps();
     test_auto_quantum();

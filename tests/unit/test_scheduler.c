@@ -21,6 +21,7 @@ struct tenant {
     uint64_t run_ns;
     uint64_t hold_after; // stop launching after so many and sleep, keeping the token; 0: never
     bool synchronous;    // wait for each launch to complete
+    uint32_t concurrency;
 };
 
 static char pool_path[64];
@@ -37,7 +38,7 @@ static int join_pool(struct pool *pool, const struct tenant *tenant, uint32_t *g
 {
     static const uint8_t uuid[POOL_UUID_BYTES] = "made-up GPU 0..";
     struct error error = {""};
-    struct tenancy_request request = {.name = tenant->name, .weight = tenant->weight};
+    struct tenancy_request request = {.name = tenant->name, .weight = tenant->weight, .concurrency = tenant->concurrency};
     if (pool_open(pool, pool_path, 0, &error) < 0)
         goto fail;
     int lock = pool_lock(pool, POOL_LOCK_PATIENCE_NS, &error);
@@ -69,6 +70,7 @@ static void run_tenant(uint32_t index, const struct tenant *tenant)
     int slot = join_pool(&pool, tenant, &gpu_index, &vgpu_index);
     if (slot < 0)
         _exit(1);
+    atomic_store(&shared->sociable[index], tenant->concurrency > 1);
     gate_init(&gate, &pool, (uint32_t)slot, gpu_index, vgpu_index, &fake_gpu_ops, &gpu);
     uint64_t end = clock_now_ns() + tenant->run_ns;
     for (uint64_t launches = 1; clock_now_ns() < end; launches++) {
@@ -230,12 +232,31 @@ static void test_dead_and_stopped_holders(void)
     waitpid(second, NULL, 0);
 }
 
+// Two that do not fill the GPU run at the same time and are charged half each, so that the lighter one has to rest.
+static void test_company(void)
+{
+    double share[3];
+    const struct tenant pair[] = {{.weight = 100, .kernel_ns = 300000, .run_ns = 4000 * MS, .concurrency = 2},
+                                  {.weight = 300, .kernel_ns = 300000, .run_ns = 4000 * MS, .concurrency = 2}};
+    ok(run_side_by_side(pair, 2, share), "two that allow it, with weights 1:3, run to the end");
+    ok(atomic_load(&shared->meetings) > 1000, "they run at the same time");
+    ok(near(share[0], 333, 70), "the heavier one always, the lighter half of the time: %.0f and %.0f permille", share[0],
+       share[1]);
+    const struct tenant three[] = {{.weight = 100, .kernel_ns = 300000, .run_ns = 4000 * MS, .concurrency = 2},
+                                   {.weight = 100, .kernel_ns = 300000, .run_ns = 4000 * MS},
+                                   {.weight = 100, .kernel_ns = 300000, .run_ns = 4000 * MS, .concurrency = 2}};
+    ok(run_side_by_side(three, 3, share), "two that allow it and one that does not run to the end");
+    ok(atomic_load(&shared->meetings) > 1000, "the two run at the same time");
+    ok(share[1] > 130, "and the third has its turns, alone: %.0f permille", share[1]);
+}
+
 int main(void)
 {
     snprintf(pool_path, sizeof pool_path, "/dev/shm/vgpu-test-scheduler.%d", (int)getpid());
     shared = fake_gpu_share();
     test_shares();
     test_joined();
+    test_company();
     test_idle_holder_gives_away();
     test_dead_and_stopped_holders();
     unlink(pool_path);

@@ -120,6 +120,7 @@ static void test_agreement(void)
                                           .quota_chunks = 500,
                                           .weight = 300,
                                           .quantum_ns = 5 * NS_PER_MS,
+                                          .concurrency = 2,
                                           .limit_percent = 40,
                                           .priority = &high};
     static const struct {
@@ -135,6 +136,8 @@ static void test_agreement(void)
         {{.name = "team", .quota_chunks = 499}, "VGPU_MEMORY", "998 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 500, .weight = 100}, "VGPU_WEIGHT", "100", "300"},
         {{.name = "team", .quantum_ns = 6 * NS_PER_MS}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .concurrency = 2}, NULL, "", ""},
+        {{.name = "team", .concurrency = 1}, "VGPU_CONCURRENCY", "1", "2"},
         {{.name = "team", .limit_percent = 40, .priority = &high}, NULL, "", ""},
         {{.name = "team", .limit_percent = 41}, "VGPU_COMPUTE_LIMIT", "41 %", "40 %"},
         {{.name = "team", .limit_percent = 100}, "VGPU_COMPUTE_LIMIT", "100 %", "40 %"},

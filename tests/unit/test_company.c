@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Virtual GPUs that run beside the holder of the token: who may, what each is charged, and how they leave. One call at a time, at times of
+// the test's own.
+#include "scheduler/agent.h"
+#include "scheduler/company.h"
+#include "scheduler/grant.h"
+#include "scheduler/policy.h"
+#include "scheduler/turn.h"
+#include "tests/unit/tap.h"
+#include "tests/unit/tenant.h"
+
+#define MS NS_PER_MS
+#define PASS_MS 10000u // a millisecond at weight 100, in units of a pass
+#define LOOK_NS (100 * NS_PER_US)
+
+enum { A, B, C, COUNT };
+
+static struct tenant tenants[COUNT];
+static struct gate gates[COUNT];
+static bool work_is_over[COUNT];
+static struct pool_gpu *gpu;
+static uint64_t now;
+
+static void *no_mark(void *unused, void *stream)
+{
+    (void)unused, (void)stream;
+    return NULL;
+}
+
+static bool mark_is_over(void *over, void *mark)
+{
+    (void)mark;
+    return *(bool *)over;
+}
+
+static void forget(void *unused, void *mark)
+{
+    (void)unused, (void)mark;
+}
+
+static bool renew(void *unused)
+{
+    (void)unused;
+    return true;
+}
+
+static bool fence_is_over(void *over)
+{
+    return *(bool *)over;
+}
+
+static bool is_capturing(void *unused, void *stream)
+{
+    (void)unused, (void)stream;
+    return false;
+}
+
+static const struct gpu_ops ops = {.mark_put = no_mark,
+                                   .mark_done = mark_is_over,
+                                   .mark_drop = forget,
+                                   .fence_renew = renew,
+                                   .fence_done = fence_is_over,
+                                   .is_capturing = is_capturing};
+
+static uint64_t token(void)
+{
+    return atomic_load(&gpu->token);
+}
+
+static void launch(int who)
+{
+    gate_leave(&gates[who], gate_enter(&gates[who], NULL), NULL, &gates[who]);
+}
+
+static void allow(int who, uint32_t concurrency)
+{
+    atomic_store(&gates[who].vgpu->concurrency, concurrency);
+}
+
+// A holds the token after a launch; each allows `concurrency` at a time, and has 20 ms left of the round.
+static void begin(uint32_t concurrency)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    tenant_pool_new("company");
+    for (int i = 0; i < COUNT; i++) {
+        if (tenant_join(&tenants[i], names[i], 0))
+            bail_out(tenants[i].error.text);
+        gates[i] = (struct gate){0};
+        gate_init(&gates[i], &tenants[i].pool, tenants[i].process, tenants[i].gpu, tenants[i].vgpu, &ops, &work_is_over[i]);
+        atomic_store(&gates[i].vgpu->pass, 80 * PASS_MS);
+        allow(i, concurrency);
+        work_is_over[i] = false;
+    }
+    gpu = gates[A].gpu;
+    atomic_store(&gpu->level, 100 * PASS_MS);
+    launch(A);
+    now = clock_now_ns();
+}
+
+static void end(void)
+{
+    for (int i = 0; i < COUNT; i++)
+        pool_close(&tenants[i].pool);
+    tenant_pool_remove();
+}
+
+// `who` comes to wait, and the holder's agent looks. Returns whether `who` may launch.
+static bool comes(int who)
+{
+    turn_request(&gates[who], now);
+    agent_step(&gates[A], now);
+    return company_may_launch(&gates[who], token());
+}
+
+// A and B run for so long, looked at as their agents do.
+static void run_together(uint64_t ns)
+{
+    for (uint64_t until = now + ns; now < until; now += LOOK_NS)
+        for (int i = 0; i < COUNT; i++) {
+            if (company_may_launch(&gates[i], token()))
+                launch(i);
+            agent_step(&gates[i], now);
+        }
+}
+
+static bool is_near(uint64_t value, uint64_t goal, uint64_t slack)
+{
+    return value + slack >= goal && value <= goal + slack;
+}
+
+static void test_invitations(void)
+{
+    static const struct {
+        const char *what;
+        uint32_t holder, waiter;
+        enum policy_class class;
+        uint64_t ahead_ms;
+        bool invited;
+    } cases[] = {
+        {"is invited where both allow two", 2, 2, POLICY_NORMAL, 0, true},
+        {"is invited where both allow more", 8, 3, POLICY_NORMAL, 0, true},
+        {"is not where the holder allows nobody beside it", 1, 2, POLICY_NORMAL, 0, false},
+        {"is not where it wants to be alone", 2, 1, POLICY_NORMAL, 0, false},
+        {"is not where it is of another class", 2, 2, POLICY_LOW, 0, false},
+        {"is invited where it is a little ahead of its share", 2, 2, POLICY_NORMAL, 25, true},
+        {"is not where it is far ahead", 2, 2, POLICY_NORMAL, 500, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        begin(1);
+        allow(A, cases[i].holder);
+        allow(B, cases[i].waiter);
+        atomic_store(&gates[B].vgpu->priority, cases[i].class);
+        atomic_fetch_add(&gates[B].vgpu->pass, cases[i].ahead_ms * PASS_MS);
+        uint64_t grant = token_without_flags(token());
+        ok(comes(B) == cases[i].invited && token_without_flags(token()) == grant, "who waits %s", cases[i].what);
+        end();
+    }
+}
+
+static void test_places(void)
+{
+    begin(2);
+    ok(comes(B) && !comes(C), "with two at a time the third waits");
+    end();
+    begin(3);
+    ok(comes(B) && comes(C), "with three at a time it does not");
+    end();
+    begin(3);
+    allow(B, 2);
+    ok(comes(B) && !comes(C), "unless the second has agreed to two only");
+    end();
+    begin(3);
+    allow(C, 2);
+    ok(comes(B) && !comes(C), "or the third itself");
+    end();
+    begin(2);
+    atomic_fetch_sub(&gates[C].vgpu->pass, PASS_MS);
+    turn_request(&gates[B], now);
+    turn_request(&gates[C], now);
+    agent_step(&gates[A], now);
+    ok(!company_may_launch(&gates[B], token()) && company_may_launch(&gates[C], token()),
+       "of two who wait the one that is further behind is invited");
+    end();
+}
+
+static void test_charges(void)
+{
+    begin(2);
+    comes(B);
+    run_together(12 * MS);
+    ok(company_may_launch(&gates[B], token()), "two run beside each other");
+    uint64_t b = atomic_load(&gates[B].vgpu->held_ns);
+    ok(is_near(b, 6 * MS, MS / 2), "of two the companion is charged one half (%llu of 6000 us)", (unsigned long long)b / 1000);
+    turn_pass(&gates[A], token(), now, false);
+    uint64_t a = atomic_load(&gates[A].vgpu->held_ns), pass = atomic_load(&gates[A].vgpu->pass);
+    ok(is_near(a, 6 * MS, MS / 2), "and the holder the other (%llu us)", (unsigned long long)a / 1000);
+    ok(is_near(pass, 86 * PASS_MS, PASS_MS), "for which its pass rises");
+    ok(is_near(a + b, 12 * MS, MS / 4), "both together for what passed (%llu us)", (unsigned long long)(a + b) / 1000);
+    is_int(atomic_load(&gates[A].vgpu->overruns) + atomic_load(&gates[B].vgpu->overruns), 0, "and nobody has overrun");
+    end();
+
+    begin(3);
+    comes(B);
+    comes(C);
+    run_together(12 * MS);
+    b = atomic_load(&gates[B].vgpu->held_ns);
+    uint64_t c = atomic_load(&gates[C].vgpu->held_ns);
+    ok(is_near(b, 4 * MS, MS / 2) && is_near(c, 4 * MS, MS / 2), "of three each companion is charged a third (%llu, %llu us)",
+       (unsigned long long)b / 1000, (unsigned long long)c / 1000);
+    end();
+}
+
+static void test_turns_are_renewed(void)
+{
+    begin(2);
+    comes(B);
+    run_together(300 * MS);
+    ok(token_holder(token()) == gates[A].vgpu_index && company_may_launch(&gates[B], token()),
+       "where nobody else waits two stay together for longer than a turn");
+    uint64_t a = atomic_load(&gates[A].vgpu->pass), b = atomic_load(&gates[B].vgpu->pass);
+    ok(is_near(a, b, 40 * PASS_MS), "and neither gets ahead of the other");
+    ok(token() & TOKEN_CONTENDED, "nor do they fill the driver's queues");
+    uint64_t level = atomic_load(&gpu->level);
+    ok(is_near(level, a, 60 * PASS_MS), "who comes new begins where they have got to");
+    allow(C, 1);
+    atomic_store(&gates[C].vgpu->pass, level);
+    turn_request(&gates[C], now);
+    uint64_t asked = now;
+    while (token_holder(token()) != gates[C].vgpu_index && now < asked + 1000 * MS) {
+        run_together(LOOK_NS);
+        work_is_over[A] = work_is_over[B] = token() & TOKEN_REVOKED;
+    }
+    ok(now < asked + 100 * MS, "and has its turn after theirs (%llu ms)", (unsigned long long)(now - asked) / MS);
+    end();
+}
+
+static void test_outrun_companion(void)
+{
+    begin(2);
+    atomic_store(&gates[B].vgpu->weight, 300);
+    comes(B);
+    run_together(20 * MS);
+    uint64_t from = now;
+    while (token_holder(token()) != gates[B].vgpu_index && now < from + 1000 * MS) {
+        run_together(LOOK_NS);
+        work_is_over[A] = work_is_over[B] = token() & TOKEN_REVOKED;
+    }
+    ok(now < from + 500 * MS, "a companion that the holder has outrun becomes the holder (%llu ms)",
+       (unsigned long long)(now - from) / MS);
+    end();
+}
+
+static void test_end_of_the_grant(void)
+{
+    begin(2);
+    comes(B);
+    launch(B);
+    agent_step(&gates[B], now);
+    uint64_t word = token();
+    ok(turn_revoke(&gates[A], &word) && !company_may_launch(&gates[B], token()),
+       "where the holder's gate closes, so do its companions'");
+    work_is_over[A] = true;
+    agent_step(&gates[A], now += LOOK_NS);
+    ok(token_without_flags(token()) == token_without_flags(word), "a holder that has drained waits for its companions");
+    agent_step(&gates[B], now += LOOK_NS);
+    ok(token_without_flags(token()) == token_without_flags(word), "as long as they have work");
+    work_is_over[B] = true;
+    agent_step(&gates[B], now += LOOK_NS);
+    ok(token_without_flags(token()) != token_without_flags(word), "and the last of them passes the token on");
+    ok(!company_may_launch(&gates[B], token()) && company_next(&gates[A], token(), 0) == POOL_MAX_VGPUS,
+       "nobody is a companion in the next grant");
+    end();
+}
+
+// So far ahead that it has to leave.
+static void run_ahead(int who)
+{
+    atomic_fetch_add(&gates[who].vgpu->pass, 1000 * PASS_MS);
+}
+
+static void test_leaving(void)
+{
+    begin(2);
+    comes(B);
+    run_together(2 * MS);
+    run_ahead(B);
+    atomic_fetch_add(&gates[C].vgpu->pass, 10 * PASS_MS); // so that it does not interrupt
+    agent_step(&gates[B], now);
+    ok(!company_may_launch(&gates[B], token()), "a companion that is far ahead of its share stops");
+    ok(!comes(C), "its place is taken until it has drained");
+    agent_step(&gates[B], now += LOOK_NS);
+    ok(!comes(C), "however often it is looked at");
+    work_is_over[B] = true;
+    agent_step(&gates[B], now += LOOK_NS);
+    ok(comes(C), "then it is free for another");
+    ok(!(token() & TOKEN_REVOKED) && token_holder(token()) == gates[A].vgpu_index, "and the holder goes on");
+    end();
+
+    begin(2);
+    comes(B);
+    run_together(2 * MS);
+    run_ahead(B);
+    work_is_over[B] = true;
+    agent_step(&gates[B], now);
+    agent_step(&gates[B], now);
+    uint64_t held = atomic_load(&gates[B].vgpu->held_ns);
+    atomic_fetch_sub(&gates[B].vgpu->pass, 1000 * PASS_MS);
+    now += 5 * MS;
+    work_is_over[B] = false;
+    while (clock_now_ns() < now) // a launch reads the clock
+        short_nap();
+    ok(comes(B), "who has left may be invited into the same grant again");
+    launch(B);
+    agent_step(&gates[B], now);
+    ok(is_near(atomic_load(&gates[B].vgpu->held_ns), held, MS / 4), "and is not charged for the time in between");
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    work_is_over[A] = true;
+    agent_step(&gates[A], now += LOOK_NS);
+    ok(token_without_flags(token()) == token_without_flags(word), "and is waited for again");
+    end();
+}
+
+static void test_reasons_to_leave(void)
+{
+    begin(2);
+    comes(B);
+    run_together(MS);
+    work_is_over[B] = true;
+    for (int i = 0; i < 20 && company_has(gates[B].vgpu, token()); i++)
+        agent_step(&gates[B], now += LOOK_NS / 2);
+    ok(!company_has(gates[B].vgpu, token()) && !(token() & TOKEN_REVOKED),
+       "a companion without work leaves, and the grant goes on");
+    end();
+
+    begin(2);
+    comes(B);
+    run_together(MS);
+    work_is_over[A] = true;
+    for (int i = 0; i < 20 && !(token() & TOKEN_REVOKED); i++)
+        agent_step(&gates[A], now += LOOK_NS / 2);
+    ok(token() & TOKEN_REVOKED, "where the holder is without work the grant ends");
+    work_is_over[B] = true;
+    agent_step(&gates[B], now);
+    pool_bit_set(gpu->wanting, gates[B].vgpu_index);
+    end();
+
+    begin(2);
+    comes(B);
+    run_together(MS);
+    atomic_store(&gates[B].vgpu->limit_percent, 10);
+    atomic_store(&gates[B].vgpu->paid_until_ns, now + 50 * MS);
+    agent_step(&gates[B], now);
+    ok(!company_may_launch(&gates[B], token()), "a companion whose cap is used up stops");
+    end();
+
+    begin(2);
+    comes(B);
+    run_together(MS);
+    allow(A, 1);
+    agent_step(&gates[B], now);
+    ok(!company_may_launch(&gates[B], token()), "so does one whose holder no longer allows it");
+    end();
+
+    begin(2);
+    comes(B);
+    launch(B);
+    agent_dismiss(&gates[B]);
+    ok(comes(C), "one that exits leaves its place to others");
+    end();
+}
+
+static void test_who_does_not_come(void)
+{
+    begin(2);
+    comes(B);
+    ok(!pool_bit_get(gpu->wanting, gates[B].vgpu_index), "who is invited is not waiting any more");
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    work_is_over[A] = true;
+    agent_step(&gates[A], now += LOOK_NS);
+    ok(token_without_flags(token()) != token_without_flags(word), "who has not come is not waited for at the end");
+    uint64_t old = token_without_flags(word);
+    turn_request(&gates[B], now);
+    company_invite(&gates[A], old, now);
+    ok(!company_may_launch(&gates[B], token()), "and an invitation into a grant that is over is to nothing");
+    end();
+}
+
+int main(void)
+{
+    agent_stop(); // the test takes the agents' steps itself
+    test_invitations();
+    test_places();
+    test_charges();
+    test_turns_are_renewed();
+    test_outrun_companion();
+    test_end_of_the_grant();
+    test_leaving();
+    test_reasons_to_leave();
+    test_who_does_not_come();
+    return done_testing();
+}
