@@ -9,6 +9,8 @@
 //
 // A module that does not fit is unloaded again and refused, so that for the time of its loading a quota may be exceeded by its size; a
 // function or a variable that does not fit is not given out, and code that is there nevertheless is charged with the next that is asked for.
+// A function whose code is charged is known from then on, and asking for it again measures nothing: what others take from the GPU at that
+// moment would be charged each time, to a program that looks its functions up before every launch without end.
 // Not seen: code of kernels that are only enumerated, or first launched in another context than that in which they were asked for; and
 // variables that are loaded with code and that the program never asks for.
 //
@@ -16,28 +18,27 @@
 #ifndef VGPU_SHIM_MODULES_H
 #define VGPU_SHIM_MODULES_H
 
-#include "base/clock.h"
-#include "shim/hooks.h"
 #include "shim/measure.h"
 
-// How long a program may be kept waiting where it loads a module, and where it asks for a function, perhaps at its first launch.
-#define MODULE_LOAD_PATIENCE_NS (10 * NS_PER_S)
-#define MODULE_LOOK_UP_PATIENCE_NS (250 * NS_PER_MS)
-
-// A call on its way that may load code.
-struct module_load {
-    struct device *device; // NULL: no context is current, nothing is loaded yet
+// A question for a function, on its way: the driver may load its code.
+struct module_question {
+    const void *owner; // the module or library that is charged
+    const void *key;   // what the owner knows the function by
+    size_t key_bytes;
     CUcontext context;
+    struct device *device; // NULL: nothing is measured
     struct measurement measurement;
 };
 
-// Waits at most patience_ns for another loading, which may be compiling. Without it both are measured at once, and what is charged for one
-// may be charged for the other too, until that is unloaded.
-void module_load_begin(struct module_load *load, uint64_t patience_ns);
+// Asks for a function of a module, which is known by its name, or of a library, by its kernel; NULL: of nothing that could be charged.
+// Both names must stay until the end. Waits a quarter of a second at most for another loading, which may be compiling, since the program may be
+// at its first launch: without that both are measured at once, and what is charged for one may be charged for the other too, until that is
+// unloaded.
+void module_question_begin(struct module_question *question, const void *owner, const void *key, size_t key_bytes);
 
-// Charges the module or library `handle` the code that has been loaded since module_load_begin; NULL: none. CUDA_SUCCESS, or
-// CUDA_ERROR_OUT_OF_MEMORY where it does not fit, which `function` then says.
-CUresult module_load_end(struct module_load *load, const void *handle, const char *function);
+// After the driver has answered with `result`: charges the owner the code that was loaded. Returns `result`, or CUDA_ERROR_OUT_OF_MEMORY
+// where it does not fit, which `function` then says.
+CUresult module_question_end(struct module_question *question, CUresult result, const char *function);
 
 // Returns what a context that has ended was charged for modules.
 void modules_drop_context(CUcontext context);

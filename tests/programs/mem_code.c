@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The code that a lazy driver loads when a kernel is asked for is charged once, refused where it does not fit, and given back.
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "driver.h"
 #include "large_code.h"
 
 #define THREADS 4
 #define MODULES 4 // a driver may have room for some code already
+#define AGAIN 20000
 
 static const char *image;
 static CUmodule modules[MODULES];
@@ -44,6 +46,34 @@ static void *ask_too(void *unused)
     return NULL;
 }
 
+static atomic_bool enough;
+
+static void *allocate_meanwhile(void *unused)
+{
+    CUdeviceptr memory;
+    (void)unused;
+    OK(cuCtxSetCurrent(context));
+    while (!atomic_load(&enough)) {
+        OK(cuMemAlloc(&memory, 4 * MIB));
+        OK(cuMemFree(memory));
+    }
+    return NULL;
+}
+
+// What somebody else allocates while a function is asked for once more is not its code.
+static void ask_beside_allocations(size_t before)
+{
+    CUfunction function;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, allocate_meanwhile, NULL))
+        fail("no thread");
+    for (int i = 0; i < AGAIN; i++)
+        OK(cuModuleGetFunction(&function, modules[0], large_code_names[0]));
+    atomic_store(&enough, true);
+    pthread_join(thread, NULL);
+    expect_free(before, "asked for again and again, beside allocations");
+}
+
 static void expect_code(size_t whole, const char *when)
 {
     size_t taken = whole - told_free();
@@ -72,6 +102,7 @@ int main(void)
     size_t with_code = told_free();
     OK(ask_all());
     expect_free(with_code, "asked for again");
+    ask_beside_allocations(with_code);
     unload_all();
     expect_free(whole, "after unloading");
 
