@@ -294,9 +294,9 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
             rc = fail(-ENODEV, "the region %s is on another GPU than this virtual GPU", name);
         else
             rc = map(vgpu, region, flags, out);
-        if (rc == 0)
-            rc = service_notify();
-        else if (!region->maps)
+        if (rc == 0 && (rc = service_notify()) != 0)
+            unmap(*out);
+        if (rc && !region->maps)
             drop(region);
     }
     pthread_mutex_unlock(&regions_mutex);

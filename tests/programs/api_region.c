@@ -6,7 +6,9 @@
 //        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
 //        api_region MODULE have NAME        opens it, checks and ends
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -16,6 +18,14 @@
 #define REGION_PAGE_BYTES 8192 // as in lib/region.h
 
 static CUfunction add, spin;
+static bool no_eventfd;
+
+// The library's, too: it comes upon this one first.
+__attribute__((visibility("default"))) int eventfd(unsigned value, int flags)
+{
+    errno = EMFILE;
+    return no_eventfd ? -1 : (int)syscall(SYS_eventfd2, value, flags);
+}
 
 static uint64_t used(struct vgpu *vgpu)
 {
@@ -214,12 +224,24 @@ static void make(const char *name)
     pause();
 }
 
+// What cannot be served is not kept: the virtual GPU goes.
+static void opened_without_service(const char *name)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    no_eventfd = true;
+    REFUSED(vgpu_region_open(vgpu, name, 0, &region), -EMFILE, "eventfd");
+    no_eventfd = false;
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void take(const char *name, bool stay)
 {
     struct vgpu *vgpu = api_create(stay ? "taker" : NULL, 32 * MIB, 0);
     struct vgpu_region *region;
     char line[8];
     uint64_t generation = 0;
+    opened_without_service(name);
     DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &region));
     EQUAL(vgpu_region_bytes(region), BYTES);
     DONE(vgpu_region_await(region, NULL, 0, -1, &generation));
