@@ -154,6 +154,11 @@ static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocati
                      "cuMemExportToShareableHandle");
     if (rc)
         goto release;
+    *fd = page_apart(*fd);
+    if (*fd < 0) {
+        rc = fail(-errno, "no descriptor for a region: %s", strerror(errno));
+        goto release;
+    }
     fcntl(*fd, F_SETFD, FD_CLOEXEC);
     return 0;
 
