@@ -5,7 +5,8 @@
 // What the program can tell of it
 //  - cuMemFree does not wait for the GPU. It is safe all the same: the memory is given out again only when the work that was
 //    queued at the free is done.
-//  - The memory cannot be exported by cuIpcGetMemHandle, and peers have no access to it.
+//  - The memory cannot be exported by cuIpcGetMemHandle, and peers have no access to it. That it is mapped from handles is not told: it would
+//    stay with the GPU after the heap has given it back.
 //  - While a stream is being captured, allocations are the driver's.
 // Anything that goes wrong with a heap as such (no address space, a driver without what it takes) leaves the context to the
 // driver, with one warning.
@@ -25,6 +26,9 @@ void heap_memory_enable(bool enable);
 bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function, CUresult *result);
 // Frees one. false: the address is none of a heap's.
 bool heap_memory_free(CUdeviceptr address, CUresult *result);
+
+// An address that the driver knows nothing of: by this one it is asked about what is not allocated (any more), or not by itself.
+#define HEAP_MEMORY_NOWHERE ((CUdeviceptr)4096)
 
 // What a heap knows of an address. Returns -ENOENT where it is none of a heap's, -EALREADY where nothing is allocated there
 // now, or 0.
