@@ -263,8 +263,9 @@ static uint64_t load_end(const struct load *load)
     return load->device ? taken_since(&load->measurement) : 0;
 }
 
-// The value of `call`, which loads a module or a library into *handle. What does not fit is unloaded again.
-#define LOADED(handle, unload, call)                                                                                           \
+// The value of `call`, which loads a module or a library into *handle, or of `again`, which does so a second time. What does not fit is
+// unloaded again.
+#define LOADED_OR_AGAIN(handle, unload, call, again)                                                                           \
     (__extension__({                                                                                                           \
         struct load loading;                                                                                                   \
         load_begin(&loading);                                                                                                  \
@@ -273,7 +274,7 @@ static uint64_t load_end(const struct load *load)
         if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
             unload(*(handle));                                                                                                 \
             load_begin(&loading);                                                                                              \
-            loaded_rc = (call);                                                                                                \
+            loaded_rc = (again);                                                                                               \
             uint64_t again_bytes = load_end(&loading);                                                                         \
             loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \
         }                                                                                                                      \
@@ -284,6 +285,40 @@ static uint64_t load_end(const struct load *load)
         }                                                                                                                      \
         loaded_rc;                                                                                                             \
     }))
+#define LOADED(handle, unload, call) LOADED_OR_AGAIN(handle, unload, call, call)
+
+// What a module is compiled with. The options say where a log goes and how much room it has there, and are answered in the same place
+// with how long it is: to a second loading that would be the room. So that is made without a log, and its answers go nowhere.
+struct compilation {
+    unsigned int count;
+    CUjit_option *options;
+    void **values;
+    void *copy; // to be freed; NULL: none, for want of options or memory
+};
+
+static bool is_log(CUjit_option option)
+{
+    return option == CU_JIT_INFO_LOG_BUFFER || option == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES ||
+           option == CU_JIT_ERROR_LOG_BUFFER || option == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
+}
+
+static struct compilation without_log(unsigned int count, CUjit_option *options, void **values)
+{
+    struct compilation compilation = {count, options, values, NULL};
+    int saved = errno;
+    void **copy = count ? malloc(count * (sizeof *values + sizeof *options)) : NULL;
+    errno = saved;
+    if (!copy)
+        return compilation;
+    compilation = (struct compilation){0, (CUjit_option *)(void *)(copy + count), copy, copy};
+    for (unsigned int i = 0; i < count; i++) {
+        if (is_log(options[i]))
+            continue;
+        compilation.options[compilation.count] = options[i];
+        compilation.values[compilation.count++] = values[i];
+    }
+    return compilation;
+}
 
 CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
@@ -297,7 +332,12 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, CUjit_option *options, void **values)
 {
-    return LOADED(module, cuModuleUnload, REAL(cuModuleLoadDataEx)(module, image, count, options, values));
+    struct compilation again = {0};
+    CUresult rc = LOADED_OR_AGAIN(module, cuModuleUnload, REAL(cuModuleLoadDataEx)(module, image, count, options, values),
+                                  (again = without_log(count, options, values),
+                                   REAL(cuModuleLoadDataEx)(module, image, again.count, again.options, again.values)));
+    free(again.copy);
+    return rc;
 }
 
 CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
@@ -308,15 +348,29 @@ CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
 CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options, void **jit_values,
                            unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
 {
-    return LOADED(library, cuLibraryUnload,
-                  REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count));
+    struct compilation again = {0};
+    CUresult rc =
+        LOADED_OR_AGAIN(library, cuLibraryUnload,
+                        REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count),
+                        (again = without_log(jit_count, jit_options, jit_values),
+                         REAL(cuLibraryLoadData)(library, code, again.options, again.values, again.count, options, values,
+                                                 count)));
+    free(again.copy);
+    return rc;
 }
 
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit_options, void **jit_values,
                                unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
 {
-    return LOADED(library, cuLibraryUnload,
-                  REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count));
+    struct compilation again = {0};
+    CUresult rc =
+        LOADED_OR_AGAIN(library, cuLibraryUnload,
+                        REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count),
+                        (again = without_log(jit_count, jit_options, jit_values),
+                         REAL(cuLibraryLoadFromFile)(library, path, again.options, again.values, again.count, options, values,
+                                                     count)));
+    free(again.copy);
+    return rc;
 }
 
 // What is asked of the module that a library has in a context goes back with the library.
