@@ -36,12 +36,16 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
 // Loads the code of a kernel of a library in the current context, and gives the function there. *loaded is whether the driver did.
 static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, bool *loaded, const char *name)
 {
+    CUmodule module;
     struct module_question question;
     module_question_begin(&question, library, &kernel, sizeof kernel);
     CUstreamCaptureMode mode = capture_relax();
     CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
     capture_restore(mode);
     *loaded = rc == CUDA_SUCCESS;
+    // The program can ask a function for its module, and that for more.
+    if (*loaded && question.device && REAL(cuFuncGetModule)(&module, *function) == CUDA_SUCCESS)
+        module_of_library(module, library);
     return module_question_end(&question, rc, name);
 }
 

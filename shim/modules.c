@@ -373,21 +373,24 @@ CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_optio
     return rc;
 }
 
-// What is asked of the module that a library has in a context goes back with the library.
-CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
+void module_of_library(CUmodule module, CUlibrary library)
 {
     CUcontext context;
-    CUresult rc = REAL(cuLibraryGetModule)(module, library);
-    struct device *device = rc == CUDA_SUCCESS ? current(&context) : NULL;
-    if (!device)
-        return rc;
     int saved = errno;
+    struct device *device = current(&context);
     pthread_mutex_lock(&mutex);
-    struct loaded *loaded = find_or_make(*module, context, device);
+    struct loaded *loaded = device ? find_or_make(module, context, device) : NULL;
     if (loaded)
         loaded->library = library;
     pthread_mutex_unlock(&mutex);
     errno = saved;
+}
+
+CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
+{
+    CUresult rc = REAL(cuLibraryGetModule)(module, library);
+    if (rc == CUDA_SUCCESS)
+        module_of_library(*module, library);
     return rc;
 }
 

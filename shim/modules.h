@@ -40,6 +40,9 @@ void module_question_begin(struct module_question *question, const void *owner, 
 // where it does not fit, which `function` then says.
 CUresult module_question_end(struct module_question *question, CUresult result, const char *function);
 
+// The program has, or can ask for, the module that a library has in the current context: what is asked of that goes back with the library.
+void module_of_library(CUmodule module, CUlibrary library);
+
 // Returns what a context that has ended was charged for modules.
 void modules_drop_context(CUcontext context);
 

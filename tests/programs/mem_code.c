@@ -149,6 +149,13 @@ int main(void)
     OK(cuModuleGetFunction(&function, module, large_code_names[0]));
     OK(cuLibraryUnload(library[0]));
     expect_free(whole, "after unloading a library whose module was asked");
+    OK(cuLibraryLoadData(&library[0], image, NULL, NULL, 0, NULL, NULL, 0));
+    OK(cuLibraryGetKernel(&kernel, library[0], large_code_names[0]));
+    OK(cuKernelGetFunction(&function, kernel));
+    OK(cuFuncGetModule(&module, function));
+    OK(cuModuleGetFunction(&function, module, large_code_names[1]));
+    OK(cuLibraryUnload(library[0]));
+    expect_free(whole, "after unloading a library whose function told its module");
 #endif
     return 0;
 }
