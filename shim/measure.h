@@ -5,9 +5,10 @@
 // The figure is the driver's for the whole GPU, so others move it too. What members of the pool took or gave meanwhile is in the ledger
 // and is deducted; `quiet` says that there was nothing to deduct. Programs outside the pool cannot be told apart.
 //
-// A measurement holds a lock from begin to end, so that two of them do not see each other. It is the outermost lock: pools, contexts and
-// holdings may be locked under it, and nothing that is called with one of those held measures. The driver's call in between may wait
-// for work that waits for another thread of the program, so nobody waits for the lock forever: without it, nothing is certain.
+// A measurement holds a lock from begin to leave, until the ledger has been changed for it: what one has taken and is charged for a moment
+// later, another one would find charged and not taken. It is the outermost lock: pools, contexts and holdings may be locked under it, and
+// nothing that is called with one of those held measures. The driver's call in between may wait for work that waits for another thread of
+// the program, so nobody waits for the lock forever: without it, nothing is certain.
 #ifndef VGPU_SHIM_MEASURE_H
 #define VGPU_SHIM_MEASURE_H
 
@@ -19,15 +20,21 @@ struct measurement {
     uint64_t held_bytes; // by the members of the pool
     uint64_t stamp;
     bool known, locked;
-    int cancel; // the thread is not cancelled in between
+    int cancel; // the thread is not cancelled until it leaves
 };
 
 // Before the call, with a context of the device current. Waits so long at most for another measurement to end.
 void measure_begin(struct measurement *measurement, struct device *device, uint64_t patience_ns);
 
+// Instead of another begin, where what the call has taken was given back and it is made again.
+void measure_again(struct measurement *measurement);
+
 // After it, before the ledger is changed for it. *lost_bytes is how much less is free, negative where more is; 0 where the driver does
 // not say. Returns whether that is certain.
 bool measure_end(const struct measurement *measurement, int64_t *lost_bytes);
+
+// Once the ledger is changed.
+void measure_leave(const struct measurement *measurement);
 
 // For a forked child.
 void measure_reset(void);

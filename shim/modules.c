@@ -185,9 +185,10 @@ CUresult module_question_end(struct module_question *question, CUresult result, 
     if (!question->device)
         return result;
     uint64_t bytes = taken_since(&question->measurement);
-    if (result != CUDA_SUCCESS)
-        return result;
-    return charge_code(question, bytes <= DOUBTFUL_BYTES ? bytes : 0, function) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+    if (result == CUDA_SUCCESS && charge_code(question, bytes <= DOUBTFUL_BYTES ? bytes : 0, function))
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    measure_leave(&question->measurement);
+    return result;
 }
 
 // Takes the records of a module, or of a context (the other one is NULL), off the list.
@@ -258,9 +259,21 @@ static void load_begin(struct load *load)
         measure_begin(&load->measurement, load->device, LOAD_PATIENCE_NS);
 }
 
-static uint64_t load_end(const struct load *load)
+static void load_again(struct load *load)
+{
+    if (load->device)
+        measure_again(&load->measurement);
+}
+
+static uint64_t load_bytes(const struct load *load)
 {
     return load->device ? taken_since(&load->measurement) : 0;
+}
+
+static void load_leave(const struct load *load)
+{
+    if (load->device)
+        measure_leave(&load->measurement);
 }
 
 // The value of `call`, which loads a module or a library into *handle, or of `again`, which does so a second time. What does not fit is
@@ -270,12 +283,12 @@ static uint64_t load_end(const struct load *load)
         struct load loading;                                                                                                   \
         load_begin(&loading);                                                                                                  \
         CUresult loaded_rc = (call);                                                                                           \
-        uint64_t loaded_bytes = load_end(&loading);                                                                            \
+        uint64_t loaded_bytes = load_bytes(&loading);                                                                          \
         if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
             unload(*(handle));                                                                                                 \
-            load_begin(&loading);                                                                                              \
+            load_again(&loading);                                                                                              \
             loaded_rc = (again);                                                                                               \
-            uint64_t again_bytes = load_end(&loading);                                                                         \
+            uint64_t again_bytes = load_bytes(&loading);                                                                       \
             loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \
         }                                                                                                                      \
         if (loaded_rc == CUDA_SUCCESS && loading.device &&                                                                     \
@@ -283,6 +296,7 @@ static uint64_t load_end(const struct load *load)
             unload(*(handle));                                                                                                 \
             loaded_rc = CUDA_ERROR_OUT_OF_MEMORY;                                                                              \
         }                                                                                                                      \
+        load_leave(&loading);                                                                                                  \
         loaded_rc;                                                                                                             \
     }))
 #define LOADED(handle, unload, call) LOADED_OR_AGAIN(handle, unload, call, call)

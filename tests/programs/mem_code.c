@@ -2,11 +2,13 @@
 // The code that a lazy driver loads when a kernel is asked for is charged once, refused where it does not fit, and given back.
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 
 #include "driver.h"
 #include "large_code.h"
 
-#define THREADS 4
+#define THREADS 8
+#define ROUNDS 20
 #define MODULES 4 // a driver may have room for some code already
 #define AGAIN 20000
 
@@ -38,12 +40,32 @@ static CUresult ask_all(void)
     return rc;
 }
 
-static void *ask_too(void *unused)
+static pthread_barrier_t together;
+
+// Asks for all kernels, beginning with another one in each thread.
+static void *ask_too(void *number)
 {
-    (void)unused;
+    CUfunction function;
     OK(cuCtxSetCurrent(context));
-    OK(ask_all());
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < MODULES * LARGE_CODE_KERNELS; i++) {
+        int kernel = (i + (int)(uintptr_t)number) % (MODULES * LARGE_CODE_KERNELS);
+        OK(cuModuleGetFunction(&function, modules[kernel / LARGE_CODE_KERNELS], large_code_names[kernel % LARGE_CODE_KERNELS]));
+    }
     return NULL;
+}
+
+static void ask_together(size_t with_code)
+{
+    pthread_t threads[THREADS];
+    load_all();
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, ask_too, (void *)(uintptr_t)i))
+            fail("no thread");
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    expect_free(with_code, "asked for by several threads at once");
+    unload_all();
 }
 
 static atomic_bool enough;
@@ -84,7 +106,6 @@ static void expect_code(size_t whole, const char *when)
 int main(void)
 {
     CUdeviceptr rest;
-    pthread_t threads[THREADS];
     context = start();
     image = large_code_image();
     if (!image)
@@ -106,14 +127,9 @@ int main(void)
     unload_all();
     expect_free(whole, "after unloading");
 
-    load_all();
-    for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, ask_too, NULL))
-            fail("no thread");
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
-    expect_free(with_code, "asked for by several threads at once");
-    unload_all();
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int round = 0; round < ROUNDS; round++)
+        ask_together(with_code);
     expect_free(whole, "after unloading again");
 
     load_all();
