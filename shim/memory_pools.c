@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/cancel.h"
+#include "base/clock.h"
 #include "shim/stream_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -12,6 +14,10 @@
 
 // A pool grows in steps of this size, or by more where a single allocation needs it (H100, driver 580).
 #define STEP_BYTES (32ull << 20)
+
+// How long an allocation that is about to be refused waits for others from the same pool, which are mostly made in microseconds.
+#define OTHERS_PATIENCE_NS (20 * NS_PER_MS)
+#define OTHERS_LOOK_NS (50 * NS_PER_US)
 
 struct memory_pool {
     CUmemoryPool handle; // of a device's graph memory, which has none: the device
@@ -218,6 +224,7 @@ struct request {
     struct device *device;    // the pool's, whichever is current
     uint64_t bytes;
     uint64_t growth_bytes;  // the most that it can make the pool grow by
+    bool others;            // were under way when this request began, or was refused
     uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
 };
@@ -244,6 +251,7 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
     request->device = request->pool ? pool->device : NULL;
+    request->others = request->pool && pool->growth_bytes > 0;
     // Also of a graph that has its memory: what is trimmed until the end of the launch comes back.
     if (pool && !request->growth_bytes)
         request->growth_bytes = growth_of(pool, request->bytes);
@@ -261,10 +269,27 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     return rc;
 }
 
+// After a refusal: whether others were under way, which had taken what they may turn out not to need. Sleeps a little then. *deadline_ns
+// starts at 0.
+static bool await_others(const struct request *request, uint64_t *deadline_ns)
+{
+    uint64_t now = clock_now_ns();
+    if (*deadline_ns == 0)
+        *deadline_ns = now + OTHERS_PATIENCE_NS;
+    if (!request->others || now >= *deadline_ns)
+        return false;
+    int cancel = cancel_disable();
+    struct timespec pause = clock_timespec(OTHERS_LOOK_NS);
+    nanosleep(&pause, NULL);
+    cancel_restore(cancel);
+    return true;
+}
+
 // With request->bytes, ->backed and ->function set.
 static CUresult begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int saved = errno;
+    uint64_t deadline_ns = 0;
     CUstreamCaptureMode mode = capture_relax();
     int rc = try_begin(request, handle, device);
     if (request->device)
@@ -272,6 +297,8 @@ static CUresult begin(struct request *request, CUmemoryPool handle, struct devic
     if (rc && device_reclaim(device))
         rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
+        rc = try_begin(request, handle, device);
+    while (rc && await_others(request, &deadline_ns))
         rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
