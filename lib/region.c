@@ -154,6 +154,11 @@ static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocati
                      "cuMemExportToShareableHandle");
     if (rc)
         goto release;
+    *fd = page_apart(*fd);
+    if (*fd < 0) {
+        rc = fail(-errno, "no descriptor for a region: %s", strerror(errno));
+        goto release;
+    }
     fcntl(*fd, F_SETFD, FD_CLOEXEC);
     return 0;
 
@@ -294,9 +299,9 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
             rc = fail(-ENODEV, "the region %s is on another GPU than this virtual GPU", name);
         else
             rc = map(vgpu, region, flags, out);
-        if (rc == 0)
-            rc = service_notify();
-        else if (!region->maps)
+        if (rc == 0 && (rc = service_notify()) != 0)
+            unmap(*out);
+        if (rc && !region->maps)
             drop(region);
     }
     pthread_mutex_unlock(&regions_mutex);

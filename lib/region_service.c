@@ -121,7 +121,7 @@ int service_notify(void)
     sigset_t all, before;
     pthread_t thread;
     if (service.wake < 0)
-        service.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        service.wake = page_apart(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (service.wake < 0)
         return fail(-errno, "cannot make an eventfd: %s", strerror(errno));
     if (service.running)

@@ -46,7 +46,7 @@ int socket_listen(const struct region *region)
     int rc = address_of(region->path, region->name, &address, &directory);
     if (rc)
         return rc;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = page_apart(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     rc = fd;
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
         rc = fail(-errno, "cannot open the socket of the region %s beside the pool %s: %s", region->name, region->path,
@@ -144,7 +144,17 @@ static int receive(int fd, const char *name, int fds[2])
     if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(2 * sizeof(int)))
         return fail(-EPERM, "the owner of the region %s does not share it with this process", name);
     memcpy(fds, CMSG_DATA(rights), 2 * sizeof(int));
-    return 0;
+    int first = page_apart(fds[0]), second = page_apart(fds[1]), reason = errno;
+    if (first >= 0 && second >= 0) {
+        fds[0] = first;
+        fds[1] = second;
+        return 0;
+    }
+    if (first >= 0)
+        close(first);
+    if (second >= 0)
+        close(second);
+    return fail(-reason, "no descriptors for the region %s: %s", name, strerror(reason));
 }
 
 int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_fd)

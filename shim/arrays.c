@@ -188,17 +188,10 @@ static int settle_packed(struct request *request, bool quiet, int64_t lost_bytes
     return 0;
 }
 
-static CUresult end(struct request *request, CUresult result, void *handle, CUresult (*destroy)(void *handle))
+// Books an array that the driver has made, on a device.
+static CUresult book(struct request *request, void *handle, CUresult (*destroy)(void *handle), bool quiet, int64_t lost_bytes)
 {
     struct device *device = request->device;
-    int64_t lost_bytes = 0;
-    bool quiet = device && request->packed && measure_end(&request->measurement, &lost_bytes);
-    if (!device)
-        return result;
-    if (result != CUDA_SUCCESS) {
-        holdings_give(&device->holdings, request->taken);
-        return result;
-    }
     int saved = errno, rc = -ENOMEM;
     struct array *array = calloc(1, sizeof *array);
     if (array) {
@@ -209,6 +202,7 @@ static CUresult end(struct request *request, CUresult result, void *handle, CUre
             HASH_DEL(arrays, array);
         pthread_mutex_unlock(&mutex);
     }
+    CUresult result = CUDA_SUCCESS;
     if (rc) {
         free(array);
         destroy(handle);
@@ -216,6 +210,20 @@ static CUresult end(struct request *request, CUresult result, void *handle, CUre
         result = device_refuse(device, request->bytes, request->function);
     }
     errno = saved;
+    return result;
+}
+
+static CUresult end(struct request *request, CUresult result, void *handle, CUresult (*destroy)(void *handle))
+{
+    int64_t lost_bytes = 0;
+    bool packed = request->device && request->packed;
+    bool quiet = packed && measure_end(&request->measurement, &lost_bytes);
+    if (request->device && result == CUDA_SUCCESS)
+        result = book(request, handle, destroy, quiet, lost_bytes);
+    else if (request->device)
+        holdings_give(&request->device->holdings, request->taken);
+    if (packed)
+        measure_leave(&request->measurement);
     return result;
 }
 
@@ -311,6 +319,8 @@ static CUresult destroy_array(void *handle, CUresult (*destroy)(void *handle))
         free(array);
     }
     pthread_mutex_unlock(&mutex);
+    if (packed)
+        measure_leave(&measurement);
     return rc;
 }
 

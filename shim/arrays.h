@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later CUDA arrays, including mipmapped ones. They have no address, so the driver is
-// asked beforehand what one takes: by an array of the same description with deferred mapping (CUDA_ARRAY3D_DEFERRED_MAPPING),
-// which is never given memory.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// CUDA arrays, including mipmapped ones. They have no address, so the driver is asked beforehand what one takes: by an array of
+// the same description with deferred mapping (CUDA_ARRAY3D_DEFERRED_MAPPING), which is never given memory.
 //
 // Invariants
 //  - An array of more than 1 MiB is charged in whole blocks from before its creation until its end.

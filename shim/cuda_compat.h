@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later Declares the driver functions of hooks.def and used.def that toolkits before 13.0
-// lack. The hooks do not depend on the toolkit that they are built with: the driver they meet may be newer. Included by
-// shim/hooks.h, after cuda.h.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Declares the driver functions of hooks.def and used.def that toolkits before 13.0 lack. The hooks do not depend on the
+// toolkit that they are built with: the driver they meet may be newer. Included by shim/hooks.h, after cuda.h.
 //
 // If the toolkit does declare them, the compiler compares the declarations.
 #ifndef VGPU_SHIM_CUDA_COMPAT_H

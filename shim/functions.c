@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Functions: when the program asks for one, its code is charged to its module or library, see shim/modules.h, and the local memory that its
 // frame needs to the context, see shim/limits.h.
+#include <string.h>
+
 #include "shim/device.h"
 #include "shim/limits.h"
 #include "shim/modules.h"
@@ -20,56 +22,60 @@ static CUresult foresee_function(CUresult rc, const CUfunction *function, const 
     return foresee(rc, known, frame, name);
 }
 
-// Ends a load with the answer to the call that may have loaded code of `owner`.
-static CUresult charged(struct module_load *load, CUresult rc, const void *owner, const char *name)
-{
-    CUresult fits = module_load_end(load, rc == CUDA_SUCCESS ? owner : NULL, name);
-    return rc == CUDA_SUCCESS ? fits : rc;
-}
-
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
-    struct module_load load;
-    module_load_begin(&load, MODULE_LOOK_UP_PATIENCE_NS);
-    CUresult rc = REAL(cuModuleGetFunction)(function, module, name), fits = charged(&load, rc, module, __func__);
-    if (rc == CUDA_SUCCESS && fits != CUDA_SUCCESS)
+    struct module_question question;
+    module_question_begin(&question, module, name, name ? strlen(name) : 0);
+    CUresult rc = REAL(cuModuleGetFunction)(function, module, name);
+    CUresult answer = foresee_function(module_question_end(&question, rc, __func__), function, __func__);
+    if (rc == CUDA_SUCCESS && answer != CUDA_SUCCESS)
         *function = NULL;
-    return foresee_function(fits, function, __func__);
+    return answer;
 }
 
-// Loads the code of a kernel of a library in the current context, and gives the function there.
-static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, const char *name)
+// Loads the code of a kernel of a library in the current context, and gives the function there. *loaded is whether the driver did.
+static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, bool *loaded, const char *name)
 {
-    struct module_load load;
-    module_load_begin(&load, MODULE_LOOK_UP_PATIENCE_NS);
+    CUmodule module;
+    struct module_question question;
+    module_question_begin(&question, library, &kernel, sizeof kernel);
     CUstreamCaptureMode mode = capture_relax();
     CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
     capture_restore(mode);
-    CUresult fits = charged(&load, rc, library, name);
-    if (rc == CUDA_SUCCESS && fits != CUDA_SUCCESS)
-        *function = NULL;
-    return fits;
+    *loaded = rc == CUDA_SUCCESS;
+    // The program can ask a function for its module, and that for more.
+    if (*loaded && question.device && REAL(cuFuncGetModule)(&module, *function) == CUDA_SUCCESS)
+        module_of_library(module, library);
+    return module_question_end(&question, rc, name);
 }
 
 CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel)
 {
+    bool loaded;
     CUlibrary library = NULL; // stays so with drivers before 12.5, where who asked for the kernel has been charged
     (void)REAL(cuKernelGetLibrary)(&library, kernel);
-    return foresee_function(load_kernel(function, kernel, library, __func__), function, __func__);
+    CUresult rc = load_kernel(function, kernel, library, &loaded, __func__);
+    rc = foresee_function(rc, function, __func__);
+    if (loaded && rc != CUDA_SUCCESS)
+        *function = NULL;
+    return rc;
 }
 
 CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name)
 {
     int frame = 0;
+    bool loaded;
     CUfunction function;
-    CUresult rc = REAL(cuLibraryGetKernel)(kernel, library, name), known = rc;
+    CUresult rc = REAL(cuLibraryGetKernel)(kernel, library, name);
     const struct device *device = rc == CUDA_SUCCESS ? device_current() : NULL;
+    if (!device)
+        return rc;
     // The first launch would load the code, where it could not be refused. What is wrong with the kernel itself the launch will say.
-    if (device && load_kernel(&function, *kernel, library, __func__) == CUDA_ERROR_OUT_OF_MEMORY) {
+    if (load_kernel(&function, *kernel, library, &loaded, __func__) == CUDA_ERROR_OUT_OF_MEMORY)
+        rc = CUDA_ERROR_OUT_OF_MEMORY;
+    CUresult known = REAL(cuKernelGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *kernel, device->ordinal);
+    rc = foresee(rc, known, frame, __func__);
+    if (rc != CUDA_SUCCESS)
         *kernel = NULL;
-        return CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (device)
-        known = REAL(cuKernelGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *kernel, device->ordinal);
-    return foresee(rc, known, frame, __func__);
+    return rc;
 }

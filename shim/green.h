@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later Green contexts: a part of the multiprocessors, and everything else of the device's
-// primary context, which lives as long as they do.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// Green contexts: a part of the multiprocessors, and everything else of the device's primary context, which lives as long as
+// they do.
 //
 // Invariant: every green context holds one retain of the primary context, counted like the program's own, so the primary is
 // charged while a green context lives and returns everything at its end. What is allocated while a green context is current is

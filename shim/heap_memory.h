@@ -1,10 +1,13 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later VGPU_ALLOCATOR=chunk: cuMemAlloc and cuMemAllocPitch are served by this library's
-// own heap (allocator/heap.h), one per context, rather than by the driver.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// VGPU_ALLOCATOR=chunk: cuMemAlloc and cuMemAllocPitch are served by this library's own heap (allocator/heap.h), one per
+// context, rather than by the driver.
 //
 // What the program can notice
 //  - cuMemFree does not wait for the GPU. It is safe all the same: the memory is reused only when the work that was queued at
 //    the free is done.
 //  - The memory cannot be exported by cuIpcGetMemHandle, and peers have no access to it.
+//  - cuMemRetainAllocationHandle does not hand out the handles that it is mapped from: a program that kept one would keep the
+//    memory on the GPU after the heap has given it back.
 //  - While a stream is being captured, allocations are the driver's.
 // If a heap cannot work at all (no address space, a driver that lacks what it needs), the context is left to the driver, with
 // one warning.
@@ -24,6 +27,10 @@ void heap_memory_enable(bool enable);
 bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function, CUresult *result);
 // Frees an allocation. false: the address is not in a heap.
 bool heap_memory_free(CUdeviceptr address, CUresult *result);
+
+// An address that the driver does not know, put in place of one that is not allocated (any more) or that the driver did not
+// allocate itself, so that its answer is the right one.
+#define HEAP_MEMORY_NOWHERE ((CUdeviceptr)4096)
 
 // Looks an address up. Returns -ENOENT if it is not in a heap, -EALREADY if nothing is allocated there now, or 0.
 int heap_memory_find(CUdeviceptr address, struct heap_piece *piece, CUcontext *context);

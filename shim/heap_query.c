@@ -6,8 +6,6 @@
 #include "base/log.h"
 #include "shim/heap_memory.h"
 
-// An address that the driver knows nothing of: what is not allocated (any more) is asked about by this one.
-#define UNKNOWN_ADDRESS ((CUdeviceptr)4096)
 // The driver counts buffers from 1; those of heaps are apart.
 #define BUFFER_ID_BIT (1ull << 62)
 
@@ -17,7 +15,7 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr a
     CUcontext context;
     int rc = heap_memory_find(address, &piece, &context);
     if (rc)
-        return REAL(cuMemGetAddressRange_v2)(base, bytes, rc == -ENOENT ? address : UNKNOWN_ADDRESS);
+        return REAL(cuMemGetAddressRange_v2)(base, bytes, rc == -ENOENT ? address : HEAP_MEMORY_NOWHERE);
     driver_layer_seen();
     if (base)
         *base = piece.address;
@@ -51,7 +49,7 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdevi
     struct heap_piece piece;
     CUcontext context;
     int found = heap_memory_find(address, &piece, &context);
-    CUresult rc = REAL(cuPointerGetAttribute)(data, attribute, found == -EALREADY ? UNKNOWN_ADDRESS : address);
+    CUresult rc = REAL(cuPointerGetAttribute)(data, attribute, found == -EALREADY ? HEAP_MEMORY_NOWHERE : address);
     if (rc == CUDA_SUCCESS && found == 0)
         correct(attribute, data, &piece, context);
     return rc;
@@ -62,7 +60,7 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *attribu
     struct heap_piece piece;
     CUcontext context;
     int found = heap_memory_find(address, &piece, &context);
-    CUresult rc = REAL(cuPointerGetAttributes)(count, attributes, data, found == -EALREADY ? UNKNOWN_ADDRESS : address);
+    CUresult rc = REAL(cuPointerGetAttributes)(count, attributes, data, found == -EALREADY ? HEAP_MEMORY_NOWHERE : address);
     for (unsigned i = 0; rc == CUDA_SUCCESS && found == 0 && i < count; i++)
         correct(attributes[i], data[i], &piece, context);
     return rc;

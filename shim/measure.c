@@ -35,6 +35,12 @@ void measure_begin(struct measurement *measurement, struct device *device, uint6
     measurement->cancel = cancel_disable();
     measurement->locked = lock(patience_ns);
     measurement->device = device;
+    measure_again(measurement);
+}
+
+void measure_again(struct measurement *measurement)
+{
+    struct device *device = measurement->device;
     measurement->held_bytes = holdings_of_all(&device->holdings, &measurement->stamp);
     measurement->known = device_current() == device && look(&measurement->free_bytes);
 }
@@ -45,10 +51,14 @@ bool measure_end(const struct measurement *measurement, int64_t *lost_bytes)
     bool known = measurement->known && look(&after);
     uint64_t held = holdings_of_all(&measurement->device->holdings, &stamp);
     *lost_bytes = known ? (int64_t)(measurement->free_bytes - after) - (int64_t)(held - measurement->held_bytes) : 0;
+    return measurement->locked && known && stamp == measurement->stamp;
+}
+
+void measure_leave(const struct measurement *measurement)
+{
     if (measurement->locked)
         pthread_mutex_unlock(&mutex);
     cancel_restore(measurement->cancel);
-    return measurement->locked && known && stamp == measurement->stamp;
 }
 
 void measure_reset(void)

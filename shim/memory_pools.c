@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/cancel.h"
+#include "base/clock.h"
 #include "shim/stream_table.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
@@ -13,6 +15,10 @@
 // A pool grows in steps of this size, or by more where a single allocation needs it (H100, driver 580).
 #define STEP_BYTES (32ull << 20)
 
+// How long an allocation that is about to be refused waits for others from the same pool, which are mostly made in microseconds.
+#define OTHERS_PATIENCE_NS (20 * NS_PER_MS)
+#define OTHERS_LOOK_NS (50 * NS_PER_US)
+
 struct memory_pool {
     CUmemoryPool handle; // of a device's graph memory, which has none: the device
     bool graphs;
@@ -20,8 +26,8 @@ struct memory_pool {
     struct device *device; // NULL: its memory is not on a GPU, nothing is charged
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked
-    uint32_t under_way;
-    bool destroyed; // by the program; the driver's pool lives until what came from it is freed
+    uint64_t growth_bytes;   // the most that these can make it grow by
+    bool destroyed;          // by the program; the driver's pool lives until what came from it is freed
     UT_hash_handle hh;
 };
 
@@ -107,8 +113,9 @@ static void forget(struct memory_pool *pool)
     free(pool);
 }
 
-// Brings the charge to what the pool has reserved. While allocations are under way, only upwards: what they took beforehand may not be
-// reserved yet. Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
+// Brings the charge to what the pool has reserved, or down to what it can have reserved once the allocations under way are made: what they
+// took beforehand may not be reserved yet, and what is trimmed meanwhile they can bring back. Returns 0, or -ENOMEM where the pool has grown by
+// more than the quota has left.
 static int settle(struct memory_pool *pool)
 {
     uint64_t charged = pool->charged_bytes;
@@ -118,9 +125,9 @@ static int settle(struct memory_pool *pool)
         if (rc)
             return rc;
         set_charge(pool, reserved);
-    } else if (reserved < charged && pool->under_way == 0) {
-        holdings_give(&pool->device->holdings, charged - reserved);
-        set_charge(pool, reserved);
+    } else if (charged - reserved > pool->growth_bytes) {
+        holdings_give(&pool->device->holdings, charged - reserved - pool->growth_bytes);
+        set_charge(pool, reserved + pool->growth_bytes);
     }
     return 0;
 }
@@ -188,6 +195,12 @@ void pools_reset(void)
     atomic_store(&charged_pools, 0);
 }
 
+// The most that an allocation of `bytes` can make the pool grow by.
+static uint64_t growth_of(const struct memory_pool *pool, uint64_t bytes)
+{
+    return holdings_round_up(bytes, pool->graphs ? HOLDINGS_BLOCK_BYTES : STEP_BYTES);
+}
+
 // Takes what an allocation of `bytes` from the pool can make it grow by: nothing where it fits into what the pool has, which the
 // driver cannot promise (fragments), so that the end looks again. Memory freed by cuMemFree the driver goes on counting as used (580),
 // so there may be more unused than it seems, never less.
@@ -198,7 +211,7 @@ static int take(struct memory_pool *pool, uint64_t bytes)
     uint64_t unused = reserved > used ? reserved - used : 0;
     if (unused >= pool->promised_bytes && unused - pool->promised_bytes >= bytes)
         return 0;
-    uint64_t step = holdings_round_up(bytes, pool->graphs ? HOLDINGS_BLOCK_BYTES : STEP_BYTES);
+    uint64_t step = growth_of(pool, bytes);
     int rc = holdings_take_now(&pool->device->holdings, step);
     if (rc == 0)
         set_charge(pool, pool->charged_bytes + step);
@@ -210,6 +223,8 @@ struct request {
     struct memory_pool *pool; // NULL: nothing is charged
     struct device *device;    // the pool's, whichever is current
     uint64_t bytes;
+    uint64_t growth_bytes;  // the most that it can make the pool grow by
+    bool others;            // were under way when this request began, or was refused
     uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
 };
@@ -236,7 +251,10 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
     request->device = request->pool ? pool->device : NULL;
-    // From here to the end of the launch the charge does not fall, so that memory trimmed meanwhile can come back.
+    request->others = request->pool && pool->growth_bytes > 0;
+    // Also of a graph that has its memory: what is trimmed until the end of the launch comes back.
+    if (pool && !request->growth_bytes)
+        request->growth_bytes = growth_of(pool, request->bytes);
     if (pool && pool->graphs && request->backed == pool->trims)
         request->bytes = 0;
     if (pool && pool->graphs)
@@ -244,17 +262,34 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     if (pool)
         rc = pool->device ? take(pool, request->bytes) : 0;
     if (rc == 0 && request->pool) {
-        pool->under_way++;
         pool->promised_bytes += request->bytes;
+        pool->growth_bytes += request->growth_bytes;
     }
     pthread_mutex_unlock(&mutex);
     return rc;
+}
+
+// After a refusal: whether others were under way, which had taken what they may turn out not to need. Sleeps a little then. *deadline_ns
+// starts at 0.
+static bool await_others(const struct request *request, uint64_t *deadline_ns)
+{
+    uint64_t now = clock_now_ns();
+    if (*deadline_ns == 0)
+        *deadline_ns = now + OTHERS_PATIENCE_NS;
+    if (!request->others || now >= *deadline_ns)
+        return false;
+    int cancel = cancel_disable();
+    struct timespec pause = clock_timespec(OTHERS_LOOK_NS);
+    nanosleep(&pause, NULL);
+    cancel_restore(cancel);
+    return true;
 }
 
 // With request->bytes, ->backed and ->function set.
 static CUresult begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int saved = errno;
+    uint64_t deadline_ns = 0;
     CUstreamCaptureMode mode = capture_relax();
     int rc = try_begin(request, handle, device);
     if (request->device)
@@ -263,17 +298,19 @@ static CUresult begin(struct request *request, CUmemoryPool handle, struct devic
         rc = try_begin(request, handle, device);
     if (rc && holdings_reap(&device->holdings))
         rc = try_begin(request, handle, device);
+    while (rc && await_others(request, &deadline_ns))
+        rc = try_begin(request, handle, device);
     capture_restore(mode);
     errno = saved;
     return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
 }
 
 // Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
-static int conclude(struct memory_pool *pool, uint64_t bytes)
+static int conclude(struct memory_pool *pool, uint64_t bytes, uint64_t growth_bytes)
 {
     pthread_mutex_lock(&mutex);
-    pool->under_way--;
     pool->promised_bytes -= bytes;
+    pool->growth_bytes -= growth_bytes;
     int rc = settle(pool);
     pthread_mutex_unlock(&mutex);
     return rc;
@@ -285,7 +322,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
         return result;
     int saved = errno;
     CUstreamCaptureMode mode = capture_relax();
-    int rc = conclude(request->pool, request->bytes);
+    int rc = conclude(request->pool, request->bytes, request->growth_bytes);
     if (rc && result == CUDA_SUCCESS) {
         // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
@@ -415,7 +452,7 @@ CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uin
 {
     struct request request = {.bytes = bytes, .backed = backed, .function = "cuGraphLaunch"};
     CUresult rc = begin(&request, NULL, device);
-    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, request.bytes, request.trims};
+    *graph = (struct pools_graph){rc == CUDA_SUCCESS ? request.pool : NULL, request.bytes, request.growth_bytes, request.trims};
     return rc;
 }
 
@@ -423,7 +460,7 @@ int pools_graph_end(const struct pools_graph *graph)
 {
     int saved = errno;
     CUstreamCaptureMode mode = capture_relax();
-    int rc = conclude(graph->pool, graph->bytes);
+    int rc = conclude(graph->pool, graph->bytes, graph->growth_bytes);
     capture_restore(mode);
     errno = saved;
     return rc;

@@ -5,8 +5,8 @@
 // what it has reserved (CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), not what the program asked for.
 //
 // Invariants
-//  - While no allocation from a pool is under way, its charge is what it had reserved at the last look; during an allocation,
-//    it is never less than what the pool can have reserved.
+//  - While no allocation from a pool is under way, its charge is what it had reserved at the last look. While some are, it is
+//    never less than what the pool can have reserved; after each of them, no more than it can have once the others are made.
 //  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
 // Thread safe. Lock order: the mutex here, then holdings. The driver is never asked for memory under the mutex.
 #ifndef VGPU_SHIM_MEMORY_POOLS_H
@@ -25,7 +25,7 @@ bool pools_reclaim(struct device *device);
 // driver was asked, returns 0, or -ENOMEM if the memory has grown by more than was foreseen and more than the quota has left.
 struct pools_graph {
     struct memory_pool *pool;
-    uint64_t bytes;
+    uint64_t bytes, growth_bytes;
     uint64_t trims;
 };
 CUresult pools_graph_begin(struct pools_graph *graph, struct device *device, uint64_t bytes, uint64_t backed);

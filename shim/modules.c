@@ -4,6 +4,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define HASH_NONFATAL_OOM 1 // the library never exits
+#include <uthash.h>
+
+// How long a program may be kept waiting for another loading where it loads a module, and where it asks for a function.
+#define LOAD_PATIENCE_NS (10 * NS_PER_S)
+#define QUESTION_PATIENCE_NS (250 * NS_PER_MS)
 
 // What is measured as more than this is loaded and measured a second time, and the smaller figure counts: an allocation of another
 // process whose chunks were taken before the first one began has no second time.
@@ -17,6 +27,12 @@ struct variable {
     struct variable *next;
 };
 
+// A function whose code is charged.
+struct function {
+    UT_hash_handle hh;
+    char key[];
+};
+
 // A module or a library in one context. Charged is what was measured when it was loaded, or what its known variables take, if that is
 // more: those of a lazy driver are loaded later. So is the code of its functions, which is measured by itself.
 struct loaded {
@@ -26,6 +42,7 @@ struct loaded {
     uint64_t charged_bytes;
     uint64_t code_bytes; // charged beyond that, for functions
     uint64_t owed_bytes; // code that is there and did not fit
+    struct function *functions;
     uint64_t variable_bytes;
     struct variable *variables;
     struct loaded *next;
@@ -68,19 +85,11 @@ static struct device *current(CUcontext *context)
     return device && REAL(cuCtxGetCurrent)(context) == CUDA_SUCCESS && *context ? device : NULL;
 }
 
-void module_load_begin(struct module_load *load, uint64_t patience_ns)
+// How many bytes have been taken since a measurement began, in whole blocks.
+static uint64_t taken_since(const struct measurement *measurement)
 {
-    load->device = current(&load->context);
-    if (load->device)
-        measure_begin(&load->measurement, load->device, patience_ns);
-}
-
-// How many bytes the load has taken, in whole blocks.
-static uint64_t end(struct module_load *load)
-{
-    int64_t lost_bytes = 0;
-    if (load->device)
-        measure_end(&load->measurement, &lost_bytes);
+    int64_t lost_bytes;
+    measure_end(measurement, &lost_bytes);
     return lost_bytes > 0 ? holdings_round_up((uint64_t)lost_bytes, HOLDINGS_BLOCK_BYTES) : 0;
 }
 
@@ -109,39 +118,77 @@ static int charge(const void *handle, CUcontext context, struct device *device, 
     return rc;
 }
 
-// Charges a module more, and what is owed for it. Returns 0 or -ENOMEM.
-static int charge_more(const void *handle, CUcontext context, struct device *device, uint64_t more, const char *function)
+static bool is_known(const struct module_question *question)
 {
+    struct function *function = NULL;
+    pthread_mutex_lock(&mutex);
+    const struct loaded *loaded = find(question->owner, question->context);
+    if (loaded)
+        HASH_FIND(hh, loaded->functions, question->key, question->key_bytes, function);
+    pthread_mutex_unlock(&mutex);
+    return function != NULL;
+}
+
+// Under the mutex. Without memory for it, the function is measured once more when it is asked for again.
+static void know(struct loaded *loaded, const struct module_question *question)
+{
+    struct function *function;
+    HASH_FIND(hh, loaded->functions, question->key, question->key_bytes, function);
+    if (function || !(function = calloc(1, sizeof *function + question->key_bytes)))
+        return;
+    memcpy(function->key, question->key, question->key_bytes);
+    HASH_ADD(hh, loaded->functions, key, question->key_bytes, function);
+    if (!function->hh.tbl)
+        free(function);
+}
+
+// Charges the owner of a function `bytes` of code more, and what it owes. Returns 0 or -ENOMEM.
+static int charge_code(const struct module_question *question, uint64_t bytes, const char *function)
+{
+    struct device *device = question->device;
     int saved = errno, rc = 0;
     pthread_mutex_lock(&mutex);
-    struct loaded *loaded = more ? find_or_make(handle, context, device) : find(handle, context);
-    uint64_t due = more + (loaded ? loaded->owed_bytes : 0);
+    struct loaded *loaded = find_or_make(question->owner, question->context, device);
+    uint64_t due = bytes + (loaded ? loaded->owed_bytes : 0);
     if (loaded)
         loaded->owed_bytes = 0;
     pthread_mutex_unlock(&mutex);
-    if (due) {
+    if (due)
         rc = device_take(device, due); // may wait for the pool lock
-        pthread_mutex_lock(&mutex);
-        loaded = find(handle, context);
-        if (loaded)
-            *(rc ? &loaded->owed_bytes : &loaded->code_bytes) += due;
-        else if (rc == 0)
-            holdings_give(&device->holdings, due); // unloaded meanwhile
-        pthread_mutex_unlock(&mutex);
-    }
+    pthread_mutex_lock(&mutex);
+    loaded = find(question->owner, question->context);
+    if (loaded)
+        *(rc ? &loaded->owed_bytes : &loaded->code_bytes) += due;
+    else if (rc == 0)
+        holdings_give(&device->holdings, due); // unloaded meanwhile
+    if (loaded && rc == 0)
+        know(loaded, question);
+    pthread_mutex_unlock(&mutex);
     if (rc)
         device_refuse(device, due, function);
     errno = saved;
     return rc;
 }
 
-CUresult module_load_end(struct module_load *load, const void *handle, const char *function)
+void module_question_begin(struct module_question *question, const void *owner, const void *key, size_t key_bytes)
 {
-    uint64_t bytes = end(load);
-    if (!load->device || !handle)
-        return CUDA_SUCCESS;
-    int rc = charge_more(handle, load->context, load->device, bytes <= DOUBTFUL_BYTES ? bytes : 0, function);
-    return rc ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+    *question = (struct module_question){.owner = owner, .key = key, .key_bytes = key_bytes};
+    struct device *device = owner && key ? current(&question->context) : NULL;
+    if (!device || is_known(question))
+        return;
+    question->device = device;
+    measure_begin(&question->measurement, device, QUESTION_PATIENCE_NS);
+}
+
+CUresult module_question_end(struct module_question *question, CUresult result, const char *function)
+{
+    if (!question->device)
+        return result;
+    uint64_t bytes = taken_since(&question->measurement);
+    if (result == CUDA_SUCCESS && charge_code(question, bytes <= DOUBTFUL_BYTES ? bytes : 0, function))
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    measure_leave(&question->measurement);
+    return result;
 }
 
 // Takes the records of a module, or of a context (the other one is NULL), off the list.
@@ -168,6 +215,12 @@ static void give_back(struct loaded *withdrawn)
     for (struct loaded *following; withdrawn; withdrawn = following) {
         following = withdrawn->next;
         holdings_give(&withdrawn->device->holdings, withdrawn->charged_bytes + withdrawn->code_bytes);
+        struct function *function, *after;
+        HASH_ITER(hh, withdrawn->functions, function, after)
+        {
+            HASH_DEL(withdrawn->functions, function);
+            free(function);
+        }
         for (struct variable *variable = withdrawn->variables, *next; variable; variable = next) {
             next = variable->next;
             free(variable);
@@ -192,18 +245,50 @@ void modules_drop_context(CUcontext context)
     give_back(withdraw(NULL, context));
 }
 
-// The value of `call`, which loads a module or a library into *handle. What does not fit is unloaded again.
-#define LOADED(handle, unload, call)                                                                                           \
+// A load on its way.
+struct load {
+    CUcontext context;
+    struct device *device; // NULL: no context is current, nothing is loaded yet
+    struct measurement measurement;
+};
+
+static void load_begin(struct load *load)
+{
+    load->device = current(&load->context);
+    if (load->device)
+        measure_begin(&load->measurement, load->device, LOAD_PATIENCE_NS);
+}
+
+static void load_again(struct load *load)
+{
+    if (load->device)
+        measure_again(&load->measurement);
+}
+
+static uint64_t load_bytes(const struct load *load)
+{
+    return load->device ? taken_since(&load->measurement) : 0;
+}
+
+static void load_leave(const struct load *load)
+{
+    if (load->device)
+        measure_leave(&load->measurement);
+}
+
+// The value of `call`, which loads a module or a library into *handle, or of `again`, which does so a second time. What does not fit is
+// unloaded again.
+#define LOADED_OR_AGAIN(handle, unload, call, again)                                                                           \
     (__extension__({                                                                                                           \
-        struct module_load loading;                                                                                            \
-        module_load_begin(&loading, MODULE_LOAD_PATIENCE_NS);                                                                  \
+        struct load loading;                                                                                                   \
+        load_begin(&loading);                                                                                                  \
         CUresult loaded_rc = (call);                                                                                           \
-        uint64_t loaded_bytes = end(&loading);                                                                                 \
+        uint64_t loaded_bytes = load_bytes(&loading);                                                                          \
         if (loaded_rc == CUDA_SUCCESS && loaded_bytes > DOUBTFUL_BYTES) {                                                      \
             unload(*(handle));                                                                                                 \
-            module_load_begin(&loading, MODULE_LOAD_PATIENCE_NS);                                                              \
-            loaded_rc = (call);                                                                                                \
-            uint64_t again_bytes = end(&loading);                                                                              \
+            load_again(&loading);                                                                                              \
+            loaded_rc = (again);                                                                                               \
+            uint64_t again_bytes = load_bytes(&loading);                                                                       \
             loaded_bytes = again_bytes < loaded_bytes ? again_bytes : loaded_bytes;                                            \
         }                                                                                                                      \
         if (loaded_rc == CUDA_SUCCESS && loading.device &&                                                                     \
@@ -211,8 +296,43 @@ void modules_drop_context(CUcontext context)
             unload(*(handle));                                                                                                 \
             loaded_rc = CUDA_ERROR_OUT_OF_MEMORY;                                                                              \
         }                                                                                                                      \
+        load_leave(&loading);                                                                                                  \
         loaded_rc;                                                                                                             \
     }))
+#define LOADED(handle, unload, call) LOADED_OR_AGAIN(handle, unload, call, call)
+
+// What a module is compiled with. The options say where a log goes and how much room it has there, and are answered in the same place
+// with how long it is: to a second loading that would be the room. So that is made without a log, and its answers go nowhere.
+struct compilation {
+    unsigned int count;
+    CUjit_option *options;
+    void **values;
+    void *copy; // to be freed; NULL: none, for want of options or memory
+};
+
+static bool is_log(CUjit_option option)
+{
+    return option == CU_JIT_INFO_LOG_BUFFER || option == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES ||
+           option == CU_JIT_ERROR_LOG_BUFFER || option == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES;
+}
+
+static struct compilation without_log(unsigned int count, CUjit_option *options, void **values)
+{
+    struct compilation compilation = {count, options, values, NULL};
+    int saved = errno;
+    void **copy = count ? malloc(count * (sizeof *values + sizeof *options)) : NULL;
+    errno = saved;
+    if (!copy)
+        return compilation;
+    compilation = (struct compilation){0, (CUjit_option *)(void *)(copy + count), copy, copy};
+    for (unsigned int i = 0; i < count; i++) {
+        if (is_log(options[i]))
+            continue;
+        compilation.options[compilation.count] = options[i];
+        compilation.values[compilation.count++] = values[i];
+    }
+    return compilation;
+}
 
 CUresult cuModuleLoad(CUmodule *module, const char *path)
 {
@@ -226,7 +346,12 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int count, CUjit_option *options, void **values)
 {
-    return LOADED(module, cuModuleUnload, REAL(cuModuleLoadDataEx)(module, image, count, options, values));
+    struct compilation again = {0};
+    CUresult rc = LOADED_OR_AGAIN(module, cuModuleUnload, REAL(cuModuleLoadDataEx)(module, image, count, options, values),
+                                  (again = without_log(count, options, values),
+                                   REAL(cuModuleLoadDataEx)(module, image, again.count, again.options, again.values)));
+    free(again.copy);
+    return rc;
 }
 
 CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
@@ -237,32 +362,49 @@ CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
 CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options, void **jit_values,
                            unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
 {
-    return LOADED(library, cuLibraryUnload,
-                  REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count));
+    struct compilation again = {0};
+    CUresult rc =
+        LOADED_OR_AGAIN(library, cuLibraryUnload,
+                        REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count),
+                        (again = without_log(jit_count, jit_options, jit_values),
+                         REAL(cuLibraryLoadData)(library, code, again.options, again.values, again.count, options, values,
+                                                 count)));
+    free(again.copy);
+    return rc;
 }
 
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit_options, void **jit_values,
                                unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
 {
-    return LOADED(library, cuLibraryUnload,
-                  REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count));
+    struct compilation again = {0};
+    CUresult rc =
+        LOADED_OR_AGAIN(library, cuLibraryUnload,
+                        REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count),
+                        (again = without_log(jit_count, jit_options, jit_values),
+                         REAL(cuLibraryLoadFromFile)(library, path, again.options, again.values, again.count, options, values,
+                                                     count)));
+    free(again.copy);
+    return rc;
 }
 
-// What is asked of the module that a library has in a context goes back with the library.
-CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
+void module_of_library(CUmodule module, CUlibrary library)
 {
     CUcontext context;
-    CUresult rc = REAL(cuLibraryGetModule)(module, library);
-    struct device *device = rc == CUDA_SUCCESS ? current(&context) : NULL;
-    if (!device)
-        return rc;
     int saved = errno;
+    struct device *device = current(&context);
     pthread_mutex_lock(&mutex);
-    struct loaded *loaded = find_or_make(*module, context, device);
+    struct loaded *loaded = device ? find_or_make(module, context, device) : NULL;
     if (loaded)
         loaded->library = library;
     pthread_mutex_unlock(&mutex);
     errno = saved;
+}
+
+CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
+{
+    CUresult rc = REAL(cuLibraryGetModule)(module, library);
+    if (rc == CUDA_SUCCESS)
+        module_of_library(*module, library);
     return rc;
 }
 

@@ -10,35 +10,40 @@
 //
 // A module that does not fit is unloaded again and refused, so while it is being loaded a quota may be exceeded by its size. A
 // function or a variable that does not fit is not given out; code that is loaded nevertheless is charged with the next that is
-// asked for. Not seen: code of kernels that are only enumerated, or first launched in another context than the one in which
-// they were asked for; and variables that are loaded with code and that the program never asks for.
+// asked for. A function whose code is charged is remembered, and asking for it again measures nothing: a program that looks its
+// functions up before every launch would otherwise be charged again and again for what others take at that moment.
+// Not seen: code of kernels that are only enumerated, or first launched in another context than the one in which they were
+// asked for; and variables that are loaded with code and that the program never asks for.
 //
 // Thread safe. Lock order: measurement, then the mutex here, then holdings.
 #ifndef VGPU_SHIM_MODULES_H
 #define VGPU_SHIM_MODULES_H
 
-#include "base/clock.h"
-#include "shim/hooks.h"
 #include "shim/measure.h"
 
-// The longest wait of a program that loads a module, and of one that asks for a function, perhaps at its first launch.
-#define MODULE_LOAD_PATIENCE_NS (10 * NS_PER_S)
-#define MODULE_LOOK_UP_PATIENCE_NS (250 * NS_PER_MS)
-
-// A call in progress that may load code.
-struct module_load {
-    struct device *device; // NULL: no context is current, nothing is loaded yet
+// A question for a function, on its way: the driver may load its code.
+struct module_question {
+    const void *owner; // the module or library that is charged
+    const void *key;   // what the owner knows the function by
+    size_t key_bytes;
     CUcontext context;
+    struct device *device; // NULL: nothing is measured
     struct measurement measurement;
 };
 
-// Waits at most patience_ns for another load to end, which may be compiling. If it has not ended by then, both are measured at
-// once, and what is charged for one may be charged for the other too, until that is unloaded.
-void module_load_begin(struct module_load *load, uint64_t patience_ns);
+// Begins a question for a function: `key` is its name in a module, or the kernel in a library; an owner of NULL is nothing that
+// could be charged. Owner and key must stay valid until the end. Waits at most a quarter of a second for another loading, which
+// may be compiling, since the program may be at its first launch. After that both are measured at once, and what is charged for
+// one may be charged for the other too, until that is unloaded.
+void module_question_begin(struct module_question *question, const void *owner, const void *key, size_t key_bytes);
 
-// Charges the module or library `handle` for the code loaded since module_load_begin; NULL: none. CUDA_SUCCESS, or
-// CUDA_ERROR_OUT_OF_MEMORY if it does not fit, which is logged as a refusal of `function`.
-CUresult module_load_end(struct module_load *load, const void *handle, const char *function);
+// After the driver has answered with `result`: charges the owner for the code that was loaded. Returns `result`, or
+// CUDA_ERROR_OUT_OF_MEMORY if it does not fit, with a message that names `function`.
+CUresult module_question_end(struct module_question *question, CUresult result, const char *function);
+
+// The program has learned the module that a library has in the current context: what is charged to the module is given back with
+// the library.
+void module_of_library(CUmodule module, CUlibrary library);
 
 // Returns what a context that has ended was charged for modules.
 void modules_drop_context(CUcontext context);

@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later NVML tells a tenant the same about its virtual GPU as the driver API: the quota as
-// the total, the virtual GPU's use as used, its share of the GPU's time as the utilization, its processes and no others.
-// Answers about other GPUs are unchanged.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// NVML tells a tenant the same about its virtual GPU as the driver API: the quota as the total, the virtual GPU's use as used,
+// its share of the GPU's time as the utilization, its processes and no others. Answers about other GPUs are unchanged.
 //
 // Invariants
 //  - The real function is asked first, and its errors are passed on. NVML is never loaded here: a program that calls these

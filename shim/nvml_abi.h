@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later The part of NVML's binary interface that the hooks touch. The toolkit need not
-// have nvml.h. nvmlDevice_t is an opaque pointer; an enum is an int to the ABI.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The part of NVML's binary interface that the hooks touch. The toolkit need not have nvml.h. nvmlDevice_t is an opaque
+// pointer; an enum is an int to the ABI.
 #ifndef VGPU_SHIM_NVML_ABI_H
 #define VGPU_SHIM_NVML_ABI_H
 

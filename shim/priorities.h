@@ -1,7 +1,7 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later The priorities of the program's streams and kernels, as the class of its virtual
-// GPU allows. The low class gets the GPU's lowest priority whatever it asks for, as a driver clamps a priority beyond its
-// range; the other classes get what they ask for. Among processes that run side by side on the GPU (under MPS), stream
-// priorities would otherwise override the classes.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// The priorities of the program's streams and kernels, as the class of its virtual GPU allows. The low class gets the GPU's
+// lowest priority whatever it asks for, as a driver clamps a priority beyond its range; the other classes get what they ask
+// for. Among processes that run side by side on the GPU (under MPS), stream priorities would otherwise override the classes.
 //
 // The range that the program is told remains the GPU's: PyTorch does not start if there is only one priority. A stream reports
 // the priority that it got. A class changed by `vgpu set` applies to what is made from then on.

@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: AGPL-3.0-or-later An exported function that calls NAME_route to find its target, and jumps there
-// with its own arguments and its own return address. All machine code of the library is here.
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// An exported function that calls NAME_route to find its target, and jumps there with its own arguments and its own return
+// address. All machine code of the library is here.
 #ifndef VGPU_SHIM_TRAMPOLINE_H
 #define VGPU_SHIM_TRAMPOLINE_H
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "shim/device.h"
+#include "shim/heap_memory.h"
 
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
@@ -155,6 +156,11 @@ static struct mapping *mapping_containing(CUdeviceptr address)
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
 {
+    struct heap_piece piece;
+    CUcontext context;
+    // What a heap gives out is memory of cuMemAlloc, which has no handle.
+    if (heap_memory_find((CUdeviceptr)(uintptr_t)address, &piece, &context) != -ENOENT)
+        address = (void *)HEAP_MEMORY_NOWHERE;
     CUresult rc = REAL(cuMemRetainAllocationHandle)(handle, address);
     if (rc != CUDA_SUCCESS)
         return rc;

@@ -78,6 +78,12 @@ started() {
     assert_contains "$output" "no region shared"
 }
 
+@test "a region does not become a standard stream that the program has closed" {
+    spawn "$region" "$module" make shared
+    wait_until file_has "$out" made
+    run -0 "$region" "$module" closed shared
+}
+
 # as_nobody CODE: a Python program of another user, in the pool's folder
 as_nobody() {
     local code

@@ -81,6 +81,10 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_pool"
 }
 
+@test "threads that allocate in stream order all the time are not refused what there is" {
+    silent "$PROGRAMS/pool_threads"
+}
+
 @test "small allocations are counted by the blocks they share" {
     silent "$PROGRAMS/mem_small"
 }

@@ -49,8 +49,8 @@ sources() {
     assert_equal "$output" ""
 }
 
-@test "every source file names its licence near its top" {
-    run -0 bash -c 'while read -r f; do head -n3 "$f" | grep -q "SPDX-License-Identifier: AGPL-3.0-or-later" || echo "$f"; done' \
+@test "every source file names its licence near its top, on a line of its own" {
+    run -0 bash -c 'while read -r f; do head -n3 "$f" | grep -qE "SPDX-License-Identifier: AGPL-3.0-or-later( \*/)?$" || echo "$f"; done' \
         < <(sources '*.c' '*.h' '*.cu' '*.cpp' '*.def' '*.sh' '*.bash' '*.py' '*.bats' Makefile '*.mk' .ci/run)
     assert_equal "$output" ""
 }

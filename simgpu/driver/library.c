@@ -32,9 +32,12 @@ static CUresult load(CUlibrary *out, bool readable, const char *image)
 CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit, void **jit_values, unsigned jit_count,
                            CUlibraryOption *options, void **values, unsigned count)
 {
-    (void)jit_values;
+    CUresult rc = load(library, code && (!jit_count || jit) && (!count || options), code);
+
     (void)values;
-    return load(library, code && (!jit_count || jit) && (!count || options), code);
+    if (!rc)
+        compile_log(jit_count, jit, jit_values);
+    return rc;
 }
 
 CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit, void **jit_values, unsigned jit_count,

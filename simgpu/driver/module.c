@@ -139,6 +139,26 @@ CUresult function_load(struct CUctx_st *ctx, CUfunction handle)
     return rc ? rc : module_function(module, kernel->kernel->name, &handle);
 }
 
+void compile_log(unsigned count, const CUjit_option *options, void **values)
+{
+    static const char text[] = "nothing to compile\n";
+    char *buffer = NULL;
+    void **room = NULL;
+
+    for (unsigned i = 0; i < count; i++) {
+        if (options[i] == CU_JIT_INFO_LOG_BUFFER)
+            buffer = values[i];
+        if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES)
+            room = &values[i];
+    }
+    if (!buffer || !room || !*room)
+        return;
+    size_t bytes = (size_t)*room < sizeof text ? (size_t)*room : sizeof text;
+    memcpy(buffer, text, bytes - 1);
+    buffer[bytes - 1] = '\0';
+    *room = (void *)(bytes - 1); // the terminator is no message
+}
+
 static CUresult load(CUmodule *out, bool readable, const char *image)
 {
     struct CUctx_st *ctx;
@@ -174,8 +194,11 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 
 CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned count, CUjit_option *options, void **values)
 {
-    (void)values;
-    return load(module, image != NULL && (count == 0 || options != NULL), image);
+    CUresult rc = load(module, image != NULL && (count == 0 || options != NULL), image);
+
+    if (!rc)
+        compile_log(count, options, values);
+    return rc;
 }
 
 CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)

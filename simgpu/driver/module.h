@@ -68,6 +68,8 @@ void variables_free(struct variable *list);
 // Finds one by name. CUDA_ERROR_NOT_FOUND where there is none.
 CUresult variable_find(const struct CUmod_st *module, const char *name, CUdeviceptr *ptr, size_t *bytes);
 
+// Writes what compiling has to say where the options want it, and how long that is in place of how long it may be.
+void compile_log(unsigned count, const CUjit_option *options, void **values);
 // A module of the context with memory for the variables declared.
 CUresult module_new(struct CUctx_st *ctx, struct CUlib_st *library, const struct variable *declared, struct CUmod_st **module);
 void module_free(struct CUmod_st *module);

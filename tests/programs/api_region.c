@@ -5,8 +5,11 @@
 //        api_region MODULE make NAME        makes a region, publishes, and stays until it is killed
 //        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
 //        api_region MODULE have NAME        opens it, checks and ends
+//        api_region MODULE closed NAME      opens it without standard streams, makes another, and ends with 0 where none became one of these
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -16,6 +19,14 @@
 #define REGION_PAGE_BYTES 8192 // as in lib/region.h
 
 static CUfunction add, spin;
+static bool no_eventfd;
+
+// The library's, too: it comes upon this one first.
+__attribute__((visibility("default"))) int eventfd(unsigned value, int flags)
+{
+    errno = EMFILE;
+    return no_eventfd ? -1 : (int)syscall(SYS_eventfd2, value, flags);
+}
 
 static uint64_t used(struct vgpu *vgpu)
 {
@@ -107,17 +118,22 @@ static void opened_while_ending(void)
     DONE(vgpu_destroy(vgpu));
 }
 
+// Whether a descriptor is of a kind.
+static bool is_kind(int fd, const char *kind)
+{
+    char path[32], target[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    target[length < 0 ? 0 : length] = '\0';
+    return strstr(target, kind);
+}
+
 // The page of this process's only region, which all who have it can write.
 static unsigned char *find_page(void)
 {
-    char path[32], target[64];
-    for (int fd = 3; fd < 256; fd++) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        ssize_t length = readlink(path, target, sizeof target - 1);
-        target[length < 0 ? 0 : length] = '\0';
-        if (strstr(target, "memfd:vgpu-region"))
+    for (int fd = 3; fd < 256; fd++)
+        if (is_kind(fd, "memfd:vgpu-region"))
             return mmap(NULL, REGION_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    }
     fail("no page of a region among the descriptors");
 }
 
@@ -214,12 +230,42 @@ static void make(const char *name)
     pause();
 }
 
+// What cannot be served is not kept: the virtual GPU goes.
+static void opened_without_service(const char *name)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    no_eventfd = true;
+    REFUSED(vgpu_region_open(vgpu, name, 0, &region), -EMFILE, "eventfd");
+    no_eventfd = false;
+    DONE(vgpu_destroy(vgpu));
+}
+
+// What the program prints without standard streams is lost, and not written into what it shares.
+static void closed(const char *name)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *opened, *made;
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        close(fd);
+    DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &opened));
+    DONE(vgpu_region_create(vgpu, "made", BYTES, &made));
+    // The driver may have opened something of its own.
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (is_kind(fd, "memfd:vgpu-region") || is_kind(fd, "socket:") || is_kind(fd, "eventfd"))
+            _exit(2);
+    DONE(vgpu_region_close(made));
+    DONE(vgpu_region_close(opened));
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void take(const char *name, bool stay)
 {
     struct vgpu *vgpu = api_create(stay ? "taker" : NULL, 32 * MIB, 0);
     struct vgpu_region *region;
     char line[8];
     uint64_t generation = 0;
+    opened_without_service(name);
     DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &region));
     EQUAL(vgpu_region_bytes(region), BYTES);
     DONE(vgpu_region_await(region, NULL, 0, -1, &generation));
@@ -240,7 +286,7 @@ static void take(const char *name, bool stay)
 int main(int argc, char **argv)
 {
     if (argc < 3)
-        fail("usage: api_region MODULE alone|make|take|have [NAME]");
+        fail("usage: api_region MODULE alone|make|take|have|closed [NAME]");
     struct vgpu *first = api_create(NULL, 0, 0);
     start();
     add = api_kernel(argv[1], "add_u32");
@@ -249,6 +295,8 @@ int main(int argc, char **argv)
         alone();
     else if (argc > 3 && strcmp(argv[2], "make") == 0)
         make(argv[3]);
+    else if (argc > 3 && strcmp(argv[2], "closed") == 0)
+        closed(argv[3]);
     else if (argc > 3)
         take(argv[3], strcmp(argv[2], "take") == 0);
     DONE(vgpu_destroy(first));

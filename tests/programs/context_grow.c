@@ -68,6 +68,8 @@ static void frames_grow(CUcontext primary, const char *path)
     OK(cuMemAlloc(&hog, before - bytes / 2));
     size_t rest = told_free();
     EXPECT(cuModuleGetFunction(&function, module, "large_frame"), CUDA_ERROR_OUT_OF_MEMORY);
+    if (function)
+        fail("a function whose frames do not fit is given out");
     expect_free(rest, "frames that do not fit");
     OK(cuMemFree(hog));
     for (int round = 0; round < 2; round++) {

@@ -67,6 +67,8 @@ int main(void)
     if (buffer_id(first) == buffer_id(second) || buffer_id(large) != buffer_id(large + 3 * MIB))
         fail("buffer ids %llu %llu %llu", buffer_id(first), buffer_id(second), buffer_id(large));
 
+    CUmemGenericAllocationHandle handle;
+    EXPECT(cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)large), CUDA_ERROR_INVALID_VALUE);
     EXPECT(cuMemFree(large + 512), CUDA_ERROR_INVALID_VALUE);
     EXPECT(cuMemFree(second + 1), CUDA_ERROR_INVALID_VALUE);
     unsigned long long id = buffer_id(first);

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The code that a lazy driver loads when a kernel is asked for is charged once, refused where it does not fit, and given back.
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
 
 #include "driver.h"
 #include "large_code.h"
 
-#define THREADS 4
+#define THREADS 8
+#define ROUNDS 20
 #define MODULES 4 // a driver may have room for some code already
+#define AGAIN 20000
 
 static const char *image;
 static CUmodule modules[MODULES];
@@ -36,12 +40,60 @@ static CUresult ask_all(void)
     return rc;
 }
 
-static void *ask_too(void *unused)
+static pthread_barrier_t together;
+
+// Asks for all kernels, beginning with another one in each thread.
+static void *ask_too(void *number)
 {
+    CUfunction function;
+    OK(cuCtxSetCurrent(context));
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < MODULES * LARGE_CODE_KERNELS; i++) {
+        int kernel = (i + (int)(uintptr_t)number) % (MODULES * LARGE_CODE_KERNELS);
+        OK(cuModuleGetFunction(&function, modules[kernel / LARGE_CODE_KERNELS], large_code_names[kernel % LARGE_CODE_KERNELS]));
+    }
+    return NULL;
+}
+
+static void ask_together(size_t with_code)
+{
+    pthread_t threads[THREADS];
+    load_all();
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, ask_too, (void *)(uintptr_t)i))
+            fail("no thread");
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    expect_free(with_code, "asked for by several threads at once");
+    unload_all();
+}
+
+static atomic_bool enough;
+
+static void *allocate_meanwhile(void *unused)
+{
+    CUdeviceptr memory;
     (void)unused;
     OK(cuCtxSetCurrent(context));
-    OK(ask_all());
+    while (!atomic_load(&enough)) {
+        OK(cuMemAlloc(&memory, 4 * MIB));
+        OK(cuMemFree(memory));
+    }
     return NULL;
+}
+
+// What somebody else allocates while a function is asked for once more is not its code.
+static void ask_beside_allocations(size_t before)
+{
+    CUfunction function;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, allocate_meanwhile, NULL))
+        fail("no thread");
+    for (int i = 0; i < AGAIN; i++)
+        OK(cuModuleGetFunction(&function, modules[0], large_code_names[0]));
+    atomic_store(&enough, true);
+    pthread_join(thread, NULL);
+    expect_free(before, "asked for again and again, beside allocations");
 }
 
 static void expect_code(size_t whole, const char *when)
@@ -54,7 +106,6 @@ static void expect_code(size_t whole, const char *when)
 int main(void)
 {
     CUdeviceptr rest;
-    pthread_t threads[THREADS];
     context = start();
     image = large_code_image();
     if (!image)
@@ -72,17 +123,13 @@ int main(void)
     size_t with_code = told_free();
     OK(ask_all());
     expect_free(with_code, "asked for again");
+    ask_beside_allocations(with_code);
     unload_all();
     expect_free(whole, "after unloading");
 
-    load_all();
-    for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, ask_too, NULL))
-            fail("no thread");
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
-    expect_free(with_code, "asked for by several threads at once");
-    unload_all();
+    pthread_barrier_init(&together, NULL, THREADS);
+    for (int round = 0; round < ROUNDS; round++)
+        ask_together(with_code);
     expect_free(whole, "after unloading again");
 
     load_all();
@@ -118,6 +165,13 @@ int main(void)
     OK(cuModuleGetFunction(&function, module, large_code_names[0]));
     OK(cuLibraryUnload(library[0]));
     expect_free(whole, "after unloading a library whose module was asked");
+    OK(cuLibraryLoadData(&library[0], image, NULL, NULL, 0, NULL, NULL, 0));
+    OK(cuLibraryGetKernel(&kernel, library[0], large_code_names[0]));
+    OK(cuKernelGetFunction(&function, kernel));
+    OK(cuFuncGetModule(&module, function));
+    OK(cuModuleGetFunction(&function, module, large_code_names[1]));
+    OK(cuLibraryUnload(library[0]));
+    expect_free(whole, "after unloading a library whose function told its module");
 #endif
     return 0;
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Global variables of modules and libraries are charged once they are there, refused where they do not fit, and given back.
+#include <string.h>
+
 #include "driver.h"
 
 // A module with a variable of this size.
@@ -19,6 +21,32 @@ static void expect_taken(size_t whole, size_t bytes, const char *when)
         fail("%s: %zu bytes are taken where %zu are expected", when, taken, bytes);
 }
 
+// What compiling had to say reaches the program whole, also where a module is large.
+static void logs_are_whole(void)
+{
+    enum { LOGS = 4 };
+    static const size_t bytes[LOGS] = {16, 64 * MIB, 16, 64 * MIB};
+    char logs[LOGS][1000] = {""};
+    CUjit_option options[] = {CU_JIT_INFO_LOG_BUFFER, CU_JIT_LOG_VERBOSE, CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES};
+    for (int i = 0; i < LOGS; i++) {
+        void *values[] = {logs[i], (void *)0, (void *)sizeof logs[i]};
+        CUmodule module;
+#if CUDA_VERSION >= 12000
+        CUlibrary library;
+        if (i >= LOGS / 2) {
+            OK(cuLibraryLoadData(&library, image(bytes[i]), options, values, 3, NULL, NULL, 0));
+            OK(cuLibraryUnload(library));
+            continue;
+        }
+#endif
+        OK(cuModuleLoadDataEx(&module, image(bytes[i]), 3, options, values));
+        OK(cuModuleUnload(module));
+    }
+    for (int i = 0; i < LOGS; i += 2)
+        if (strcmp(logs[i], logs[i + 1]) != 0)
+            fail("of a large module the log is \"%s\" and of a small one \"%s\"", logs[i + 1], logs[i]);
+}
+
 int main(void)
 {
     CUmodule module, other;
@@ -30,6 +58,8 @@ int main(void)
     OK(cuModuleLoadData(&module, image(16)));
     OK(cuModuleUnload(module));
     size_t whole = told_free();
+    logs_are_whole();
+    expect_free(whole, "after loading with logs");
 
     OK(cuModuleLoadData(&module, image(64 * MIB)));
     OK(cuModuleGetGlobal(&address, &bytes, module, "big"));
