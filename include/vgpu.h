@@ -44,7 +44,8 @@ struct vgpu_config {
     uint32_t limit_percent;  // the most GPU time it gets, 1 to 100, even while nobody else wants it; 0: no limit
     uint32_t priority;       // one of enum vgpu_priority; 0: VGPU_PRIORITY_NORMAL
     uint32_t queue_tasks;    // tasks that may wait at once, vgpu_submit(3); 0: 1024
-    uint32_t concurrency;    // how many virtual GPUs may run at a time when this one does, 1 to 64, where all of them allow it; 0: 1
+    uint32_t
+        concurrency; // how many virtual GPUs may run at a time when this one does, 1 to 64, where all of them allow it; 0: 1
 };
 
 #define VGPU_CONFIG_INIT                                                                                                       \

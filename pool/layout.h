@@ -113,8 +113,8 @@ struct pool_vgpu {
     uint64_t created_ns;
     _Atomic uint32_t limit_percent; // of the GPU's time, also when alone; 0: none
     _Atomic uint32_t concurrency;   // how many virtual GPUs may run at a time when this one does; 1: it alone
-    _Atomic uint64_t limited_ns;   // when the limit was last changed, 0: never
-    _Atomic uint64_t quota_before; // while a lower quota is being tried, the one to restore if that fails; else 0
+    _Atomic uint64_t limited_ns;    // when the limit was last changed, 0: never
+    _Atomic uint64_t quota_before;  // while a lower quota is being tried, the one to restore if that fails; else 0
     char name[POOL_NAME_BYTES];
 
     _Atomic uint64_t used; // account: chunks held by its members, where it has a quota

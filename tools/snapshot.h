@@ -57,9 +57,9 @@ struct snapshot_vgpu {
     uint64_t idle_ns; // the part of charged_ns without work
     uint64_t grants, waits, revokes, overruns, overrun_ns, launches;
     bool holder, companion, waiting; // companion: runs beside the holder
-    bool contended;           // it has the token and others wait
-    double share_interval;    // part of the time since the previous snapshot, 0 to 1, or SNAPSHOT_UNKNOWN
-    double share_since_start; // 0 to 1
+    bool contended;                  // it has the token and others wait
+    double share_interval;           // part of the time since the previous snapshot, 0 to 1, or SNAPSHOT_UNKNOWN
+    double share_since_start;        // 0 to 1
     uint32_t wait[POOL_HISTOGRAM_BUCKETS], handover[POOL_HISTOGRAM_BUCKETS], drain[POOL_HISTOGRAM_BUCKETS];
     size_t process_count;
     struct snapshot_process *processes;
