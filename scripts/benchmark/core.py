@@ -113,13 +113,25 @@ class Bench:
 
     # --- rounds -------------------------------------------------------------------------------------------------------------------
 
+    def is_mps(self, arm):
+        return arm in self.machine.arms and self.machine.arms[arm].mps
+
+    def in_turns(self, arms, number, place):
+        """Who begins changes from round to round. Those under MPS stay together, and from case to case the order of the two kinds is
+        reversed, so that a daemon serves two cases."""
+        kinds = []
+        for mps in (False, True):
+            kind = [arm for arm in arms if self.is_mps(arm) == mps]
+            turn = number % len(kind) if kind else 0
+            kinds.append(kind[turn:] + kind[:turn])
+        return kinds[1] + kinds[0] if (number + place) % 2 else kinds[0] + kinds[1]
+
     def measure(self, name, piece):
         cases = [case for case in piece.cases(self) if self.case_pattern.search(case.name)]
         for number in range(self.rounds):
             self.round, self.round_cache = number, {}
-            for case in cases:
-                turn = number % len(case.arms)
-                for arm in list(case.arms[turn:]) + list(case.arms[:turn]):
+            for place, case in enumerate(cases):
+                for arm in self.in_turns(case.arms, number, place):
                     self.measure_one(name, case, arm)
 
     def leave_out(self, what, reason):
@@ -138,6 +150,8 @@ class Bench:
         begun = time.monotonic()
         record = {"stamp": self.stamp, "piece": name, "case": case.name, "arm": arm}
         try:
+            if not self.is_mps(arm):
+                self.machine.stop_mps()
             metrics = case.measure(self, arm)
             record["series"] = metrics.pop("series", None)
             record["metrics"] = metrics

@@ -66,6 +66,8 @@ class Machine:
             self.env["SIMGPU_STATE"] = os.path.join(self.work, "simgpu")
         self.options = first_line([self.vgpu, "help", "env"], "(?s)(.*)")
         self.arms = self._arms()
+        self.daemon = contextlib.ExitStack()
+        self.mps_env = {}
 
     def path(self, name):
         path = os.path.join(self.build, name)
@@ -84,6 +86,7 @@ class Machine:
         self.env["LD_LIBRARY_PATH"] = ":".join(filter(None, [folder, self.env.get("LD_LIBRARY_PATH")]))
 
     def close(self):
+        self.stop_mps()
         shutil.rmtree(self.work, ignore_errors=True)
 
     @staticmethod
@@ -139,6 +142,17 @@ class Machine:
             gpu, first_line([self.vgpu, "version"]), self.revision(),
             f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}", " ".join(platform.libc_ver()),
             f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
+
+    def environment_of_mps(self):
+        """Of the clients of a daemon, which serves one run after another: its start and end take longer than many a run."""
+        if not self.mps_env:
+            self.mps_env = self.daemon.enter_context(self.mps())
+        return self.mps_env
+
+    def stop_mps(self):
+        """Before a run without MPS, and after one that failed: its end is all that a server in disorder is good for."""
+        self.mps_env = {}
+        self.daemon.close()
 
     @contextlib.contextmanager
     def mps(self):

@@ -146,14 +146,20 @@ class Run:
 def run(machine, arm, tenants, seconds, observe=None):
     """Runs the tenants side by side and returns their results. `observe(pids)` is called once they have begun, and has to return before
     they end."""
-    with contextlib.ExitStack() as stack:
-        mps_env = stack.enter_context(machine.mps()) if arm.mps else {}
-        this = Run(machine, seconds)
-        stack.callback(this.end)
-        this.spawn(arm, tenants, mps_env)
-        if not any(tenant.command for tenant in tenants):
-            this.wait_until_ready()
-            this.start()
-        if observe:
-            observe([process.pid for process in this.processes])
-        return this.results()
+    with contextlib.ExitStack() as failed:
+        failed.callback(machine.stop_mps)
+        if not arm.mps:
+            machine.stop_mps()
+        mps_env = machine.environment_of_mps() if arm.mps else {}
+        with contextlib.ExitStack() as stack:
+            this = Run(machine, seconds)
+            stack.callback(this.end)
+            this.spawn(arm, tenants, mps_env)
+            if not any(tenant.command for tenant in tenants):
+                this.wait_until_ready()
+                this.start()
+            if observe:
+                observe([process.pid for process in this.processes])
+            results = this.results()
+        failed.pop_all()
+        return results

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What the benchmark computes, on figures that can be checked by hand."""
+import contextlib
 import os
 import sys
 import tempfile
@@ -113,6 +114,23 @@ class Report(unittest.TestCase):
 
 
 class Mps(unittest.TestCase):
+    def test_one_daemon_serves_runs_in_a_row_and_none_without_mps(self):
+        log = []
+
+        @contextlib.contextmanager
+        def daemon():
+            log.append("start")
+            yield {"pipe": len(log)}
+            log.append("stop")
+        machine = Machine.__new__(Machine)
+        machine.daemon, machine.mps_env, machine.mps = contextlib.ExitStack(), {}, daemon
+        self.assertEqual(machine.environment_of_mps(), machine.environment_of_mps())
+        self.assertEqual(log, ["start"])
+        machine.stop_mps()
+        machine.stop_mps()
+        self.assertEqual(log, ["start", "stop"])
+        self.assertEqual(machine.environment_of_mps(), {"pipe": 3})
+
     def test_the_daemon_is_private_and_quits_whatever_happens(self):
         with tempfile.TemporaryDirectory() as folder:
             log = os.path.join(folder, "log")
