@@ -67,7 +67,7 @@ def measure_launch(bench, arm):
 LAUNCH = Piece(
     "One launch, nobody else waiting",
     "at most 25 ns added",
-    lambda bench: [Case("empty kernels", ("native",) + library_arms(bench), measure_launch)],
+    lambda bench: [Case("empty kernels", ("native",) + library_arms(bench), measure_launch, more=3)],
     [Table({"driver_own_ns": "driver API without, ns", "driver_added_ns": "added", "runtime_own_ns": "runtime API without, ns",
             "runtime_added_ns": "added by the runtime layer", "added_ns": "added in all", "launches": "launches a round"}, 1)],
     f"Launches through the library and around it, by turns in one process, {BATCH} at a time; added is the median of the differences. In "
@@ -121,9 +121,9 @@ def measure_gate(bench, arm):
 GATE = Piece(
     "Instructions of the library per launch, nobody else waiting",
     "at most 80",
-    lambda bench: [Case("launches by the runtime", ("shim",), measure_gate)],
+    lambda bench: [Case("launches by the runtime", ("shim",), measure_gate, more=15, rounds=1)],
     [Table({"driver_instructions": "in the driver layer", "instructions": "with the runtime layer"}, 0)],
-    "Counted by callgrind on the simulated GPU; the instructions are the same on a real one.")
+    "Counted by callgrind on the simulated GPU; the instructions are the same on a real one, and in every round.", short=False)
 
 
 # --- start and memory -------------------------------------------------------------------------------------------------------------
@@ -137,16 +137,20 @@ def measure_start(bench, arm):
         checked(command, env)
         return (time.monotonic() - begun) * 1e3
 
-    elapsed_ms(arm) # the first in a pool measures the size of a context
+    bench.once_a_call(f"first in the pool, {arm}", lambda: elapsed_ms(arm)) # measures the size of a context
     return pairs(bench, arm, PAIRS, elapsed_ms)
 
 
 START = Piece(
     "From start to end of a program with one kernel",
     "at most 2 ms added",
-    lambda bench: [Case("driver API", library_arms(bench), measure_start)],
+    lambda bench: [Case("driver API", library_arms(bench), measure_start, more=2 * PAIRS * 0.35)],
     [pair_table("ms", 2)],
-    f"A round is {PAIRS} pairs, with and without by turns. The first program in a pool, which measures the size of a context, is left out.")
+    f"A round is {PAIRS} pairs, with and without by turns. The first program in a pool, which measures the size of a context, is left out.",
+    short=False)
+
+
+MEMORY_PAIRS = 2
 
 
 def measure_memory(bench, arm):
@@ -165,11 +169,11 @@ def measure_memory(bench, arm):
             finally:
                 process.kill()
 
-    return pairs(bench, arm, 2, resident_mib)
+    return pairs(bench, arm, MEMORY_PAIRS, resident_mib)
 
 
 MEMORY = Piece(
     "Resident memory of a program while it runs",
     "at most 4 MiB added",
-    lambda bench: [Case("driver API", library_arms(bench), measure_memory)],
-    [pair_table("MiB", 2)])
+    lambda bench: [Case("driver API", library_arms(bench), measure_memory, more=2 * MEMORY_PAIRS * 1.4)],
+    [pair_table("MiB", 2)], short=False)

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from .machine import BenchError
+from .machine import BenchError, TimeIsUp
 from .traces import Trace, read_numbers
 
 READY_SECONDS = 90
@@ -101,6 +101,8 @@ class Run:
                 with open(self.file(number, "err"), "rb") as err:
                     if any(line.startswith(b"ready ") for line in err):
                         break
+                if time.monotonic() > self.machine.until:
+                    raise TimeIsUp
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchError(f"a tenant did not get ready: {last_words(self.file(number, 'err'))}")
                 time.sleep(0.01)
@@ -116,8 +118,10 @@ class Run:
         deadline = time.monotonic() + 2 * self.seconds + READY_SECONDS
         for number, process in enumerate(self.processes):
             try:
-                status = process.wait(max(0.1, deadline - time.monotonic()))
+                status = process.wait(max(0.1, min(deadline, self.machine.until) - time.monotonic()))
             except subprocess.TimeoutExpired:
+                if time.monotonic() > self.machine.until:
+                    raise TimeIsUp from None
                 raise BenchError("a tenant does not end") from None
             with open(self.file(number, "out"), encoding="utf-8") as out:
                 text = out.read()
