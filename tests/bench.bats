@@ -31,7 +31,7 @@ rows() {
 @test "every piece runs on the simulated GPU and is reported, or says what is missing here" {
     run -0 --separate-stderr "$bench" --out "$out"
     local piece
-    for piece in launch tenants shares small latency idle many cpu drain start memory alloc api; do
+    for piece in launch tenants shares shares30 small latency idle many cpu drain start memory alloc api; do
         [[ $(rows "$piece") -ge 1 ]]
         [[ $(wc -l <"$out/$piece.csv") -ge 2 ]]
     done
