@@ -5,7 +5,7 @@ import time
 from . import traces
 from .core import Case, Piece, Table, alone
 from .machine import BenchError, NotHere
-from .sharing import LONG_US, length
+from .sharing import LONG_US, length, others
 from .statistics import Looks, listing, quantiles
 
 SHIM_ARMS = ("shim", "shim-mps")
@@ -17,10 +17,11 @@ CAPS_SECONDS = 4
 
 def measure_caps(limits):
     def measure(bench, arm):
-        if not bench.machine.has_option("VGPU_COMPUTE_LIMIT"):
+        if arm.startswith("shim") and not bench.machine.has_option("VGPU_COMPUTE_LIMIT"):
             raise NotHere("this build knows no VGPU_COMPUTE_LIMIT")
         period = bench.period_ns(LONG_US)
-        members = [bench.tenant(LONG_US, env={"VGPU_COMPUTE_LIMIT": str(limit)}) for limit in limits]
+        members = [bench.tenant(LONG_US, env={"VGPU_COMPUTE_LIMIT": str(limit)} if arm.startswith("shim") else {}, percent=limit)
+                   for limit in limits]
         _, found, window = bench.side_by_side(arm, members, bench.seconds(CAPS_SECONDS))
         work = traces.work_in(found, [period] * len(limits), *window)
         got = [100 * part / ((window[1] - window[0]) / 1e9) for part in work]
@@ -29,8 +30,8 @@ def measure_caps(limits):
     return measure
 
 
-def caps_cases(_bench):
-    return [Case(name, SHIM_ARMS, measure_caps(limits), CAPS_SECONDS, len(limits), needs=lambda _arm: (alone(LONG_US),),
+def caps_cases(bench):
+    return [Case(name, SHIM_ARMS + others(bench), measure_caps(limits), CAPS_SECONDS, len(limits), needs=lambda _arm: (alone(LONG_US),),
                  short=("shim",))
             for name, limits in (("30 % alone", (30,)), ("30 % and 70 %", (30, 70)))]
 

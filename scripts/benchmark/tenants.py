@@ -24,6 +24,7 @@ class Tenant:
     options: tuple = ()
     env: dict = dataclasses.field(default_factory=dict)
     command: tuple = ()
+    percent: int = None         # what BENCH_ENV_NAME is told; by default the weight's part
 
 
 @dataclasses.dataclass
@@ -42,7 +43,7 @@ def environment(machine, arm, tenant, weights):
     if arm.is_shim:
         # A context takes another amount of memory under MPS, and a pool measures it once.
         env.update(VGPU_POOL=os.path.join(machine.work, "pool" + ("-mps" if arm.mps else "")), VGPU_LOG="error")
-    percent = round(100 * tenant.weight / weights)
+    percent = tenant.percent or round(100 * tenant.weight / weights)
     for assignment in arm.env + arm.per_tenant:
         name, _, value = assignment.partition("=")
         env[name] = value.format(weight=tenant.weight, percent=percent)
