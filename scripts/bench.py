@@ -3,7 +3,7 @@
 """Measures the library on the GPU of this machine, beside what one gets without it.
 
 usage: scripts/bench.py [--minutes N] [--short] [--plan] [--out DIR] [PIECE...]
-       scripts/bench.py report [--into PAGE] DIR...
+       scripts/bench.py report [--into PAGE] [--of VERSION] DIR...
 
 The first measures what is missing in DIR of BENCH_ROUNDS rounds of pieces, by default of all, for this version and this GPU, and writes
 DIR/PIECE.jsonl. The first round of everything comes first, then the second, and so on; only whole rounds of a case, which are all its
@@ -12,8 +12,10 @@ arms by turns, are kept.
   --short      leave out what is not needed for a row of the table of aims
   --plan       measure nothing: print what is missing and how long it is going to take; without a GPU, of everything
 
-The second merges what was measured into tables (report.md), CSV and SVG in the first DIR.
+The second merges what was measured into tables (report.md), CSV and SVG in the first DIR; of each piece the newest version of which all
+rounds are there, or else the newest.
   --into PAGE   put tables and plots into a page instead, as docs/benchmarks.md
+  --of VERSION  only versions or GPUs with that in their name, or `all`, whatever their version
 
 Environment: BENCH_ROUNDS (5), BENCH_MINUTES (as --minutes; no limit), BENCH_SECONDS of a run (each piece has its own), BENCH_ARMS
 (comma-separated, all), BENCH_CASES (a regular expression on the names of cases), BENCH_OUT (build/bench), BUILD (build).
@@ -101,6 +103,7 @@ def arguments_of(arguments):
     if reports:
         parser.add_argument("report")
         parser.add_argument("--into", default="")
+        parser.add_argument("--of", default="")
         parser.add_argument("folders", nargs="*")
     else:
         parser.add_argument("--minutes", default="")
@@ -120,7 +123,7 @@ def main(arguments):
         print(__doc__.strip())
         return 0
     if reports:
-        return report.write(options.folders or [options.out], options.into)
+        return report.write(options.folders or [options.out], options.into, options.of)
     status = measure(options, begun)
     if not options.plan:
         report.write([options.out])

@@ -99,12 +99,19 @@ two_cases() {
     assert_contains "$output" "in all 3 rounds, "
 }
 
-@test "what was measured of another version does not count" {
+@test "what was measured of another version does not count, and is not in the tables of this one" {
     "$bench" --out "$out" start
     sed -i 's/"version": "[^"]*"/"version": "of yesterday"/; s/"machine": "[^"]*"/"machine": "of yesterday"/' "$out/stamps.jsonl"
     run -0 --separate-stderr "$bench" --out "$out" start
     assert_equal "$(rows start)" 2
     assert_contains "$stderr" "does not count: of yesterday"
+    assert_contains "$stderr" "start is reported of simulated GPU"
+    refute_contains "$(<"$out/report.md")" "of yesterday"
+    assert_contains "$(<"$out/report.md")" "1 round."
+    run -0 "$bench" report --of yesterday "$out"
+    assert_contains "$(<"$out/report.md")" "Measured on of yesterday."
+    run -0 "$bench" report --of all "$out"
+    assert_contains "$(<"$out/report.md")" "2 rounds"
 }
 
 @test "only the arms and cases that were asked for run" {

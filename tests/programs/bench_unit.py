@@ -237,6 +237,24 @@ class Rounds(unittest.TestCase):
 
 
 class Report(unittest.TestCase):
+    def test_of_several_versions_the_newest_that_is_complete_is_shown(self):
+        piece = Piece("", "", lambda _bench: [Case("a", (), None), Case("b", (), None), Case("c", (), None, short=())], [])
+        stamps = {name: {"gpu": "G", "version": name} for name in ("1", "2", "3")}
+
+        def made(stamp, case, number):
+            return {"stamp": stamp, "case": case, "round": number, "of": 2}
+        whole = [made(stamp, case, number) for stamp in "12" for case in "ab" for number in (0, 1)]
+        newest = [made("3", "a", 0), made("3", "a", 1), made("3", "b", 0)]
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            def shown(records, of=""):
+                return {record["stamp"] for record in report.chosen("p", piece, records, stamps, of)}
+            self.assertEqual(shown(newest + whole), {"2"})
+            self.assertIn("not of G, 3, which lacks rounds", said.getvalue())
+            self.assertEqual(shown(newest + whole, "G, 1"), {"1"})
+            self.assertEqual(shown(newest), {"3"})
+            self.assertEqual(shown(newest + whole, "all"), {"1", "2", "3"})
+            self.assertEqual(shown(newest + whole, "4"), set())
+
     def test_rounds_become_median_and_spread(self):
         records = [{"metrics": {"a": value}} for value in (3.0, 1.5, 2.5)]
         self.assertEqual(report.cell(records, "a", 1), "2.5 [1.5, 3.0]")
