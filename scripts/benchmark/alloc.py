@@ -13,7 +13,7 @@ def loop(bench, arm, kib, allocator=None):
         env["VGPU_ALLOCATOR"] = allocator
     batches = 3 if bench.machine.simulated else 20
     command = [bench.machine.path("kernels/alloc_loop"), "--size", str(kib * 1024), "--iterations", str(batches)]
-    return tenants.result_line(checked(command, env))
+    return tenants.result_line(checked(bench, command, env))
 
 
 def measure(kib):

@@ -8,7 +8,7 @@ import time
 
 from . import tenants
 from .core import Case, Piece, Table
-from .machine import BenchError, NotHere
+from .machine import BenchError, NotHere, TimeIsUp
 from .sharing import others
 from .traces import median
 
@@ -40,9 +40,13 @@ def pair_table(unit, digits):
                   "added_q1": "first quartile of the pairs", "added_q3": "third"}, digits)
 
 
-def checked(command, env):
+def checked(bench, command, env):
     """Output of a program that has to succeed."""
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                              timeout=bench.machine.seconds_left())
+    except subprocess.TimeoutExpired:
+        raise TimeIsUp from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-200:] or "it said nothing"
         raise BenchError(f"{os.path.basename(command[0])} exited with {done.returncode}: {said}")
@@ -57,7 +61,7 @@ BATCH = 256 # launches that fit into the driver's queue
 def measure_launch(bench, arm):
     batches = 60 if bench.machine.simulated else 782 # 200,192 launches a side: more than a million in five rounds
     command = [bench.machine.path("kernels/launch_pair"), "--iterations", str(batches), "--size", str(BATCH)]
-    values = tenants.result_line(checked(command, command_env(bench, arm)))
+    values = tenants.result_line(checked(bench, command, command_env(bench, arm)))
     if (values["around"] == "yes") != (arm != "native"):
         raise BenchError("the launches did not go through the library")
     metrics = {key: float(value) for key, value in values.items() if key.endswith("_ns")}
@@ -107,7 +111,7 @@ def measure_gate(bench, arm):
         env.update(LD_LIBRARY_PATH=bench.machine.path("simgpu"), SIMGPU_STATE=os.path.join(bench.machine.work, "simgpu-gate"),
                    VGPU_POOL=os.path.join(bench.machine.work, "pool-gate"))
         output = os.path.join(bench.machine.work, "callgrind.out")
-        checked(["valgrind", "--tool=callgrind", "--compress-strings=no", f"--callgrind-out-file={output}",
+        checked(bench, ["valgrind", "--tool=callgrind", "--compress-strings=no", f"--callgrind-out-file={output}",
                  bench.machine.path("kernels/launch"), "--iterations", str(batches), "--size", "100"], env)
         counts.append(instructions_of(output, os.path.basename(bench.machine.shim)))
     # What differs by less than an instruction in ten launches is not the gate's.
@@ -134,7 +138,7 @@ def measure_start(bench, arm):
     def elapsed_ms(side):
         env = command_env(bench, side)
         begun = time.monotonic()
-        checked(command, env)
+        checked(bench, command, env)
         return (time.monotonic() - begun) * 1e3
 
     bench.once_a_call(f"first in the pool, {arm}", lambda: elapsed_ms(arm)) # measures the size of a context

@@ -21,7 +21,7 @@ def figures(bench, *arguments):
     if bench.machine.simulated: # recorded quotas do not fit on the usual one
         env.update(SIMGPU_STATE=os.path.join(bench.machine.work, "simgpu-api"), SIMGPU_MEMORY="80G")
     command = [bench.machine.path("tests/programs/api_bench"), bench.machine.path("kernels/testkernels.ptx")]
-    values = tenants.result_line(checked(command + [str(argument) for argument in arguments], env))
+    values = tenants.result_line(checked(bench, command + [str(argument) for argument in arguments], env))
     return {name: float(value) for name, value in values.items()}
 
 

@@ -162,6 +162,10 @@ class Machine:
             self.gpu, self.version, f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}",
             " ".join(platform.libc_ver()), f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
 
+    def seconds_left(self):
+        """Of the call's minutes; None where they are not limited."""
+        return None if math.isinf(self.until) else max(0.1, self.until - time.monotonic())
+
     def environment_of_mps(self):
         """Of the clients of a daemon, which serves one run after another: its start and end take longer than many a run."""
         if not self.mps_env:

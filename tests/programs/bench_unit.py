@@ -164,6 +164,11 @@ class Rounds(unittest.TestCase):
         self.assertEqual(self.names(found.missing), [(0, "a")])
         self.assertEqual(os.listdir(self.out), ["stamps.jsonl"] if os.listdir(self.out) else [])
 
+    def test_a_program_does_not_outlast_the_call(self):
+        bench = types.SimpleNamespace(machine=types.SimpleNamespace(seconds_left=lambda: 0.1))
+        with self.assertRaises(TimeIsUp):
+            alone.checked(bench, ["sleep", "60"], os.environ)
+
     def test_a_record_that_was_cut_off_is_none(self):
         self.rounds(self.case("a"), count=1).measure(float("inf"))
         path = os.path.join(self.out, "piece-a.jsonl")
