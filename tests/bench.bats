@@ -31,7 +31,7 @@ rows() {
 @test "every piece runs on the simulated GPU and is reported, or says what is missing here" {
     run -0 --separate-stderr "$bench" --out "$out"
     local piece
-    for piece in launch tenants shares small latency idle many cpu drain start memory alloc api; do
+    for piece in launch tenants shares shares30 small latency idle many cpu drain start memory alloc api; do
         [[ $(rows "$piece") -ge 1 ]]
         [[ $(wc -l <"$out/$piece.csv") -ge 2 ]]
     done
@@ -54,6 +54,64 @@ rows() {
     "$bench" --out "$out/two" start
     run -0 "$bench" report "$out/one" "$out/two"
     assert_contains "$(<"$out/one/report.md")" "2 rounds: median [smallest, largest]"
+}
+
+# two_cases OPTION...: a case of two pieces, under one arm
+two_cases() {
+    BENCH_CASES='^(2 × 0.6|driver)' BENCH_ARMS=shim "$bench" --out "$out" "$@" tenants start
+}
+
+@test "a call makes what is missing, and says so when nothing is" {
+    BENCH_ROUNDS=1 run -0 two_cases
+    BENCH_ROUNDS=2 run -0 two_cases
+    assert_equal "$(rows start)" 2
+    assert_equal "$(rows tenants)" 2
+    BENCH_ROUNDS=2 run -0 two_cases
+    assert_contains "$output" "all 4 rounds are there"
+    assert_equal "$(rows tenants)" 2
+    assert_contains "$(<"$out/report.md")" "2 rounds: median [smallest, largest]"
+}
+
+@test "a call of a few minutes makes what fits into them, says what is missing, and the next goes on" {
+    # A run of 12 s does not fit into 12; a program from start to end does.
+    BENCH_SECONDS=12 run -0 two_cases --minutes 0.2
+    assert_equal "$(rows start)" 1
+    [[ ! -e $out/tenants.jsonl ]]
+    assert_contains "$output" "missing: tenants, rounds: 1, minutes: "
+    assert_contains "$output" "1 of 2 rounds are missing"
+    BENCH_SECONDS=12 run -0 two_cases --minutes 2
+    assert_equal "$(rows tenants)" 1
+    assert_equal "$(rows start)" 1
+}
+
+@test "a plan says what is missing and how long that takes, and measures nothing" {
+    run -0 "$bench" --plan --out "$out" tenants start
+    assert_contains "$output" "tenants"
+    assert_contains "$output" " minutes"
+    refute_contains "$output" "latency"
+    [[ ! -e $out ]]
+}
+
+@test "a plan needs no GPU" {
+    if compgen -G '/dev/nvidia[0-9]*' >/dev/null; then skip "there is a GPU"; fi
+    unset BENCH_SECONDS
+    BENCH_SIMULATED='' BUILD=nowhere BENCH_ROUNDS=3 run -0 "$bench" --plan --out "$out" latency
+    assert_contains "$output" "in all 3 rounds, "
+}
+
+@test "what was measured of another version does not count, and is not in the tables of this one" {
+    "$bench" --out "$out" start
+    sed -i 's/"version": "[^"]*"/"version": "of yesterday"/; s/"machine": "[^"]*"/"machine": "of yesterday"/' "$out/stamps.jsonl"
+    run -0 --separate-stderr "$bench" --out "$out" start
+    assert_equal "$(rows start)" 2
+    assert_contains "$stderr" "does not count: of yesterday"
+    assert_contains "$stderr" "start is reported of simulated GPU"
+    refute_contains "$(<"$out/report.md")" "of yesterday"
+    assert_contains "$(<"$out/report.md")" "1 round."
+    run -0 "$bench" report --of yesterday "$out"
+    assert_contains "$(<"$out/report.md")" "Measured on of yesterday."
+    run -0 "$bench" report --of all "$out"
+    assert_contains "$(<"$out/report.md")" "2 rounds"
 }
 
 @test "only the arms and cases that were asked for run" {
@@ -79,6 +137,10 @@ rows() {
     assert_contains "$stderr" "native, mps"
     BENCH_ROUNDS=0 run -1 --separate-stderr "$bench" --out "$out" tenants
     assert_contains "$stderr" "BENCH_ROUNDS=0"
+    run -1 --separate-stderr "$bench" --minutes soon --out "$out" tenants
+    assert_contains "$stderr" "--minutes=soon"
+    run -2 --separate-stderr "$bench" --minuets 9 --out "$out" tenants
+    assert_contains "$stderr" "--minuets"
 }
 
 @test "without a GPU there is no benchmark, unless the simulated one is asked for" {
@@ -109,4 +171,5 @@ workers() {
     wait_until process_gone "$leader"
     assert_equal "$(workers "$folder")" 0
     [[ ! -e $folder ]]
+    [[ ! -e $out/tenants.jsonl ]] # half a round is none
 }

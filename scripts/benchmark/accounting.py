@@ -3,23 +3,26 @@
 import time
 
 from . import traces
-from .core import Case, Piece, Table
+from .core import Case, Piece, Table, alone
 from .machine import BenchError, NotHere
-from .sharing import LONG_US, length
-from .statistics import agent_ns, listing, quantiles
+from .sharing import LONG_US, length, others
+from .statistics import Looks, listing, quantiles
 
 SHIM_ARMS = ("shim", "shim-mps")
 
 # --- caps -------------------------------------------------------------------------------------------------------------------------
 
+CAPS_SECONDS = 4
+
 
 def measure_caps(limits):
     def measure(bench, arm):
-        if not bench.machine.has_option("VGPU_COMPUTE_LIMIT"):
+        if arm.startswith("shim") and not bench.machine.has_option("VGPU_COMPUTE_LIMIT"):
             raise NotHere("this build knows no VGPU_COMPUTE_LIMIT")
         period = bench.period_ns(LONG_US)
-        members = [bench.tenant(LONG_US, env={"VGPU_COMPUTE_LIMIT": str(limit)}) for limit in limits]
-        _, found, window = bench.side_by_side(arm, members, bench.seconds(8))
+        members = [bench.tenant(LONG_US, env={"VGPU_COMPUTE_LIMIT": str(limit)} if arm.startswith("shim") else {}, percent=limit)
+                   for limit in limits]
+        _, found, window = bench.side_by_side(arm, members, bench.seconds(CAPS_SECONDS))
         work = traces.work_in(found, [period] * len(limits), *window)
         got = [100 * part / ((window[1] - window[0]) / 1e9) for part in work]
         metrics = {f"got_{limit}_percent": part for limit, part in zip(limits, got)}
@@ -27,8 +30,10 @@ def measure_caps(limits):
     return measure
 
 
-def caps_cases(_bench):
-    return [Case("30 % alone", SHIM_ARMS, measure_caps((30,))), Case("30 % and 70 %", SHIM_ARMS, measure_caps((30, 70)))]
+def caps_cases(bench):
+    return [Case(name, SHIM_ARMS + others(bench), measure_caps(limits), CAPS_SECONDS, len(limits), needs=lambda _arm: (alone(LONG_US),),
+                 short=("shim",))
+            for name, limits in (("30 % alone", (30,)), ("30 % and 70 %", (30, 70)))]
 
 
 CAPS = Piece(
@@ -40,26 +45,23 @@ CAPS = Piece(
 
 # --- the agents' own time ---------------------------------------------------------------------------------------------------------
 
+AGENT_SECONDS = 2
+
+
 def measure_agents(count):
     def measure(bench, arm):
-        seconds = bench.seconds(6)
-        samples = []
-
-        def observe(pids):
-            for part in (0.2, 0.6):
-                time.sleep(seconds * part)
-                samples.append((time.monotonic(), [agent_ns(pid) for pid in pids]))
-
-        bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, observe)
-        (begun, before), (ended, after) = samples
-        used = [100 * (b[0] - a[0]) / 1e9 / (ended - begun) for a, b in zip(before, after)]
-        return {"agent_mean_percent": sum(used) / count, "agent_worst_percent": max(used), "agents": sum(number for _, number in after)}
+        seconds = bench.seconds(AGENT_SECONDS)
+        looks = Looks(bench, arm, seconds, listed=False)
+        bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, looks)
+        return looks.agents()
     return measure
 
 
 def agent_cases(bench):
-    counts = (1, 2) if bench.machine.simulated else (1, 2, 8, 32)
-    return [Case("alone" if count == 1 else f"{count} tenants", SHIM_ARMS, measure_agents(count)) for count in counts]
+    # Those of 32 tenants are looked at where those are measured.
+    counts = (1, 2) if bench.machine.simulated else (1, 2, 8)
+    return [Case("alone" if count == 1 else f"{count} tenants", SHIM_ARMS, measure_agents(count), AGENT_SECONDS, count, short=("shim",))
+            for count in counts]
 
 
 CPU = Piece(
@@ -67,12 +69,13 @@ CPU = Piece(
     "at most 3 % contended, none alone",
     agent_cases,
     [Table({"agent_mean_percent": "mean", "agent_worst_percent": "worst", "agents": "agents"}, 2)],
-    "By the kernel's accounting of the threads named vgpu-agent, over 0.6 of the run.")
+    "By the kernel's accounting of the threads named vgpu-agent, over 0.6 of the run. Those of 32 tenants are under many tenants.")
 
 
 # --- the end of a turn ------------------------------------------------------------------------------------------------------------
 
 TURN_MS = 20
+DRAIN_SECONDS = 4 # 160 turns
 
 
 def single_overruns(samples):
@@ -89,7 +92,7 @@ def single_overruns(samples):
 
 def measure_drain(kernel_us):
     def measure(bench, arm):
-        seconds = max(2, bench.seconds(15)) # several turns have to end
+        seconds = max(2, bench.seconds(DRAIN_SECONDS)) # several turns have to end
         samples = []
 
         def observe(_pids):
@@ -113,8 +116,8 @@ def measure_drain(kernel_us):
 DRAIN = Piece(
     "From the end of a turn until the holder's work has left the GPU",
     "p99 at most the longer of window (1 ms) and kernel, + 50 µs",
-    lambda bench: [Case(f"kernels of {length(kernel_us)}", SHIM_ARMS, measure_drain(kernel_us)) for kernel_us in
-                   ((500,) if bench.machine.simulated else (100, 500, 1000, 2000))],
+    lambda bench: [Case(f"kernels of {length(kernel_us)}", SHIM_ARMS, measure_drain(kernel_us), DRAIN_SECONDS, 2, short=("shim",))
+                   for kernel_us in ((500,) if bench.machine.simulated else (100, 500, 1000, 2000))],
     [Table({"end_p50_us": "p50, µs", "end_p99_us": "p99, µs", "above_p99_us": "p99 above window or kernel, µs", "turns": "turns",
             "drain_p50_us": "drain p50, µs", "drain_p99_us": "p99, µs"}, 0)],
     "From `overrun_ns` of `vgpu list --json`, looked at every few milliseconds, so turn by turn. Drain: from the closing of the gate, "

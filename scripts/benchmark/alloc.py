@@ -13,7 +13,7 @@ def loop(bench, arm, kib, allocator=None):
         env["VGPU_ALLOCATOR"] = allocator
     batches = 3 if bench.machine.simulated else 20
     command = [bench.machine.path("kernels/alloc_loop"), "--size", str(kib * 1024), "--iterations", str(batches)]
-    return tenants.result_line(checked(command, env))
+    return tenants.result_line(checked(bench, command, env))
 
 
 def measure(kib):
@@ -28,7 +28,7 @@ def measure(kib):
 ALLOC = Piece(
     "Allocating and freeing device memory",
     "chunk at least 50 times faster than native at 2 MiB",
-    lambda bench: [Case(f"{kib} KiB", ("shim",), measure(kib)) for kib in SIZES_KIB],
+    lambda bench: [Case(f"{kib} KiB", ("shim",), measure(kib), more=1) for kib in SIZES_KIB],
     [Table({"native": "cudaMalloc and cudaFree, ns", "chunk": "the same with VGPU_ALLOCATOR=chunk, ns",
             "async": "cudaMallocAsync and cudaFreeAsync, ns"}, 0), Table({"ratio": "native / chunk"}, 1)],
-    "One thread, 20 batches of 100 pairs a run, medians over the batches; runs without and with the library by turns.")
+    "One thread, 20 batches of 100 pairs a run, medians over the batches; runs without and with the library by turns.", short=False)

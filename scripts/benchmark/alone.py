@@ -8,7 +8,7 @@ import time
 
 from . import tenants
 from .core import Case, Piece, Table
-from .machine import BenchError, NotHere
+from .machine import BenchError, NotHere, TimeIsUp
 from .sharing import others
 from .traces import median
 
@@ -40,9 +40,13 @@ def pair_table(unit, digits):
                   "added_q1": "first quartile of the pairs", "added_q3": "third"}, digits)
 
 
-def checked(command, env):
+def checked(bench, command, env):
     """Output of a program that has to succeed."""
-    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                              timeout=bench.machine.seconds_left())
+    except subprocess.TimeoutExpired:
+        raise TimeIsUp from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip())[-200:] or "it said nothing"
         raise BenchError(f"{os.path.basename(command[0])} exited with {done.returncode}: {said}")
@@ -57,7 +61,7 @@ BATCH = 256 # launches that fit into the driver's queue
 def measure_launch(bench, arm):
     batches = 60 if bench.machine.simulated else 782 # 200,192 launches a side: more than a million in five rounds
     command = [bench.machine.path("kernels/launch_pair"), "--iterations", str(batches), "--size", str(BATCH)]
-    values = tenants.result_line(checked(command, command_env(bench, arm)))
+    values = tenants.result_line(checked(bench, command, command_env(bench, arm)))
     if (values["around"] == "yes") != (arm != "native"):
         raise BenchError("the launches did not go through the library")
     metrics = {key: float(value) for key, value in values.items() if key.endswith("_ns")}
@@ -67,7 +71,7 @@ def measure_launch(bench, arm):
 LAUNCH = Piece(
     "One launch, nobody else waiting",
     "at most 25 ns added",
-    lambda bench: [Case("empty kernels", ("native",) + library_arms(bench), measure_launch)],
+    lambda bench: [Case("empty kernels", ("native",) + library_arms(bench), measure_launch, more=3)],
     [Table({"driver_own_ns": "driver API without, ns", "driver_added_ns": "added", "runtime_own_ns": "runtime API without, ns",
             "runtime_added_ns": "added by the runtime layer", "added_ns": "added in all", "launches": "launches a round"}, 1)],
     f"Launches through the library and around it, by turns in one process, {BATCH} at a time; added is the median of the differences. In "
@@ -107,7 +111,7 @@ def measure_gate(bench, arm):
         env.update(LD_LIBRARY_PATH=bench.machine.path("simgpu"), SIMGPU_STATE=os.path.join(bench.machine.work, "simgpu-gate"),
                    VGPU_POOL=os.path.join(bench.machine.work, "pool-gate"))
         output = os.path.join(bench.machine.work, "callgrind.out")
-        checked(["valgrind", "--tool=callgrind", "--compress-strings=no", f"--callgrind-out-file={output}",
+        checked(bench, ["valgrind", "--tool=callgrind", "--compress-strings=no", f"--callgrind-out-file={output}",
                  bench.machine.path("kernels/launch"), "--iterations", str(batches), "--size", "100"], env)
         counts.append(instructions_of(output, os.path.basename(bench.machine.shim)))
     # What differs by less than an instruction in ten launches is not the gate's.
@@ -121,9 +125,9 @@ def measure_gate(bench, arm):
 GATE = Piece(
     "Instructions of the library per launch, nobody else waiting",
     "at most 80",
-    lambda bench: [Case("launches by the runtime", ("shim",), measure_gate)],
+    lambda bench: [Case("launches by the runtime", ("shim",), measure_gate, more=15, rounds=1)],
     [Table({"driver_instructions": "in the driver layer", "instructions": "with the runtime layer"}, 0)],
-    "Counted by callgrind on the simulated GPU; the instructions are the same on a real one.")
+    "Counted by callgrind on the simulated GPU; the instructions are the same on a real one, and in every round.", short=False)
 
 
 # --- start and memory -------------------------------------------------------------------------------------------------------------
@@ -134,19 +138,23 @@ def measure_start(bench, arm):
     def elapsed_ms(side):
         env = command_env(bench, side)
         begun = time.monotonic()
-        checked(command, env)
+        checked(bench, command, env)
         return (time.monotonic() - begun) * 1e3
 
-    elapsed_ms(arm) # the first in a pool measures the size of a context
+    bench.once_a_call(f"first in the pool, {arm}", lambda: elapsed_ms(arm)) # measures the size of a context
     return pairs(bench, arm, PAIRS, elapsed_ms)
 
 
 START = Piece(
     "From start to end of a program with one kernel",
     "at most 2 ms added",
-    lambda bench: [Case("driver API", library_arms(bench), measure_start)],
+    lambda bench: [Case("driver API", library_arms(bench), measure_start, more=2 * PAIRS * 0.35)],
     [pair_table("ms", 2)],
-    f"A round is {PAIRS} pairs, with and without by turns. The first program in a pool, which measures the size of a context, is left out.")
+    f"A round is {PAIRS} pairs, with and without by turns. The first program in a pool, which measures the size of a context, is left out.",
+    short=False)
+
+
+MEMORY_PAIRS = 2
 
 
 def measure_memory(bench, arm):
@@ -165,11 +173,11 @@ def measure_memory(bench, arm):
             finally:
                 process.kill()
 
-    return pairs(bench, arm, 2, resident_mib)
+    return pairs(bench, arm, MEMORY_PAIRS, resident_mib)
 
 
 MEMORY = Piece(
     "Resident memory of a program while it runs",
     "at most 4 MiB added",
-    lambda bench: [Case("driver API", library_arms(bench), measure_memory)],
-    [pair_table("MiB", 2)])
+    lambda bench: [Case("driver API", library_arms(bench), measure_memory, more=2 * MEMORY_PAIRS * 1.4)],
+    [pair_table("MiB", 2)], short=False)

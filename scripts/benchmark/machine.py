@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 import glob
+import math
 import os
 import platform
 import re
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -21,6 +24,10 @@ class BenchError(Exception):
 
 class NotHere(BenchError):
     """Says what this machine or this build lacks: nothing went wrong, there is nothing to measure."""
+
+
+class TimeIsUp(Exception):
+    """The call has used its minutes: what is running is ended, and its round is measured another time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,9 @@ class Machine:
             self.env["SIMGPU_STATE"] = os.path.join(self.work, "simgpu")
         self.options = first_line([self.vgpu, "help", "env"], "(?s)(.*)")
         self.arms = self._arms()
+        self.daemon = contextlib.ExitStack()
+        self.mps_env = {}
+        self.until = math.inf # on time.monotonic(): when the call's minutes are used
 
     def path(self, name):
         path = os.path.join(self.build, name)
@@ -84,6 +94,7 @@ class Machine:
         self.env["LD_LIBRARY_PATH"] = ":".join(filter(None, [folder, self.env.get("LD_LIBRARY_PATH")]))
 
     def close(self):
+        self.stop_mps()
         shutil.rmtree(self.work, ignore_errors=True)
 
     @staticmethod
@@ -121,24 +132,50 @@ class Machine:
     def has_option(self, name):
         return name in self.options
 
-    @staticmethod
-    def revision():
+    @functools.cached_property
+    def version(self):
+        """The library's, and the commit; of what was never committed, its checksum too, since there may be several."""
+        version, revision = first_line([self.vgpu, "version"]), ""
         # An unpacked copy may lie in the folder of another repository.
-        return first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"]) if os.path.exists(os.path.join(ROOT, ".git")) else ""
+        if os.path.exists(os.path.join(ROOT, ".git")):
+            revision = first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"])
+        if revision.endswith("-dirty"):
+            changes = subprocess.run(["git", "-C", ROOT, "diff", "HEAD"], capture_output=True, check=False).stdout
+            revision += f"-{zlib.crc32(changes):08x}"
+        elif not revision:
+            with open(self.shim, "rb") as file:
+                revision = f"library {zlib.crc32(file.read()):08x}"
+        return f"{version}, {revision}"
+
+    @functools.cached_property
+    def gpu(self):
+        if self.simulated:
+            return "simulated GPU (these figures mean nothing)"
+        return first_line(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]) or "unknown GPU"
 
     def describe(self):
         """One line, so that figures of different machines and versions are never mixed unseen."""
-        if self.simulated:
-            gpu = "simulated GPU (these figures mean nothing)"
-        else:
-            gpu = first_line(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]) or "unknown GPU"
         toolkit = ""
         with contextlib.suppress(OSError), open(os.path.join(self.build, "cuda.mk"), encoding="utf-8") as file:
             toolkit = (re.findall(r"^CUDA_VERSION := (.*)$", file.read(), re.M) or [""])[0]
         return ", ".join(filter(None, [
-            gpu, first_line([self.vgpu, "version"]), self.revision(),
-            f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}", " ".join(platform.libc_ver()),
-            f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
+            self.gpu, self.version, f"CUDA {toolkit}" if toolkit else "", f"{os.cpu_count()} CPUs", f"Linux {platform.release()}",
+            " ".join(platform.libc_ver()), f"Python {platform.python_version()}", datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")]))
+
+    def seconds_left(self):
+        """Of the call's minutes; None where they are not limited."""
+        return None if math.isinf(self.until) else max(0.1, self.until - time.monotonic())
+
+    def environment_of_mps(self):
+        """Of the clients of a daemon, which serves one run after another: its start and end take longer than many a run."""
+        if not self.mps_env:
+            self.mps_env = self.daemon.enter_context(self.mps())
+        return self.mps_env
+
+    def stop_mps(self):
+        """Before a run without MPS, and after one that failed: its end is all that a server in disorder is good for."""
+        self.mps_env = {}
+        self.daemon.close()
 
     @contextlib.contextmanager
     def mps(self):
@@ -158,3 +195,19 @@ class Machine:
             deadline = time.monotonic() + 5
             while time.monotonic() < deadline and glob.glob(os.path.join(env["CUDA_MPS_PIPE_DIRECTORY"], "*.pid")):
                 time.sleep(0.05)
+
+
+class OnPaper(Machine):
+    """A machine to plan for: nothing is looked for, and nothing can be run."""
+
+    def __init__(self, simulated=False): # pylint: disable=super-init-not-called
+        self.simulated, self.shim = simulated, ""
+        self.arms = self._arms()
+
+    gpu, version = "no GPU", "no version"
+
+    def lacks(self, _arm):
+        return ""
+
+    def close(self):
+        pass

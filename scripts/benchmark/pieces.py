@@ -7,6 +7,7 @@ PIECES = {
     "gate": alone.GATE,
     "tenants": sharing.EQUAL,
     "shares": sharing.SHARES,
+    "shares30": sharing.CLAIM,
     "small": requests.SMALL,
     "latency": requests.LATENCY,
     "idle": requests.IDLE,

@@ -71,7 +71,7 @@ def latencies(plt, out, name, records, label):
     return pictures
 
 
-DRAWN = {"shares": shares, "latency": latencies}
+DRAWN = {"shares": shares, "shares30": shares, "latency": latencies}
 
 
 def draw(out, name, records, label):

@@ -1,23 +1,54 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Tables, CSV and plots from records, of one call or of many."""
 import csv
-import glob
-import json
 import os
+import sys
 
 from . import plots
-from .machine import BenchError, Machine
+from .core import Bench
+from .machine import BenchError, Machine, OnPaper
 from .pieces import PIECES
+from .rounds import read
 from .traces import median
 
 
-def read(folders, name):
-    records = []
-    for folder in folders:
-        for path in sorted(glob.glob(os.path.join(folder, name + ".jsonl"))):
-            with open(path, encoding="utf-8") as file:
-                records += [json.loads(line) for line in file if line.strip()]
-    return records
+def identity(stamp):
+    """What records that stand in one table have in common."""
+    seconds = f", runs of {stamp['seconds']:g} s" if stamp.get("seconds") else ""
+    return f"{stamp.get('gpu', 'an unknown GPU')}, {stamp.get('version', 'an unknown version')}{seconds}"
+
+
+def complete(piece, records):
+    """Whether every case of a piece, or of its short set, has all the rounds that were wanted of it."""
+    simulated = records[0]["gpu"].startswith("simulated")
+    cases = {case.name for case in piece.cases(Bench(OnPaper(simulated), "")) if case.short != ()}
+    rounds, wanted = {}, {}
+    for record in records:
+        rounds.setdefault(record["case"], set()).add((record["stamp"], record.get("round")))
+        wanted[record["case"]] = max(record.get("of", 1), wanted.get(record["case"], 0))
+    return cases <= set(rounds) and all(len(found) >= wanted[case] for case, found in rounds.items())
+
+
+def chosen(name, piece, records, stamps, of):
+    """Of records of several versions or GPUs, those of the newest that is complete, or of the newest; says which were not chosen. `of`: only
+    those with that in their name, or all of them."""
+    if of == "all":
+        return records
+    groups = {}
+    for record in sorted(records, key=lambda record: record["stamp"]): # a stamp begins with the time
+        stamp = stamps.get(record["stamp"], {})
+        key = identity(stamp)
+        groups.setdefault(key, []).append(record | {"gpu": stamp.get("gpu", "")})
+    fitting = {key: found for key, found in groups.items() if of in key}
+    if not fitting:
+        return []
+    newest_first = sorted(fitting, key=lambda key: fitting[key][-1]["stamp"], reverse=True)
+    best = next((key for key in newest_first if complete(piece, fitting[key])), newest_first[0])
+    for key in groups:
+        if key != best:
+            why = "" if complete(piece, groups[key]) else ", which lacks rounds"
+            print(f"bench: {name} is reported of {best}; not of {key}{why}", file=sys.stderr)
+    return groups[best]
 
 
 def values_of(records, metric):
@@ -94,7 +125,7 @@ def section(piece, records, stamps, label, pictures):
         if any(values_of(measured, metric) for metric in table.metrics):
             lines += markdown_table(table, measured, label) + [""]
     if measured:
-        machines = in_order(stamps.get(record["stamp"], "an unknown machine") for record in measured)
+        machines = in_order(stamps.get(record["stamp"], {}).get("machine", "an unknown machine") for record in measured)
         spread = ": median [smallest, largest]" if rounds_of(measured) != "1 round" else ""
         lines += [f"{rounds_of(measured)}{spread}. {piece.note}".strip(), "", "Measured on " + "; ".join(machines) + ".", ""]
     lines += [f"- {record['case']}, {label(record['arm'])}: {record['failed']}" for record in records if "failed" in record]
@@ -126,26 +157,29 @@ def put_into(path, sections):
         file.write(page)
 
 
-def write(folders, into=""):
+def write(folders, into="", of=""):
     """Writes report.md, CSV and plots into the first folder; or, with `into`, sections and plots to where a page has its place for them.
-    0, or 1 where nothing was measured."""
+    `of` names the versions. 0, or 1 where nothing was measured."""
     out = folders[0]
-    stamps = {stamp["stamp"]: stamp["machine"] for stamp in read(folders, "stamps")}
+    stamps = {stamp["stamp"]: stamp for stamp in read(folders, "stamps")}
     # Pictures of docs/benchmarks.md are in docs/benchmarks/.
     picture_folder, link = (os.path.splitext(into)[0], os.path.basename(os.path.splitext(into)[0]) + "/") if into else (out, "")
     sections = {}
     for name, piece in PIECES.items():
-        records = read(folders, name)
+        records = chosen(name, piece, read(folders, name), stamps, of)
         if records:
             label = Labels(piece.labels)
             pictures = plots.draw(picture_folder, name, records, label)
             sections[name] = section(piece, records, stamps, label, [(title, link + picture) for title, picture in pictures])
             if not into:
                 write_csv(os.path.join(out, name + ".csv"), records)
+    if not sections:
+        print("bench: nothing of that was measured", file=sys.stderr)
+        return 1
     if into:
         put_into(into, {name: f"{PIECES[name].title}.\n\n{text}" for name, text in sections.items()})
     else:
         with open(os.path.join(out, "report.md"), "w", encoding="utf-8") as file:
             file.write("\n\n".join(f"## {PIECES[name].title}\n\n{text}" for name, text in sections.items()) + "\n")
     print(into or f"{out}/report.md")
-    return 0 if sections else 1
+    return 0

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Pieces about tenants that do not always have work: small launches, requests, and a donor that goes idle."""
 from . import traces
-from .core import Case, Piece, Table
+from .core import Case, Need, Piece, Table, alone
 from .machine import BenchError, NotHere
 from .sharing import ALL_ARMS, HUGE_US, LONG_US, SHORT_US, length, others
 
 # --- one small kernel at a time ---------------------------------------------------------------------------------------------------
 
 ONE_AT_A_TIME = ("--burst", "1")
+SMALL_SECONDS = 3
 
 
 def measure_small(bench, arm):
     alone_ns = bench.exclusive(SHORT_US, ONE_AT_A_TIME).trace.period_ns()
     queue_ns = bench.period_ns(HUGE_US)
     members = [bench.tenant(SHORT_US, options=ONE_AT_A_TIME), bench.tenant(HUGE_US)]
-    _, found, window = bench.side_by_side(arm, members, bench.seconds(6))
+    _, found, window = bench.side_by_side(arm, members, bench.seconds(SMALL_SECONDS))
     seconds = (window[1] - window[0]) / 1e9
     small, large = traces.work_in(found, [alone_ns, queue_ns], *window)
     return {"small_percent": 100 * small / seconds, "large_percent": 100 * large / seconds, "exclusive_per_s": 1e9 / alone_ns}
@@ -23,7 +24,8 @@ def measure_small(bench, arm):
 SMALL = Piece(
     f"One kernel of {length(SHORT_US)} at a time, beside a queue of kernels of {length(HUGE_US)}",
     "the small one at least 45 % of its rate alone while the other keeps at least 50 %",
-    lambda bench: [Case("equal weights", ALL_ARMS + others(bench), measure_small)],
+    lambda bench: [Case("equal weights", ALL_ARMS + others(bench), measure_small, SMALL_SECONDS, 2,
+                        needs=lambda _arm: (alone(SHORT_US, ONE_AT_A_TIME), alone(HUGE_US)))],
     [Table({"small_percent": "one at a time, % of alone", "large_percent": "queue, % of alone", "exclusive_per_s": "small alone, per s"})])
 
 
@@ -31,6 +33,7 @@ SMALL = Piece(
 
 REQUEST_KERNELS, REQUEST_US, LOW_US = 10, 100, 200
 RATE = 200 # of requests of 1 ms: a load of 20 %
+REQUEST_SECONDS = 10 # two thousand requests, of which two are beyond p99.9
 
 
 def request_tenant(bench, rate):
@@ -53,25 +56,29 @@ def latency_series(latencies_ns):
     return {"percent": percents, "ms": [round(traces.percentile(ascending, percent) / 1e6, 4) for percent in percents]}
 
 
+def requests_alone(rate):
+    return Need(f"{rate} requests alone", REQUEST_SECONDS, whole=True)
+
+
 def measure_latency(rate):
-    def alone(bench):
+    def undisturbed(bench):
         def make():
-            return bench.run("native", [request_tenant(bench, rate)], bench.seconds(15))[0].latencies_ns
-        return bench.once_a_round(("requests", rate), make)
+            return bench.run("native", [request_tenant(bench, rate)], bench.seconds(REQUEST_SECONDS))[0].latencies_ns
+        return bench.once_a_round(requests_alone(rate).key, make)
 
     def measure(bench, arm):
         if arm == "exclusive":
-            found = alone(bench)
+            found = undisturbed(bench)
             return latency_metrics(found) | {"series": latency_series(found)}
         if arm.startswith("shim") and not bench.machine.has_option("VGPU_PRIORITY"):
             raise NotHere("this build knows no VGPU_PRIORITY")
-        reference, low_ns = latency_metrics(alone(bench)), bench.period_ns(LOW_US)
+        reference, low_ns = latency_metrics(undisturbed(bench)), bench.period_ns(LOW_US)
         high, low = request_tenant(bench, rate), bench.tenant(LOW_US)
         if arm.startswith("shim"):
             high.env, low.env = {"VGPU_PRIORITY": "high"}, {"VGPU_PRIORITY": "low"}
         elif arm == "mps-priority":
             high.env, low.env = {"CUDA_MPS_CLIENT_PRIORITY": "0"}, {"CUDA_MPS_CLIENT_PRIORITY": "1"}
-        results, found, window = bench.side_by_side(arm, [high, low], bench.seconds(15))
+        results, found, window = bench.side_by_side(arm, [high, low], bench.seconds(REQUEST_SECONDS))
         metrics = latency_metrics(results[0].latencies_ns)
         seconds = (window[1] - window[0]) / 1e9
         used, left = traces.work_in(found, [bench.period_ns(REQUEST_US), low_ns], *window)
@@ -85,7 +92,9 @@ def latency_cases(bench):
     arms = ("exclusive", "native", "mps", "mps-priority", "shim", "shim-mps") + others(bench)
     # A simulated kernel takes longer to launch.
     rate = 50 if bench.machine.simulated else RATE
-    return [Case(f"{rate} requests of {length(REQUEST_KERNELS * REQUEST_US)} per s", arms, measure_latency(rate))]
+    needs = (requests_alone(rate), alone(LOW_US), alone(REQUEST_US))
+    return [Case(f"{rate} requests of {length(REQUEST_KERNELS * REQUEST_US)} per s", arms, measure_latency(rate), REQUEST_SECONDS, 2,
+                 needs=lambda arm: needs[:1] if arm == "exclusive" else needs[1:], short=("exclusive", "native", "mps", "shim", "shim-mps"))]
 
 
 LATENCY = Piece(
@@ -100,12 +109,13 @@ LATENCY = Piece(
 # --- a donor goes idle ------------------------------------------------------------------------------------------------------------
 
 BUSY_MS, IDLE_MS, SURVIVOR_US = 40, 40, 100
+IDLE_SECONDS = 5 # sixty pauses
 
 
 def measure_idle(bench, arm):
     period = bench.period_ns(SURVIVOR_US)
     donor = bench.tenant(LONG_US, options=("--burst", str(BUSY_MS * 1000 // LONG_US), "--think-us", str(IDLE_MS * 1000)))
-    _, found, _ = bench.side_by_side(arm, [donor, bench.tenant(SURVIVOR_US)], bench.seconds(8))
+    _, found, _ = bench.side_by_side(arm, [donor, bench.tenant(SURVIVOR_US)], bench.seconds(IDLE_SECONDS))
     spans = traces.recovery_ns(found[0], found[1], period, IDLE_MS * 500_000, 5_000_000)
     if not spans:
         raise BenchError("the donor never paused")
@@ -116,6 +126,7 @@ def measure_idle(bench, arm):
 IDLE = Piece(
     "A tenant goes idle: time until the other runs at 99 % of its rate alone",
     "at most 300 µs",
-    lambda bench: [Case(f"{BUSY_MS} ms of work, {IDLE_MS} ms of pause", ALL_ARMS + others(bench), measure_idle)],
+    lambda bench: [Case(f"{BUSY_MS} ms of work, {IDLE_MS} ms of pause", ALL_ARMS + others(bench), measure_idle, IDLE_SECONDS, 2,
+                        needs=lambda _arm: (alone(SURVIVOR_US),))],
     [Table({"recovery_p50_us": "p50, µs", "recovery_p90_us": "p90, µs", "recovery_p99_us": "p99, µs", "pauses": "pauses"}, 0)],
     "From the end of the last kernel of the one to the moment from which the other keeps that rate for 5 ms, by the GPU's clock.")

@@ -20,12 +20,26 @@ def listing(bench, arm):
     return json.loads(output)
 
 
-def last_figures(bench, arm, seconds, figures):
-    """An observer that keeps the figures as they are shortly before the end."""
-    def observe(_pids):
-        time.sleep(seconds * 0.9)
-        figures.extend(listing(bench, arm)["vgpus"])
-    return observe
+class Looks:
+    """An observer of a run: CPU time of the agents over 0.6 of it, and the library's figures shortly before the end."""
+
+    def __init__(self, bench, arm, seconds, listed=True):
+        self.bench, self.arm, self.seconds, self.listed = bench, arm, seconds, listed
+        self.samples, self.figures = [], []
+
+    def __call__(self, pids):
+        for part in (0.2, 0.6):
+            time.sleep(self.seconds * part)
+            self.samples.append((time.monotonic(), [agent_ns(pid) for pid in pids]))
+        if self.listed:
+            time.sleep(self.seconds * 0.1)
+            self.figures = listing(self.bench, self.arm)["vgpus"]
+
+    def agents(self):
+        """In percent of a core, of the agents of one tenant, on average and at worst."""
+        (begun, before), (ended, after) = self.samples
+        used = [100 * (b[0] - a[0]) / 1e9 / (ended - begun) for a, b in zip(before, after)]
+        return {"agent_mean_percent": sum(used) / len(used), "agent_worst_percent": max(used), "agents": sum(number for _, number in after)}
 
 
 def bucket_end_ns(start_ns):

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from .machine import BenchError
+from .machine import BenchError, TimeIsUp
 from .traces import Trace, read_numbers
 
 READY_SECONDS = 90
@@ -24,6 +24,7 @@ class Tenant:
     options: tuple = ()
     env: dict = dataclasses.field(default_factory=dict)
     command: tuple = ()
+    percent: int = None         # what BENCH_ENV_NAME is told; by default the weight's part
 
 
 @dataclasses.dataclass
@@ -42,7 +43,7 @@ def environment(machine, arm, tenant, weights):
     if arm.is_shim:
         # A context takes another amount of memory under MPS, and a pool measures it once.
         env.update(VGPU_POOL=os.path.join(machine.work, "pool" + ("-mps" if arm.mps else "")), VGPU_LOG="error")
-    percent = round(100 * tenant.weight / weights)
+    percent = tenant.percent or round(100 * tenant.weight / weights)
     for assignment in arm.env + arm.per_tenant:
         name, _, value = assignment.partition("=")
         env[name] = value.format(weight=tenant.weight, percent=percent)
@@ -101,6 +102,8 @@ class Run:
                 with open(self.file(number, "err"), "rb") as err:
                     if any(line.startswith(b"ready ") for line in err):
                         break
+                if time.monotonic() > self.machine.until:
+                    raise TimeIsUp
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise BenchError(f"a tenant did not get ready: {last_words(self.file(number, 'err'))}")
                 time.sleep(0.01)
@@ -116,8 +119,10 @@ class Run:
         deadline = time.monotonic() + 2 * self.seconds + READY_SECONDS
         for number, process in enumerate(self.processes):
             try:
-                status = process.wait(max(0.1, deadline - time.monotonic()))
+                status = process.wait(max(0.1, min(deadline, self.machine.until) - time.monotonic()))
             except subprocess.TimeoutExpired:
+                if time.monotonic() > self.machine.until:
+                    raise TimeIsUp from None
                 raise BenchError("a tenant does not end") from None
             with open(self.file(number, "out"), encoding="utf-8") as out:
                 text = out.read()
@@ -146,14 +151,20 @@ class Run:
 def run(machine, arm, tenants, seconds, observe=None):
     """Runs the tenants side by side and returns their results. `observe(pids)` is called once they have begun, and has to return before
     they end."""
-    with contextlib.ExitStack() as stack:
-        mps_env = stack.enter_context(machine.mps()) if arm.mps else {}
-        this = Run(machine, seconds)
-        stack.callback(this.end)
-        this.spawn(arm, tenants, mps_env)
-        if not any(tenant.command for tenant in tenants):
-            this.wait_until_ready()
-            this.start()
-        if observe:
-            observe([process.pid for process in this.processes])
-        return this.results()
+    with contextlib.ExitStack() as failed:
+        failed.callback(machine.stop_mps)
+        if not arm.mps:
+            machine.stop_mps()
+        mps_env = machine.environment_of_mps() if arm.mps else {}
+        with contextlib.ExitStack() as stack:
+            this = Run(machine, seconds)
+            stack.callback(this.end)
+            this.spawn(arm, tenants, mps_env)
+            if not any(tenant.command for tenant in tenants):
+                this.wait_until_ready()
+                this.start()
+            if observe:
+                observe([process.pid for process in this.processes])
+            results = this.results()
+        failed.pop_all()
+        return results
