@@ -314,7 +314,7 @@ static bool add_launch(struct window *window, void *stream, const void *function
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
     copy_batch(closed, open);
-    closed->loose |= now_ns - open->submitted_ns > open->estimate_ns / 2;
+    closed->loose |= since(open->submitted_ns, now_ns) > open->estimate_ns / 2;
     open->estimate_ns = 0;
     open->loose = false;
     forget(&open->functions);

@@ -376,6 +376,22 @@ static void test_ahead(void)
     end();
 }
 
+// Two threads launch at once, and who read the clock first takes note last.
+static void test_crossed_times(void)
+{
+    begin_known(20000);
+    for (int n = 0; n < 1000 || window.open.estimate_ns; n++)
+        launch(0, 1, 20000);
+    gpu.now_ns += NS_PER_MS;
+    window_ask(&window, WINDOW_NS, gpu.now_ns);
+    launched(NULL, gpu.now_ns + NS_PER_MS);
+    gpu.now_ns -= 500;
+    while (window.open.estimate_ns)
+        launched(NULL, gpu.now_ns + NS_PER_MS);
+    ok(window_ahead(&window, gpu.now_ns) != UINT64_MAX, "launches that follow each other closely are not taken for slow ones");
+    end();
+}
+
 // Turns that begin with a switch: the kernel that comes first ends so much later.
 static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
 {
@@ -493,6 +509,7 @@ int main(void)
     test_clear();
     test_grids();
     test_ahead();
+    test_crossed_times();
     test_switches(14000, 14000);
     test_switches(150000, 300000);
     test_switches(400000, 500000);
