@@ -14,11 +14,14 @@
 #include "scheduler/turn.h"
 
 #define NEVER_NS (UINT64_MAX / 2)
-// While others wait: how often a busy holder is looked at, the longer where more work is known to be ahead, and one that has gone quiet. Not as
-// seldom as the estimates of its work allow: when nobody launches any more, nobody else sees when a batch ends, and estimates err by a look.
+// While others wait: how often a busy holder is looked at, and one that has gone quiet. The longer where more work is known to be ahead: only for
+// a small part of it, since estimates err, and when nobody launches any more nobody else sees when a batch ends.
 #define BUSY_LOOK_NS (250 * NS_PER_US)
-#define LONGEST_LOOK_NS (500 * NS_PER_US)
+#define LONGEST_BUSY_LOOK_NS NS_PER_MS
+#define BUSY_PART 4
 #define QUIET_LOOK_NS (50 * NS_PER_US)
+#define LONGEST_QUIET_LOOK_NS (250 * NS_PER_US)
+#define QUIET_PART 16
 // A holder without work keeps the token for about the cost of a switch, or for as long as it usually pauses where that is not much
 // against the work between its pauses: a program that waits for the GPU after every step would otherwise lose its turn at each step,
 // and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
@@ -211,13 +214,11 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t 
     return all_active_members(gate, token_generation(word), member_is_idle);
 }
 
-// How long until the next look at a holder that launches.
-static uint64_t busy_look(struct gate *gate, uint64_t now_ns)
+// How long until the next look at a holder that works.
+static uint64_t look_for(struct gate *gate, uint64_t now_ns, uint64_t part, uint64_t least_ns, uint64_t most_ns)
 {
-    uint64_t ahead = window_ahead(&gate->window, now_ns);
-    if (ahead == UINT64_MAX || ahead < 2 * BUSY_LOOK_NS)
-        return BUSY_LOOK_NS;
-    return ahead / 2 < LONGEST_LOOK_NS ? ahead / 2 : LONGEST_LOOK_NS;
+    uint64_t ahead = window_ahead(&gate->window, now_ns), look = ahead == UINT64_MAX ? 0 : ahead / part;
+    return look < least_ns ? least_ns : look < most_ns ? look : most_ns;
 }
 
 // The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
@@ -238,7 +239,7 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
     uint64_t look;
     bool throttled = atomic_load(&gate->throttled) > 0;
     if (throttled || gate->notes.quiet_at != atomic_load(&gate->member->entered) || !gate_is_empty(gate)) {
-        look = busy_look(gate, now_ns);
+        look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
         gate->notes.quiet_at = atomic_load(&gate->member->entered);
         gate->notes.fence_set = false;
         if (gate->notes.done_ns) {
@@ -248,10 +249,12 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
             if (gate->notes.called_ns != end)
                 turn_call_off(gate);
         }
-    } else {
+    } else if (work_is_done(gate)) {
         look = QUIET_LOOK_NS;
-        if (work_is_done(gate) && is_idle(gate, word, now_ns, &look))
+        if (is_idle(gate, word, now_ns, &look))
             return give_away(gate, word, now_ns);
+    } else {
+        look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
     }
     uint64_t next = now_ns < call ? call : end;
     return now_ns + look < next ? now_ns + look : next;

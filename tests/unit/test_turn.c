@@ -300,12 +300,12 @@ static void test_pause_ends_with_the_last_waiter(void)
     end();
 }
 
-// The more work is known to be ahead of a holder that launches, the less often it is looked at.
+// The more work is known to be ahead of a holder, the less often it is looked at.
 static void test_looks(void)
 {
     static const struct {
-        uint64_t ahead_us, look_us;
-    } cases[] = {{0, 250}, {400, 250}, {600, 300}, {4000, 500}};
+        uint64_t ahead_us, busy_us, quiet_us;
+    } cases[] = {{0, 250, 50}, {400, 250, 50}, {1600, 400, 100}, {8000, 1000, 250}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         begin();
         uint64_t now = clock_now_ns(), ahead = cases[i].ahead_us * NS_PER_US;
@@ -315,9 +315,10 @@ static void test_looks(void)
         window->count = ahead > 0;
         window->closed_ns = ahead;
         window->primed = ahead > 0;
-        is_int(agent_step(&holder, now) - now, cases[i].look_us * NS_PER_US, "with %llu us of work the next look is in %llu us",
-               (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].look_us);
-        is_int(agent_step(&holder, now) - now, 50000, "and in 50 us when it has gone quiet");
+        is_int(agent_step(&holder, now) - now, cases[i].busy_us * NS_PER_US, "with %llu us of work the next look is in %llu us",
+               (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].busy_us);
+        is_int(agent_step(&holder, now) - now, cases[i].quiet_us * NS_PER_US, "and in %llu us when it has gone quiet",
+               (unsigned long long)cases[i].quiet_us);
         window->count = 0;
         end();
     }
