@@ -122,6 +122,16 @@ static void test_interruptions(void)
     }
 }
 
+// As if the token had moved between the look at it and the exchange.
+static void test_interruption_too_late(void)
+{
+    begin();
+    uint64_t before = token();
+    turn_take_unused(&waiter, before - 1, clock_now_ns());
+    ok(token() == before && atomic_load(&gpu->first) == POOL_NO_INDEX, "who is too late to interrupt does not go before others");
+    end();
+}
+
 static void test_contention_is_remembered(void)
 {
     begin();
@@ -328,6 +338,7 @@ int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
     test_interruptions();
+    test_interruption_too_late();
     test_contention_is_remembered();
     test_late_work_is_charged();
     test_early_hand_over();
