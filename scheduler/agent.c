@@ -63,13 +63,13 @@ static struct {
     struct gate *_Atomic serving; // what a step is under way for
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
-static bool all_active_members(const struct gate *gate, uint32_t generation,
-                               bool (*holds)(const struct pool_member *, uint32_t))
+// Whether it holds of all other processes of this virtual GPU that have launched under the grant.
+static bool all_other_members(const struct gate *gate, uint32_t generation, bool (*holds)(const struct pool_member *, uint32_t))
 {
     POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
     {
         const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
-        if (atomic_load(&member->active_gen) == generation && !holds(member, generation))
+        if (member != gate->member && atomic_load(&member->active_gen) == generation && !holds(member, generation))
             return false;
     }
     return true;
@@ -174,7 +174,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
         gate->notes.late_from_ns = now_ns;
     }
     atomic_store(&gate->member->drained_gen, generation);
-    if (!expired && !all_active_members(gate, generation, member_is_drained))
+    if (!expired && !all_other_members(gate, generation, member_is_drained))
         return gate->notes.since_ns + TURN_DRAIN_NS; // the last of them passes the token on
     turn_pass(gate, word, clock_now_ns(), false);
     return now_ns;
@@ -202,16 +202,21 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t 
 {
     if (!gate->notes.done_ns)
         gate->notes.done_ns = now_ns;
+    uint32_t generation = token_generation(word);
     uint64_t patience = idle_patience(gate), idle_ns = gate->notes.done_ns + patience, call_ns = idle_ns - patience / 2;
     if (now_ns < idle_ns) {
-        if (now_ns >= call_ns)
+        if (now_ns >= call_ns && all_other_members(gate, generation, member_is_idle))
             turn_call_next(gate, word, now_ns, true);
         uint64_t next = now_ns < call_ns ? call_ns : idle_ns;
         *look = next - now_ns < *look ? next - now_ns : *look;
         return false;
     }
+    // In this order: of two that become idle at once, one at least sees the other.
     atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
-    return all_active_members(gate, token_generation(word), member_is_idle);
+    if (all_other_members(gate, generation, member_is_idle))
+        return true;
+    *look = BUSY_LOOK_NS; // whoever becomes idle last gives the token away
+    return false;
 }
 
 // How long until the next look at a holder that works.

@@ -128,7 +128,8 @@ static void test_interruption_too_late(void)
     begin();
     uint64_t before = token();
     turn_take_unused(&waiter, before - 1, clock_now_ns());
-    ok(token() == before && atomic_load(&gpu->first) == POOL_NO_INDEX, "who is too late to interrupt does not go before others");
+    ok(token() == before && atomic_load(&gpu->first) == POOL_NO_INDEX,
+       "who is too late to interrupt does not go before others");
     end();
 }
 
@@ -291,6 +292,34 @@ static void test_next_is_called_off(void)
     end();
 }
 
+// One process of two has work.
+static void test_idle_beside_another(void)
+{
+    begin();
+    struct tenant tenant;
+    if (tenant_join(&tenant, "holder", 0))
+        bail_out(tenant.error.text);
+    struct pool_member *other = &tenant.pool.layout->members[tenant.process][tenant.gpu];
+    atomic_store(&other->active_gen, token_generation(token()));
+    atomic_store(&other->entered, 7);
+    atomic_store(&other->left, 7);
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    agent_step(&holder, now += MS);
+    agent_step(&holder, now += 60 * NS_PER_US);
+    ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "as long as another process of it works, an idle one calls nobody");
+    now += 60 * NS_PER_US;
+    is_int(agent_step(&holder, now) - now, 250 * NS_PER_US, "is looked at no more often than one that works");
+    ok(!(token() & TOKEN_REVOKED), "and keeps the token");
+    atomic_store(&other->idle_at, 7);
+    agent_step(&holder, now += 250 * NS_PER_US);
+    ok(token() & TOKEN_REVOKED, "until both are idle");
+    pool_close(&tenant.pool);
+    end();
+}
+
 // Only a pause while others wait is one.
 static void test_pause_ends_with_the_last_waiter(void)
 {
@@ -344,6 +373,7 @@ int main(void)
     test_early_hand_over();
     test_captures();
     test_patience();
+    test_idle_beside_another();
     test_pause_ends_with_the_last_waiter();
     test_next_is_called();
     test_next_is_called_off();
