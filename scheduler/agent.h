@@ -45,7 +45,8 @@ void agent_stop(void);
 // Forgets the agent, for a forked child.
 void agent_reset(void);
 
-// One step for one gate at time now_ns; returns when it wants the next one. Exposed for tests.
+// One step for one gate at time now_ns (scheduler/agent_step.c); returns when it wants the next one, AGENT_NEVER_NS: when it is rung.
+#define AGENT_NEVER_NS (UINT64_MAX / 2)
 uint64_t agent_step(struct gate *gate, uint64_t now_ns);
 
 #endif

@@ -201,8 +201,12 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
 {
     atomic_store(&gate->gpu->first, gate->vgpu_index);
     atomic_store(&gate->gpu->on_deck, gate->vgpu_index);
-    if (!turn_revoke(gate, word))
+    if (!turn_revoke(gate, word)) {
+        // The turn that ends now is not this one's doing.
+        uint32_t own = gate->vgpu_index;
+        atomic_compare_exchange_strong(&gate->gpu->first, &own, POOL_NO_INDEX);
         return false;
+    }
     if (is_adopted(gate, *word) || !turn_pass(gate, *word | TOKEN_REVOKED, now_ns, false))
         ring_members(gate, &layout_of(gate)->vgpus[token_holder(*word)]);
     return true;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "scheduler/window.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "base/clock.h"
 
 // A batch is closed by a mark when it holds so much of the window. What has no mark yet is in nobody's sight: with a quarter kernels of 0.2 ms
@@ -27,21 +30,21 @@ void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu
     pthread_mutex_init(&window->mutex, NULL);
 }
 
-// The slot of `function`, or the one it may have: free, else the first of those it can be in. A few places for each, since two functions
-// that took turns in one slot would both stay unknown, and an unknown launch waits until the GPU has nothing else.
+// The slot of `function`, or the one it may have: the first free one, else the first of those it can be in. A few places for each, since two
+// functions that took turns in one slot would both stay unknown, and an unknown launch waits until the GPU has nothing else. No slot
+// becomes free again, so what is known lies before the first free one.
 static uint32_t slot_of(const struct window *window, const void *function)
 {
     // Fibonacci hashing: handles differ in their middle bits.
     uint64_t hash = (uint64_t)(uintptr_t)function * 0x9e3779b97f4a7c15ull;
-    uint32_t first = (uint32_t)(hash >> 32) % WINDOW_FUNCTIONS, found = first;
-    for (uint32_t i = PROBES; i-- > 0;) {
+    uint32_t first = (uint32_t)(hash >> 32) % WINDOW_FUNCTIONS;
+    for (uint32_t i = 0; i < PROBES; i++) {
         uint32_t slot = (first + i) % WINDOW_FUNCTIONS;
-        if (window->durations[slot].function == function)
+        const void *there = window->durations[slot].function;
+        if (there == function || !there)
             return slot;
-        if (!window->durations[slot].function)
-            found = slot;
     }
-    return found;
+    return first;
 }
 
 // The duration learned for `function`, 0 for none. A slot belongs to the function that used it last.
@@ -70,26 +73,32 @@ static uint64_t start_of(const struct window *window, const struct window_batch 
 }
 
 // An unknown launch counts as a whole window.
-static uint64_t assumed_ns(const struct window *window, uint16_t slot)
+static uint64_t assumed_ns(const struct window *window, uint32_t slot)
 {
     uint64_t known = window->durations[slot].estimate_ns;
     return known ? known : WINDOW_NS;
 }
 
-static void remember(const struct window *window, struct window_functions *functions, uint16_t slot, uint32_t launches)
+static void remember(const struct window *window, struct window_functions *functions, uint32_t slot, uint32_t launches)
 {
     uint32_t i = 0;
-    while (i < functions->count && functions->slots[i] != slot)
+    while (i < functions->count && functions->each[i].slot != slot)
         i++;
     if (i == WINDOW_BATCH_FUNCTIONS) {
         functions->other_ns += launches * assumed_ns(window, slot);
         return;
     }
     if (i == functions->count) {
-        functions->slots[functions->count++] = slot;
-        functions->launches[i] = 0;
+        functions->each[i] = (struct window_function){.slot = slot};
+        functions->count++;
     }
-    functions->launches[i] += launches;
+    functions->each[i].launches += launches;
+}
+
+static void forget(struct window_functions *functions)
+{
+    functions->other_ns = 0;
+    functions->count = 0;
 }
 
 // What the span's launches take by the estimates of now. Those of the time of launch would not do: a queue is several spans long, and an
@@ -99,7 +108,7 @@ static uint64_t span_estimate(const struct window *window)
     const struct window_functions *functions = &window->span_functions;
     uint64_t sum = functions->other_ns;
     for (uint32_t i = 0; i < functions->count; i++)
-        sum += functions->launches[i] * assumed_ns(window, functions->slots[i]);
+        sum += functions->each[i].launches * assumed_ns(window, functions->each[i].slot);
     return sum;
 }
 
@@ -108,8 +117,9 @@ static uint64_t span_estimate(const struct window *window)
 static void learn(struct window *window, uint64_t estimate_ns, uint64_t took_ns)
 {
     for (uint32_t i = 0; i < window->span_functions.count; i++) {
-        struct window_duration *duration = &window->durations[window->span_functions.slots[i]];
-        uint64_t known = duration->estimate_ns, base = assumed_ns(window, window->span_functions.slots[i]);
+        uint32_t slot = window->span_functions.each[i].slot;
+        struct window_duration *duration = &window->durations[slot];
+        uint64_t known = duration->estimate_ns, base = assumed_ns(window, slot);
         uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / estimate_ns);
         uint64_t estimate = known ? (known + seen) / 2 : seen;
         duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
@@ -120,7 +130,7 @@ static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_
 {
     window->span_start_ns = start_ns;
     window->span_doubt_ns = doubt_ns;
-    window->span_functions = (struct window_functions){0};
+    forget(&window->span_functions);
 }
 
 // A batch has just been seen complete and the GPU still works: what is complete took from the start of the span until now.
@@ -158,7 +168,7 @@ static void note_switch(struct window *window, const struct window_batch *batch,
     if (batch->loose || batch->estimate_ns > WINDOW_NS)
         return;
     window->switch_least_ns = pending > expected ? pending - expected : 0;
-    window->switch_most_ns = now_ns > expected ? now_ns - expected : 1;
+    atomic_store_explicit(&window->switch_most_ns, now_ns > expected ? now_ns - expected : 1, memory_order_relaxed);
 }
 
 static void take_off(struct window *window, uint64_t now_ns)
@@ -172,7 +182,7 @@ static void take_off(struct window *window, uint64_t now_ns)
         start_span(window, start_of(window, batch), window->last_done_ns > batch->submitted_ns ? window->done_doubt_ns : 0);
     if (window->span_start_ns) {
         for (uint32_t i = 0; i < batch->functions.count; i++)
-            remember(window, &window->span_functions, batch->functions.slots[i], batch->functions.launches[i]);
+            remember(window, &window->span_functions, batch->functions.each[i].slot, batch->functions.each[i].launches);
         window->span_functions.other_ns += batch->functions.other_ns;
     }
     window->primed = true;
@@ -208,10 +218,12 @@ static bool in_one_stream(const struct window *window)
 
 static void collect(struct window *window, uint64_t now_ns)
 {
-    bool any = window->count > 0, all = false;
-    while (window->count && (all || is_done(window, oldest(window)))) {
+    bool any = window->count > 0;
+    if (any && is_done(window, oldest(window))) {
         take_off(window, now_ns);
-        all = all || (window->count > 2 && in_one_stream(window) && is_done(window, newest(window)));
+        bool all = window->count > 2 && in_one_stream(window) && is_done(window, newest(window));
+        while (window->count && (all || is_done(window, oldest(window))))
+            take_off(window, now_ns);
     }
     if (window->count) {
         if (window->span_start_ns && window->last_done_ns == now_ns)
@@ -279,6 +291,11 @@ uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns)
     return pause;
 }
 
+static void copy_batch(struct window_batch *to, const struct window_batch *from)
+{
+    memcpy(to, from, offsetof(struct window_batch, functions.each) + from->functions.count * sizeof from->functions.each[0]);
+}
+
 // Adds a launch to the open batch. Returns true and moves the batch to *closed when it is time for a mark: the batch is long enough, or
 // holds something unknown, or the launch went to another stream than the one before, whose work no later mark would stand behind.
 static bool add_launch(struct window *window, void *stream, const void *function, uint64_t now_ns, struct window_batch *closed)
@@ -293,12 +310,14 @@ static bool add_launch(struct window *window, void *stream, const void *function
     window->recent_ns = unknown ? WINDOW_NS : duration->estimate_ns;
     open->estimate_ns += window->recent_ns;
     open->loose |= unknown;
-    remember(window, &open->functions, (uint16_t)(duration - window->durations), 1);
+    remember(window, &open->functions, (uint32_t)(duration - window->durations), 1);
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
-    *closed = *open;
-    closed->loose |= now_ns - open->submitted_ns > open->estimate_ns / 2;
-    *open = (struct window_batch){.stream = stream};
+    copy_batch(closed, open);
+    closed->loose |= since(open->submitted_ns, now_ns) > open->estimate_ns / 2;
+    open->estimate_ns = 0;
+    open->loose = false;
+    forget(&open->functions);
     return true;
 }
 
@@ -318,7 +337,7 @@ void window_launched(struct window *window, void *stream, const void *function, 
     pthread_mutex_lock(&window->mutex);
     bool room = window->count < WINDOW_BATCHES;
     if (room) {
-        window->batches[(window->first + window->count++) % WINDOW_BATCHES] = closed;
+        copy_batch(&window->batches[(window->first + window->count++) % WINDOW_BATCHES], &closed);
         window->closed_ns += closed.estimate_ns;
     }
     pthread_mutex_unlock(&window->mutex);
@@ -336,10 +355,12 @@ void window_granted(struct window *window, uint64_t granted_ns)
 
 bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns)
 {
+    if (!atomic_load_explicit(&window->switch_most_ns, memory_order_relaxed))
+        return false;
     pthread_mutex_lock(&window->mutex);
     *least_ns = window->switch_least_ns;
-    *most_ns = window->switch_most_ns;
-    window->switch_least_ns = window->switch_most_ns = 0;
+    *most_ns = atomic_exchange_explicit(&window->switch_most_ns, 0, memory_order_relaxed);
+    window->switch_least_ns = 0;
     pthread_mutex_unlock(&window->mutex);
     return *most_ns > 0;
 }

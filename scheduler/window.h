@@ -16,6 +16,7 @@
 #define VGPU_SCHEDULER_WINDOW_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,11 +35,14 @@
 #define WINDOW_BATCH_FUNCTIONS 32u
 
 // How often which functions were launched, by their slots in the table of durations. What does not fit learns nothing this time.
+struct window_function {
+    uint32_t slot, launches;
+};
+
 struct window_functions {
-    uint32_t count;
-    uint16_t slots[WINDOW_BATCH_FUNCTIONS];
-    uint32_t launches[WINDOW_BATCH_FUNCTIONS];
     uint64_t other_ns; // estimate of what does not fit, as of its launch
+    uint32_t count;
+    struct window_function each[WINDOW_BATCH_FUNCTIONS]; // last, as in a batch: what is not used is not copied
 };
 
 struct window_batch {
@@ -47,8 +51,8 @@ struct window_batch {
     pthread_t thread;      // who has put the mark: each thread may have a stream of its own by the same handle
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
+    bool loose;            // of unknown duration in part, or launched so slowly that the GPU may have waited for launches
     struct window_functions functions;
-    bool loose; // of unknown duration in part, or launched so slowly that the GPU may have waited for launches
 };
 
 struct window_duration {
@@ -77,8 +81,10 @@ struct window {
     uint64_t span_doubt_ns; // by how much earlier it may have begun
     struct window_functions span_functions;
 
-    uint64_t granted_ns;                      // when the turn came whose first batch has not been seen complete yet; 0: none
-    uint64_t switch_least_ns, switch_most_ns; // what the last switch has cost, until that is asked for; 0, 0: nothing new
+    uint64_t granted_ns; // when the turn came whose first batch has not been seen complete yet; 0: none
+    // What the last switch has cost, until that is asked for; 0, 0: nothing new. Whether there is anything is looked at without the mutex.
+    uint64_t switch_least_ns;
+    _Atomic uint64_t switch_most_ns;
 
     struct window_duration durations[WINDOW_FUNCTIONS];
 };

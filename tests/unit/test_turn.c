@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The moves of the token and the steps of the agent, one call at a time, at times of the test's own.
 #include "scheduler/agent.h"
+#include "scheduler/grant.h"
 #include "scheduler/policy.h"
 #include "scheduler/turn.h"
 #include "tests/unit/tap.h"
@@ -12,7 +13,8 @@
 static struct tenant tenants[2];
 static struct gate holder, waiter;
 static struct pool_gpu *gpu;
-static bool work_is_over, captures;
+static bool work_is_over, captures, fence_fails;
+static int fences;
 
 static void *no_mark(void *unused, void *stream)
 {
@@ -34,7 +36,8 @@ static void forget(void *unused, void *mark)
 static bool renew(void *unused)
 {
     (void)unused;
-    return true;
+    fences++;
+    return !fence_fails;
 }
 
 static bool fence_is_over(void *unused)
@@ -56,7 +59,8 @@ static const struct gpu_ops ops = {.mark_put = no_mark,
                                    .fence_done = fence_is_over,
                                    .is_capturing = is_capturing};
 
-// One holds the token after a launch, the other has not asked for it; both have 20 ms left of the round.
+// One holds the token after a launch, the other has not asked for it. They have 20 and 5 ms left of the round: the other does not interrupt,
+// however late the test's own thread is.
 static void begin(void)
 {
     struct gate *gates[] = {&holder, &waiter};
@@ -67,7 +71,7 @@ static void begin(void)
             bail_out(tenants[i].error.text);
         *gates[i] = (struct gate){0};
         gate_init(gates[i], &tenants[i].pool, tenants[i].process, tenants[i].gpu, tenants[i].vgpu, &ops, NULL);
-        atomic_store(&gates[i]->vgpu->pass, 80 * PASS_MS);
+        atomic_store(&gates[i]->vgpu->pass, (i ? 95 : 80) * PASS_MS);
     }
     gpu = holder.gpu;
     atomic_store(&gpu->level, 100 * PASS_MS);
@@ -122,6 +126,17 @@ static void test_interruptions(void)
     }
 }
 
+// As if the token had moved between the look at it and the exchange.
+static void test_interruption_too_late(void)
+{
+    begin();
+    uint64_t before = token();
+    turn_take_unused(&waiter, before - 1, clock_now_ns());
+    ok(token() == before && atomic_load(&gpu->first) == POOL_NO_INDEX,
+       "who is too late to interrupt does not go before others");
+    end();
+}
+
 static void test_contention_is_remembered(void)
 {
     begin();
@@ -161,6 +176,56 @@ static void test_late_work_is_charged(void)
     end();
 }
 
+// Where the drain has not ended by its deadline and the token comes back first.
+static void test_late_work_is_charged_until_the_token_is_back(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), word;
+    turn_request(&waiter, now);
+    word = token();
+    turn_revoke(&holder, &word);
+    agent_step(&holder, now);
+    agent_step(&holder, now + 200 * MS);
+    uint64_t over = atomic_load(&holder.vgpu->overrun_ns);
+    pool_bit_set(gpu->wanting, holder.vgpu_index);
+    turn_pass(&waiter, token(), now + 250 * MS, true);
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    agent_step(&holder, now + 260 * MS);
+    is_int(atomic_load(&holder.vgpu->overrun_ns), over + 60 * MS, "late work is charged until the token is back");
+    work_is_over = true;
+    turn_request(&waiter, now + 270 * MS);
+    turn_pass(&holder, token(), now + 270 * MS, true);
+    over = atomic_load(&holder.vgpu->overrun_ns);
+    agent_step(&holder, now + 300 * MS);
+    is_int(atomic_load(&holder.vgpu->overrun_ns), over, "and no longer");
+    end();
+}
+
+// The work seems complete, and is not all that has been launched.
+static void test_drain_waits_for_all(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), word;
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    agent_step(&holder, now += NS_PER_US);
+    work_is_over = true;
+    is_int(gate_enter(&holder, NULL), GATE_WINDOWED, "a launch is under way");
+    word = token();
+    turn_revoke(&holder, &word);
+    fences = 0;
+    agent_step(&holder, now += NS_PER_US);
+    is_int(token_holder(token()), holder.vgpu_index, "which a drain waits for");
+    gate_leave(&holder, GATE_WINDOWED, NULL, &holder);
+    fence_fails = true;
+    agent_step(&holder, now += NS_PER_US);
+    ok(fences == 1 && token_holder(token()) == holder.vgpu_index, "and for a fence behind it");
+    fence_fails = false;
+    agent_step(&holder, now += NS_PER_US);
+    ok(fences == 2 && token_holder(token()) == waiter.vgpu_index, "which is tried again");
+    end();
+}
+
 static void test_captures(void)
 {
     begin();
@@ -194,6 +259,10 @@ static void test_early_hand_over(void)
         agent_step(&holder, now + MS - TURN_EARLY_NS - 1);
         is_int(token_holder(token()), holder.vgpu_index,
                "while more than a hand-over's worth of work is ahead the token stays");
+        atomic_fetch_add(&holder.member->entered, 1);
+        agent_step(&holder, now + MS - TURN_EARLY_NS);
+        is_int(token_holder(token()), holder.vgpu_index, "and while a launch is under way");
+        atomic_fetch_add(&holder.member->left, 1);
         agent_step(&holder, now + MS - TURN_EARLY_NS);
         is_int(token_holder(token()), mps ? waiter.vgpu_index : holder.vgpu_index, "when that is left it moves %s",
                mps ? "under MPS" : "under MPS alone");
@@ -203,9 +272,9 @@ static void test_early_hand_over(void)
 
 #define LOOKED_EVERY_NS 10000ull
 
-// The holder launches once, the work is over at once, and the other waits. Returns how long the holder then keeps the token, and goes on
+// The holder launches once, the work takes work_ns, and the other waits. Returns how long the holder then keeps the token, and goes on
 // with the holder coming back for it after a pause of think_ns.
-static uint64_t kept_without_work(uint64_t *now_ns, uint64_t think_ns)
+static uint64_t kept_without_work(uint64_t *now_ns, uint64_t work_ns, uint64_t think_ns)
 {
     uint64_t used = atomic_load(&holder.vgpu->pass);
     atomic_store(&gpu->level, used + 1000 * PASS_MS);
@@ -213,7 +282,7 @@ static uint64_t kept_without_work(uint64_t *now_ns, uint64_t think_ns)
     turn_request(&waiter, *now_ns);
     agent_step(&holder, *now_ns);
     work_is_over = true;
-    uint64_t from = *now_ns += MS;
+    uint64_t from = *now_ns += work_ns;
     for (agent_step(&holder, from); !(token() & TOKEN_REVOKED) && *now_ns < from + 10 * MS; agent_step(&holder, *now_ns))
         *now_ns += LOOKED_EVERY_NS;
     uint64_t kept = *now_ns - from;
@@ -232,14 +301,27 @@ static void test_patience(void)
     begin();
     uint64_t now = clock_now_ns();
     for (int i = 0; i < 8; i++)
-        is_int(kept_without_work(&now, 40 * MS), 100000, "who has no work keeps the token for the cost of a switch");
-    is_int(kept_without_work(&now, MS / 20), 0, "not at all after eight long pauses");
-    is_int(kept_without_work(&now, 40 * MS), 100000, "but again after a short one");
+        is_int(kept_without_work(&now, MS, 40 * MS), 100000, "who has no work keeps the token for the cost of a switch");
+    is_int(kept_without_work(&now, MS, MS / 20), 0, "not at all after eight long pauses");
+    is_int(kept_without_work(&now, MS, 40 * MS), 100000, "but again after a short one");
     end();
     begin();
     give_class(&waiter, POLICY_LOW);
     now = clock_now_ns();
-    is_int(kept_without_work(&now, 40 * MS), 50000, "for half as long where only those of a lower class wait");
+    is_int(kept_without_work(&now, MS, 40 * MS), 50000, "for half as long where only those of a lower class wait");
+    end();
+}
+
+// A program that pauses regularly and shortly against its work.
+static void test_patience_with_steps(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), kept = 0;
+    for (int i = 0; i < 20; i++)
+        kept = kept_without_work(&now, 6 * MS, 300 * NS_PER_US);
+    ok(kept > 580000 && kept <= 610000, "who pauses for 0.3 ms after 6 ms of work keeps the token for twice as long: %llu us",
+       (unsigned long long)kept / 1000);
+    is_int(kept_without_work(&now, 2 * MS, 300 * NS_PER_US), 100000, "but not after a third of the work");
     end();
 }
 
@@ -255,7 +337,7 @@ static void test_next_is_called(void)
         if (!called && atomic_load(&gpu->on_deck) == waiter.vgpu_index)
             called = now;
     }
-    ok(called + 190000 <= now && now <= called + 210000, "but 0.2 ms before the end of the turn (%llu us)",
+    ok(called + 199000 <= now && now <= called + 201000, "but 0.2 ms before the end of the turn (%llu us)",
        (unsigned long long)(now - called) / 1000);
     turn_pass(&holder, token(), now, false);
     is_int(token_holder(token()), waiter.vgpu_index, "and is the next");
@@ -281,6 +363,83 @@ static void test_next_is_called_off(void)
     end();
 }
 
+// One process of two has work.
+static void test_idle_beside_another(void)
+{
+    begin();
+    struct tenant tenant;
+    if (tenant_join(&tenant, "holder", 0))
+        bail_out(tenant.error.text);
+    struct pool_member *other = &tenant.pool.layout->members[tenant.process][tenant.gpu];
+    atomic_store(&other->active_gen, token_generation(token()));
+    atomic_store(&other->entered, 7);
+    atomic_store(&other->left, 7);
+    uint64_t now = clock_now_ns();
+    atomic_store(&holder.vgpu->begun, grant_value(token(), now)); // however long the joining took
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    agent_step(&holder, now += MS);
+    agent_step(&holder, now += 60 * NS_PER_US);
+    ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "as long as another process of it works, an idle one calls nobody");
+    now += 60 * NS_PER_US;
+    is_int(agent_step(&holder, now) - now, 250 * NS_PER_US, "is looked at no more often than one that works");
+    ok(!(token() & TOKEN_REVOKED), "and keeps the token");
+    atomic_store(&other->idle_at, 7);
+    const _Atomic uint32_t *bell = &tenant.pool.layout->processes[tenant.process].doorbell;
+    uint32_t rings = atomic_load(bell);
+    agent_step(&holder, now += 250 * NS_PER_US);
+    ok(token() & TOKEN_REVOKED, "until both are idle");
+    is_int(atomic_load(bell), rings + 1, "then the other's agent is rung");
+    agent_step(&holder, now += NS_PER_US);
+    is_int(token_holder(token()), holder.vgpu_index, "and waited for");
+    atomic_store(&other->drained_gen, token_generation(token()));
+    agent_step(&holder, now += NS_PER_US);
+    is_int(token_holder(token()), waiter.vgpu_index, "until both have drained");
+    pool_close(&tenant.pool);
+    end();
+}
+
+// What has been called for the end of a turn, which is near, stays called.
+static void test_next_stays_called(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    now += grant_get(&holder.vgpu->turn, token()) - 100 * NS_PER_US;
+    agent_step(&holder, now);
+    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    agent_step(&holder, now += 10 * NS_PER_US);
+    is_int(atomic_load(&gpu->on_deck), waiter.vgpu_index, "work that comes just before the end of a turn calls nobody off");
+    end();
+}
+
+// All launches are complete, and one waits for the window, whose sleep can end late, or is held up in the driver.
+static void test_idle_with_work_to_come(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    work_is_over = true;
+    atomic_store(&holder.throttled, 1);
+    for (int i = 0; i < 10; i++)
+        agent_step(&holder, now += 100 * NS_PER_US);
+    ok(!(token() & TOKEN_REVOKED), "a holder with a launch that waits for the window is not idle");
+    atomic_store(&holder.throttled, 0);
+    is_int(gate_enter(&holder, NULL), GATE_WINDOWED, "nor is one with a launch under way");
+    for (int i = 0; i < 10; i++)
+        agent_step(&holder, now += 100 * NS_PER_US);
+    ok(!(token() & TOKEN_REVOKED) && atomic_load(&holder.vgpu->idle_ns) == 0, "which keeps the token");
+    gate_leave(&holder, GATE_WINDOWED, NULL, &holder);
+    for (int i = 0; i < 10; i++)
+        agent_step(&holder, now += 100 * NS_PER_US);
+    is_int(token_holder(token()), waiter.vgpu_index, "as long as there is any");
+    end();
+}
+
 // Only a pause while others wait is one.
 static void test_pause_ends_with_the_last_waiter(void)
 {
@@ -300,12 +459,12 @@ static void test_pause_ends_with_the_last_waiter(void)
     end();
 }
 
-// The more work is known to be ahead of a holder that launches, the less often it is looked at.
+// The more work is known to be ahead of a holder, the less often it is looked at.
 static void test_looks(void)
 {
     static const struct {
-        uint64_t ahead_us, look_us;
-    } cases[] = {{0, 250}, {400, 250}, {600, 300}, {4000, 500}};
+        uint64_t ahead_us, busy_us, quiet_us;
+    } cases[] = {{0, 250, 50}, {400, 250, 50}, {1600, 400, 100}, {8000, 1000, 250}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         begin();
         uint64_t now = clock_now_ns(), ahead = cases[i].ahead_us * NS_PER_US;
@@ -315,9 +474,10 @@ static void test_looks(void)
         window->count = ahead > 0;
         window->closed_ns = ahead;
         window->primed = ahead > 0;
-        is_int(agent_step(&holder, now) - now, cases[i].look_us * NS_PER_US, "with %llu us of work the next look is in %llu us",
-               (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].look_us);
-        is_int(agent_step(&holder, now) - now, 50000, "and in 50 us when it has gone quiet");
+        is_int(agent_step(&holder, now) - now, cases[i].busy_us * NS_PER_US, "with %llu us of work the next look is in %llu us",
+               (unsigned long long)cases[i].ahead_us, (unsigned long long)cases[i].busy_us);
+        is_int(agent_step(&holder, now) - now, cases[i].quiet_us * NS_PER_US, "and in %llu us when it has gone quiet",
+               (unsigned long long)cases[i].quiet_us);
         window->count = 0;
         end();
     }
@@ -327,14 +487,21 @@ int main(void)
 {
     agent_stop(); // the test takes the agent's steps itself
     test_interruptions();
+    test_interruption_too_late();
     test_contention_is_remembered();
     test_late_work_is_charged();
+    test_late_work_is_charged_until_the_token_is_back();
+    test_drain_waits_for_all();
     test_early_hand_over();
     test_captures();
     test_patience();
+    test_patience_with_steps();
+    test_idle_beside_another();
     test_pause_ends_with_the_last_waiter();
     test_next_is_called();
     test_next_is_called_off();
+    test_next_stays_called();
+    test_idle_with_work_to_come();
     test_looks();
     return done_testing();
 }

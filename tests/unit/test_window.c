@@ -376,6 +376,72 @@ static void test_ahead(void)
     end();
 }
 
+// Whether the window knows how much is ahead when `count` launches are interval_ns apart.
+static bool knows_ahead(int count, uint64_t interval_ns)
+{
+    for (int n = 0; n < count; n++, gpu.now_ns += interval_ns)
+        launched(NULL, gpu.now_ns + NS_PER_MS);
+    return window_ahead(&window, gpu.now_ns) != UINT64_MAX;
+}
+
+static void test_not_known_ahead(void)
+{
+    begin_known(100000);
+    ok(knows_ahead(1, 0), "what is ahead is known");
+    window_clear(&window);
+    ok(!knows_ahead(1, 0), "but not behind work from before the window was cleared");
+    end();
+    begin_known(20000);
+    for (int n = 0; n < 1000; n++)
+        launch(0, 1, 20000);
+    gpu.now_ns = gpu.busy_until_ns + NS_PER_S;
+    window_ask(&window, WINDOW_NS, gpu.now_ns);
+    ok(!knows_ahead(5, 15000), "nor where launches come so slowly that the GPU may have waited for them");
+    end();
+}
+
+// What the launches of one stream have in flight is in sight when the next goes to another.
+static void test_other_stream_is_marked(void)
+{
+    begin_known(20000);
+    for (int n = 0; n < 1000 || window.open.estimate_ns; n++)
+        launch(0, 1, 20000);
+    int before = gpu.marks;
+    launched(NULL, gpu.now_ns);
+    is_int(gpu.marks, before, "a short launch is not marked alone");
+    launched((void *)1, gpu.now_ns);
+    is_int(gpu.marks, before + 1, "but where the next goes to another stream");
+    end();
+}
+
+static void test_overdue(void)
+{
+    begin_known(100000);
+    launched(NULL, gpu.now_ns);
+    gpu.stuck = true;
+    is_int(window_ask(&window, WINDOW_WIDEST_NS, gpu.now_ns += 200000), 0,
+           "what takes twice as long as estimated holds nothing up");
+    ok(window_ask(&window, WINDOW_WIDEST_NS, gpu.now_ns += 200000) > 0, "what takes much longer does");
+    gpu.stuck = false;
+    end();
+}
+
+// Two threads launch at once, and who read the clock first takes note last.
+static void test_crossed_times(void)
+{
+    begin_known(20000);
+    for (int n = 0; n < 1000 || window.open.estimate_ns; n++)
+        launch(0, 1, 20000);
+    gpu.now_ns += NS_PER_MS;
+    window_ask(&window, WINDOW_NS, gpu.now_ns);
+    launched(NULL, gpu.now_ns + NS_PER_MS);
+    gpu.now_ns -= 500;
+    while (window.open.estimate_ns)
+        launched(NULL, gpu.now_ns + NS_PER_MS);
+    ok(window_ahead(&window, gpu.now_ns) != UINT64_MAX, "launches that follow each other closely are not taken for slow ones");
+    end();
+}
+
 // Turns that begin with a switch: the kernel that comes first ends so much later.
 static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
 {
@@ -493,6 +559,10 @@ int main(void)
     test_clear();
     test_grids();
     test_ahead();
+    test_not_known_ahead();
+    test_other_stream_is_marked();
+    test_overdue();
+    test_crossed_times();
     test_switches(14000, 14000);
     test_switches(150000, 300000);
     test_switches(400000, 500000);

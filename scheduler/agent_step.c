@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: AGPL-3.0-or-later
+// What an agent does for one gate: it ends turns, drains, and gives away what is not used.
+#include "scheduler/agent.h"
+
+#include "base/clock.h"
+#include "base/spin.h"
+#include "scheduler/bell.h"
+#include "scheduler/company.h"
+#include "scheduler/grant.h"
+#include "scheduler/turn.h"
+
+// While others wait: how often a busy holder is looked at, and one that has gone quiet. The longer where more work is known to be ahead: only for
+// a small part of it, since estimates err, and when nobody launches any more nobody else sees when a batch ends.
+#define BUSY_LOOK_NS (250 * NS_PER_US)
+#define LONGEST_BUSY_LOOK_NS NS_PER_MS
+#define BUSY_PART 4
+#define QUIET_LOOK_NS (50 * NS_PER_US)
+#define LONGEST_QUIET_LOOK_NS (250 * NS_PER_US)
+#define QUIET_PART 16
+// A holder without work keeps the token for about the cost of a switch, or for as long as it usually pauses where that is not much
+// against the work between its pauses: a program that waits for the GPU after every step would otherwise lose its turn at each step,
+// and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
+#define IDLE_NS (100 * NS_PER_US)
+#define LONGEST_IDLE_NS (900 * NS_PER_US)
+#define IDLE_PART 6 // of the work that came before
+// A pause counts as no longer than this, so that a long one is soon forgotten. Whose pauses have nearly all been so long, eight in a row to begin
+// with, will not come back in time and keeps the token not at all. Nearly all: of requests that arrive at random some follow each other closely.
+#define LONG_PAUSE_NS (8 * LONGEST_IDLE_NS)
+#define ALWAYS_LONG_NS (LONG_PAUSE_NS / 8 * 7)
+// The next is called so long before the end of a turn: it takes half of that to wake up, and a drain may take no time at all.
+#define CALL_NS (200 * NS_PER_US)
+// A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
+// more than a processor.
+#define DRAIN_SPIN_NS (1500 * NS_PER_US)
+#define DRAIN_LOOK_NS (20 * NS_PER_US)
+#define LATE_LOOK_NS NS_PER_MS
+// A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
+// comes back, not a queue that filled up in its absence.
+#define CONTENTION_MEMORY_NS (2 * NS_PER_S)
+
+// Whether `holds` of each other process of a virtual GPU that has launched under the grant of this generation.
+static bool all_other_members(const struct gate *gate, uint32_t vgpu, uint32_t generation,
+                              bool (*holds)(const struct pool_member *, uint32_t))
+{
+    POOL_EACH_BIT(process, gate->pool->layout->vgpus[vgpu].members, POOL_MAX_PROCESSES)
+    {
+        const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
+        if (member != gate->member && atomic_load(&member->active_gen) == generation && !holds(member, generation))
+            return false;
+    }
+    return true;
+}
+
+static bool member_is_drained(const struct pool_member *member, uint32_t generation)
+{
+    return atomic_load(&member->drained_gen) == generation;
+}
+
+// Whether all other processes that have launched under a grant have drained, those of companions too.
+static bool all_drained(const struct gate *gate, uint64_t word)
+{
+    uint32_t generation = token_generation(word);
+    if (!all_other_members(gate, token_holder(word), generation, member_is_drained))
+        return false;
+    COMPANY_EACH(vgpu, gate, word)
+    if (!all_other_members(gate, vgpu, generation, member_is_drained))
+        return false;
+    return true;
+}
+
+static bool nobody(const struct pool_member *member, uint32_t generation)
+{
+    (void)member, (void)generation;
+    return false;
+}
+
+static bool member_is_idle(const struct pool_member *member, uint32_t generation)
+{
+    (void)generation;
+    return atomic_load(&member->idle_at) == atomic_load(&member->entered);
+}
+
+static void ring_other_members(const struct gate *gate)
+{
+    POOL_EACH_BIT(process, gate->vgpu->members, POOL_MAX_PROCESSES)
+    if (process != gate->process)
+        bell_ring(gate->pool->layout, process);
+}
+
+// Charges work that ran on after its token had moved, once it is done, or until the token is back.
+static void settle_late(struct gate *gate, uint64_t now_ns)
+{
+    turn_charge_late(gate, now_ns, now_ns - gate->notes.late_from_ns);
+    gate->notes.late_from_ns = 0;
+}
+
+// Work has come after a pause.
+static void learn_pause(struct gate *gate, uint64_t until_ns)
+{
+    uint64_t pause = until_ns > gate->notes.done_ns ? until_ns - gate->notes.done_ns : 0;
+    if (pause > LONG_PAUSE_NS)
+        pause = LONG_PAUSE_NS;
+    gate->notes.pause_ns = (gate->notes.pause_ns * 3 + pause) / 4;
+    gate->notes.done_ns = 0;
+}
+
+// How long this holder may stay without work: twice as long as it usually pauses, as far as that is allowed; and no longer than anybody
+// where not even an ordinary pause would be over by then. Who can take
+// the token back when it comes need not keep it so long.
+static uint64_t idle_patience(const struct gate *gate)
+{
+    uint64_t pause = gate->notes.pause_ns;
+    if (pause > ALWAYS_LONG_NS)
+        return 0;
+    uint64_t least = turn_outranks_waiters(gate) ? IDLE_NS / 2 : IDLE_NS;
+    uint64_t worked = gate->notes.done_ns - gate->notes.busy_from_ns;
+    uint64_t most = worked / IDLE_PART < LONGEST_IDLE_NS ? worked / IDLE_PART : LONGEST_IDLE_NS;
+    if (pause + pause / 2 > most || 2 * pause < least)
+        return least;
+    return 2 * pause < most ? 2 * pause : most;
+}
+
+static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    if (gate->notes.late_from_ns)
+        settle_late(gate, now_ns);
+    uint64_t arrived = atomic_load_explicit(&gate->arrived_ns, memory_order_relaxed);
+    if (gate->notes.done_ns && arrived > gate->notes.done_ns)
+        learn_pause(gate, arrived);
+    gate->notes.done_ns = 0;
+    gate->notes.busy_from_ns = now_ns;
+    gate->notes.word = token_without_flags(word);
+    gate->notes.since_ns = 0;
+    gate->notes.wanted_ns = now_ns;
+    gate->notes.quiet_at = UINT64_MAX;
+    gate->notes.fence_set = false;
+}
+
+// Whether all work of this process on the GPU is complete. The fence stands behind what was launched up to notes.quiet_at.
+static bool work_is_done(struct gate *gate)
+{
+    // In this order, as in gate_is_empty: where both are equal, this is the number of launches so far and counts no attempt that may
+    // still be taken back.
+    uint64_t left = atomic_load(&gate->member->left), entered = atomic_load(&gate->member->entered);
+    if (left != entered)
+        return false;
+    if (gate->notes.quiet_at != entered || !gate->notes.fence_set) {
+        gate->notes.quiet_at = entered;
+        gate->notes.fence_set = gate->ops->fence_renew(gate->ops_gpu);
+    }
+    return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
+}
+
+static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    uint32_t generation = token_generation(word);
+    if (!gate->notes.since_ns)
+        gate->notes.since_ns = now_ns;
+    bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
+    // The marks are taken off while the GPU works, so that the next turn does not begin with it.
+    uint64_t ahead = gate_is_empty(gate) ? window_ahead(&gate->window, now_ns) : UINT64_MAX;
+    bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
+    bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
+    if (!drained && !expired)
+        return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
+    if (!drained) {
+        atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
+        gate->notes.late_from_ns = now_ns;
+    }
+    atomic_store(&gate->member->drained_gen, generation);
+    if (!expired && !all_drained(gate, word))
+        return gate->notes.since_ns + TURN_DRAIN_NS; // the last of them passes the token on
+    turn_pass(gate, word, clock_now_ns(), false);
+    return now_ns;
+}
+
+static uint64_t end_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    if (!turn_renew(gate, word, now_ns))
+        ring_other_members(gate);
+    return now_ns;
+}
+
+// There is no work left before the turn's end.
+static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
+    if (turn_revoke(gate, &word))
+        ring_other_members(gate);
+    return now_ns;
+}
+
+// Whether a virtual GPU whose work is complete has been without for long enough, all its processes. If not, *look becomes no longer than
+// until then, and halfway the next is called where that is the holder.
+static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look)
+{
+    if (!gate->notes.done_ns)
+        gate->notes.done_ns = now_ns;
+    uint32_t generation = token_generation(word);
+    uint64_t patience = idle_patience(gate), idle_ns = gate->notes.done_ns + patience, call_ns = idle_ns - patience / 2;
+    if (now_ns < idle_ns) {
+        if (now_ns >= call_ns && token_holder(word) == gate->vgpu_index &&
+            all_other_members(gate, gate->vgpu_index, generation, member_is_idle))
+            turn_call_next(gate, word, now_ns, true);
+        uint64_t next = now_ns < call_ns ? call_ns : idle_ns;
+        *look = next - now_ns < *look ? next - now_ns : *look;
+        return false;
+    }
+    // In this order: of two that become idle at once, one at least sees the other.
+    atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
+    if (all_other_members(gate, gate->vgpu_index, generation, member_is_idle))
+        return true;
+    *look = BUSY_LOOK_NS; // whoever becomes idle last gives the token away
+    return false;
+}
+
+// How long until the next look at a holder that works.
+static uint64_t look_for(struct gate *gate, uint64_t now_ns, uint64_t part, uint64_t least_ns, uint64_t most_ns)
+{
+    uint64_t ahead = window_ahead(&gate->window, now_ns), look = ahead == UINT64_MAX ? 0 : ahead / part;
+    return look < least_ns ? least_ns : look < most_ns ? look : most_ns;
+}
+
+// Whether work is on its way, or has been since the last look.
+static bool is_launching(struct gate *gate)
+{
+    uint64_t entered = atomic_load(&gate->member->entered);
+    return atomic_load(&gate->throttled) > 0 || gate->notes.quiet_at != entered || !gate_is_empty(gate);
+}
+
+// Takes note of that. Returns whether it ends a pause.
+static bool goes_on(struct gate *gate, uint64_t now_ns)
+{
+    gate->notes.quiet_at = atomic_load(&gate->member->entered);
+    gate->notes.fence_set = false;
+    if (!gate->notes.done_ns)
+        return false;
+    atomic_fetch_add_explicit(&gate->vgpu->idle_ns, now_ns - gate->notes.done_ns, memory_order_relaxed);
+    learn_pause(gate, now_ns);
+    gate->notes.busy_from_ns = now_ns;
+    return true;
+}
+
+// The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
+static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    grant_set(&gate->vgpu->charged_from, gate->token, word, 0, now_ns);
+    uint64_t start = grant_get(&gate->vgpu->charged_from, word), turn = grant_get(&gate->vgpu->turn, word);
+    if (!turn)
+        turn = turn_start(gate, word, now_ns);
+    uint64_t end = start + turn, call = turn > CALL_NS ? end - CALL_NS : start;
+    if (now_ns >= end)
+        return end_turn(gate, word, now_ns);
+    if (now_ns >= call && gate->notes.called_ns != end) {
+        gate->notes.called_ns = end;
+        turn_call_next(gate, word, end, false);
+    }
+
+    uint64_t look = QUIET_LOOK_NS;
+    if (is_launching(gate)) {
+        look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
+        if (goes_on(gate, now_ns) && gate->notes.called_ns != end)
+            turn_call_off(gate);
+    } else if (!work_is_done(gate)) {
+        look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
+    } else if (is_idle(gate, word, now_ns, &look)) {
+        return give_away(gate, word, now_ns);
+    }
+    uint64_t next = now_ns < call ? call : end;
+    return now_ns + look < next ? now_ns + look : next;
+}
+
+// A companion that has closed its gate. The last of its processes to drain ends its company.
+static uint64_t leave(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    uint32_t generation = token_generation(word);
+    if (!work_is_done(gate))
+        return now_ns + DRAIN_LOOK_NS;
+    gate->notes.word = GATE_NO_GRANT; // it may be invited into the same grant again
+    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, COMPANY_NO_GENERATION);
+    if (all_other_members(gate, gate->vgpu_index, token_generation(word), nobody))
+        company_leave(gate, word);
+    return AGENT_NEVER_NS;
+}
+
+// Beside a holder: until its grant ends, it has had its share, or there is no work left.
+static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    company_charge(gate, word, now_ns);
+    if (word & TOKEN_REVOKED)
+        return drain(gate, word, now_ns);
+    if (company_has_closed(gate->vgpu, word))
+        return leave(gate, word, now_ns);
+    uint64_t look = QUIET_LOOK_NS;
+    bool idle = false;
+    if (is_launching(gate)) {
+        look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
+        goes_on(gate, now_ns);
+    } else if (!work_is_done(gate)) {
+        look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
+    } else {
+        idle = is_idle(gate, word, now_ns, &look);
+    }
+    if (!idle && !company_must_leave(gate, word, now_ns))
+        return now_ns + look;
+    if (company_close(gate, word))
+        ring_other_members(gate);
+    return now_ns;
+}
+
+uint64_t agent_step(struct gate *gate, uint64_t now_ns)
+{
+    uint64_t word = atomic_load(gate->token);
+    bool holds = token_holder(word) == gate->vgpu_index, ours = holds || company_has(gate->vgpu, word);
+    if (!ours || !(word & TOKEN_CONTENDED) || atomic_load(&gate->member->active_gen) != token_generation(word)) {
+        if (!gate->notes.late_from_ns)
+            return AGENT_NEVER_NS;
+        if (!gate->ops->fence_done(gate->ops_gpu))
+            return now_ns + LATE_LOOK_NS;
+        settle_late(gate, now_ns);
+        return AGENT_NEVER_NS;
+    }
+    if (gate->notes.word != token_without_flags(word))
+        begin_notes(gate, word, now_ns);
+    if (!holds)
+        return accompany(gate, word, now_ns);
+    if (word & TOKEN_REVOKED)
+        return drain(gate, word, now_ns);
+    company_invite(gate, word, now_ns);
+    if (turn_others_wait(gate) || turn_is_capped(gate) || company_next(gate, word, 0) < POOL_MAX_VGPUS) {
+        gate->notes.wanted_ns = now_ns;
+        return watch_turn(gate, word, now_ns);
+    }
+    // Whoever waited has gone without a turn: nothing is charged, no turn runs and no pause counts until the next one comes.
+    grant_clear(&gate->vgpu->charged_from, gate->token, word);
+    grant_clear(&gate->vgpu->turn, gate->token, word);
+    gate->notes.done_ns = 0;
+    uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
+    if (now_ns < forget)
+        return forget;
+    if (atomic_compare_exchange_strong(gate->token, &word, word & ~TOKEN_CONTENDED)) {
+        window_clear(&gate->window);
+        // Who has come to wait since the look above relies on the flag: he must ask again.
+        if (turn_others_wait(gate))
+            futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
+    }
+    return now_ns;
+}
