@@ -92,6 +92,7 @@ struct heap {
     struct lane ready, any;
     struct lane *lanes;  // of streams
     struct lane *recent; // one of them, or NULL
+    uint64_t last_id;
     struct piece *spare; // by next
     unsigned spares;
     struct piece_batch *batches;
