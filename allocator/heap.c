@@ -142,25 +142,43 @@ static struct lane *lane_of(struct heap *heap, void *stream)
     return stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, false);
 }
 
-// Makes a free piece that is large enough the allocation. Two records are in reserve.
+// Makes a piece that is held by this call the allocation.
+static void give_out(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
+{
+    if (heap->last_id % IDS == 0)
+        heap->last_id = atomic_fetch_add_explicit(&ids_taken, IDS, memory_order_relaxed);
+    piece->id = ++heap->last_id;
+    piece->asked = want->asked;
+    heap->live_bytes += want->asked;
+    heap->live_count++;
+    *address = piece->address;
+}
+
+// The same with a free piece that is large enough. Two records are in reserve.
 static void take(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
 {
     uint64_t waste = -piece->address & (want->alignment - 1);
     if (waste)
         piece = free_split(heap, piece, piece->address + waste);
     free_take(heap, piece, want->bytes);
-    piece->asked = want->asked;
-    if (heap->last_id % IDS == 0)
-        heap->last_id = atomic_fetch_add_explicit(&ids_taken, IDS, memory_order_relaxed);
-    piece->id = ++heap->last_id;
-    heap->live_bytes += want->asked;
-    heap->live_count++;
-    *address = piece->address;
+    give_out(heap, want, piece, address);
+}
+
+static bool suits(const struct heap *heap, const struct piece *fresh, const struct want *want)
+{
+    return fresh && fresh->bytes == want->bytes && !(fresh->address & (want->alignment - 1)) &&
+           (fresh->lane == &heap->ready || fresh->lane->stream == want->stream);
 }
 
 // With `books`: 0, or -EAGAIN where nothing free is large enough.
 static int take_free(struct heap *heap, const struct want *want, uint64_t *address)
 {
+    if (suits(heap, heap->fresh, want)) {
+        give_out(heap, want, heap->fresh, address);
+        heap->fresh = NULL;
+        return 0;
+    }
+    fresh_enter(heap);
     if (!pieces_reserve(heap, 2))
         return -ENOMEM;
     struct piece *piece = find(heap, want, lane_of(heap, want->stream));
@@ -307,6 +325,19 @@ static struct lane *lane_for_free(struct heap *heap, void *stream)
     return lane ? lane : &heap->any;
 }
 
+// Makes a piece the fresh one, or enters it into its lane. Returns whether more lies idle or waits than may.
+static bool put_back(struct heap *heap, struct piece *piece, struct lane *lane)
+{
+    fresh_enter(heap);
+    piece->asked = 0;
+    piece->lane = lane;
+    heap->fresh = piece;
+    if (lane != &heap->any && heap_spare(heap) + free_growth(heap, piece, lane) <= heap_bound(heap))
+        return false;
+    fresh_enter(heap);
+    return heap_spare(heap) > heap->look_bytes && heap_spare(heap) > heap_bound(heap);
+}
+
 int heap_free(struct heap *heap, uint64_t address, void *stream)
 {
     struct piece *piece;
@@ -319,9 +350,7 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
     if (rc == 0) {
         heap->live_bytes -= piece->asked;
         heap->live_count--;
-        free_enter(heap, piece, lane_for_free(heap, stream));
-        uint64_t spare = heap->idle_bytes + heap->waiting_bytes;
-        much = spare > heap->look_bytes && spare > heap_bound(heap);
+        much = put_back(heap, piece, lane_for_free(heap, stream));
     }
     pthread_mutex_unlock(&heap->books);
     if (much)
@@ -349,6 +378,7 @@ int heap_stream_end(struct heap *heap, void *stream, bool idle)
     int rc = 0, saved = errno;
     pthread_mutex_lock(&heap->grow);
     pthread_mutex_lock(&heap->books);
+    fresh_enter(heap);
     struct lane *lane = lane_of(heap, stream);
     bool mark = lane && lane->bytes && !idle;
     pthread_mutex_unlock(&heap->books);
@@ -387,6 +417,7 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 struct heap_stats heap_look(struct heap *heap)
 {
     pthread_mutex_lock(&heap->books);
+    fresh_enter(heap);
     struct heap_stats stats = {
         .live_bytes = heap->live_bytes,
         .live_count = heap->live_count,
@@ -402,20 +433,21 @@ struct heap_stats heap_look(struct heap *heap)
 
 uint64_t heap_unused(struct heap *heap)
 {
-    uint64_t bytes = 0, first, end;
+    uint64_t bytes = 0;
     pthread_mutex_lock(&heap->books);
+    fresh_enter(heap);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
-        struct piece run = {.bytes = 0}; // free pieces side by side
+        uint64_t first = 0, end = 0; // of free pieces side by side
         for (const struct piece *piece = piece_at(heap, heap->zones[i].base); piece; piece = piece->after) {
             if (piece->kind == PIECE_FREE) {
-                run.address = run.bytes ? run.address : piece->address;
-                run.bytes += piece->bytes;
-            } else {
-                bytes += piece_whole(&heap->zones[i], &run, &first, &end);
-                run.bytes = 0;
+                first = end == piece->address ? first : piece->address;
+                end = piece_end(piece);
+            }
+            if (piece->kind != PIECE_FREE || !piece->after) {
+                bytes += narrow_to_extents(&heap->zones[i], &first, &end);
+                first = end = 0;
             }
         }
-        bytes += piece_whole(&heap->zones[i], &run, &first, &end);
     }
     pthread_mutex_unlock(&heap->books);
     return bytes;

@@ -5,6 +5,10 @@
 // it was freed on. Each lane has its free pieces twice: by size class, for allocations, and in the order in which they became
 // free. The ready lane's order has only those with whole extents in them, which can go back.
 //
+// The piece that was freed last is `fresh`: its lane is known, and for everything else it is held by a call that is under way.
+// Who frees something is likely to want as much again and gets this piece as it is; any other call first enters it where it
+// belongs. There it goes at once where nobody could have it, in the lane `any`, or where more would be spare than may.
+//
 // Everything here needs the `books` mutex. Extents and holes change under `grow` as well, so whoever has `grow` may rely on
 // them.
 #ifndef VGPU_ALLOCATOR_HEAP_BOOKS_H
@@ -34,7 +38,7 @@ struct piece {
     struct piece *before, *after;  // by address
     struct piece *previous, *next; // free: in its class; hole: among the zone's holes
     struct piece *older, *newer;   // free and queued: in the lane's order
-    struct lane *lane;             // free
+    struct lane *lane;             // free, or fresh
     uint64_t epoch;                // free: the lane's when it was freed
     uint64_t whole;                // free and ready: bytes of the whole extents in it
     uint8_t kind, zone;
@@ -92,6 +96,7 @@ struct heap {
     struct lane ready, any;
     struct lane *lanes;  // of streams
     struct lane *recent; // one of them, or NULL
+    struct piece *fresh; // or NULL
     uint64_t last_id;
     struct piece *spare; // by next
     unsigned spares;
@@ -110,10 +115,16 @@ static inline struct zone *zone_of(struct heap *heap, const struct piece *piece)
     return &heap->zones[piece->zone];
 }
 
+// What lies free in whole extents or waits for work.
+static inline uint64_t heap_spare(const struct heap *heap)
+{
+    return heap->idle_bytes + heap->waiting_bytes;
+}
+
 // What is neither in use nor free in whole extents.
 static inline uint64_t heap_stuck(const struct heap *heap)
 {
-    uint64_t rest = heap->physical_bytes - heap->idle_bytes - heap->waiting_bytes;
+    uint64_t rest = heap->physical_bytes - heap_spare(heap);
     return rest > heap->live_bytes ? rest - heap->live_bytes : 0;
 }
 
@@ -139,8 +150,8 @@ struct piece *piece_split(struct heap *heap, struct piece *piece, uint64_t at);
 void piece_join(struct heap *heap, struct piece *piece);
 // The piece that contains an address of the heap.
 struct piece *piece_at(struct heap *heap, uint64_t address);
-// The bytes of whole extents inside a piece; [*first, *end) is what they cover.
-uint64_t piece_whole(const struct zone *zone, const struct piece *piece, uint64_t *first, uint64_t *end);
+// Narrows mapped addresses [*first, *end) to the whole extents among them. Returns how many bytes these have.
+uint64_t narrow_to_extents(const struct zone *zone, uint64_t *first, uint64_t *end);
 
 // Makes a piece free in a lane, as its newest, together with free neighbours of the same lane. Returns the whole.
 struct piece *free_enter(struct heap *heap, struct piece *piece, struct lane *lane);
@@ -150,6 +161,10 @@ void free_leave(struct heap *heap, struct piece *piece);
 void free_take(struct heap *heap, struct piece *piece, uint64_t bytes);
 // Splits a free piece; both parts stay free and keep their place in the order. Returns the upper one.
 struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at);
+// How much more is spare when free_enter has been called.
+uint64_t free_growth(struct heap *heap, const struct piece *piece, const struct lane *lane);
+// Enters the fresh piece, if there is one, into its lane.
+void fresh_enter(struct heap *heap);
 // The best free piece of a lane for an allocation, NULL where none is large enough.
 struct piece *free_fit(struct lane *lane, unsigned zone, uint64_t bytes, uint64_t alignment);
 

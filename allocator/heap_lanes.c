@@ -68,6 +68,7 @@ static bool lane_look(struct heap *heap, struct lane *lane)
 
 bool lanes_look(struct heap *heap)
 {
+    fresh_enter(heap);
     bool any = lane_look(heap, &heap->any);
     struct lane **link = &heap->lanes;
     while (*link) {
@@ -119,6 +120,7 @@ void lanes_mark(struct heap *heap)
 {
     // Lanes end, and go, under `grow` only; new ones are put in front.
     pthread_mutex_lock(&heap->books);
+    fresh_enter(heap);
     struct lane *lane = heap->lanes;
     bool mark = unmarked(&heap->any);
     pthread_mutex_unlock(&heap->books);

@@ -108,12 +108,13 @@ static void note_extent(struct heap *heap, struct zone *zone, const struct exten
 // Takes the longest idle extent out of the free memory, as a piece that is used by the caller. NULL: nothing is idle.
 static struct piece *idle_take(struct heap *heap)
 {
+    fresh_enter(heap);
     struct piece *piece = heap->ready.oldest;
-    uint64_t first, end;
     if (!piece || !pieces_reserve(heap, 2))
         return NULL;
     const struct zone *zone = zone_of(heap, piece);
-    piece_whole(zone, piece, &first, &end);
+    uint64_t first = piece->address, end = piece_end(piece);
+    narrow_to_extents(zone, &first, &end);
     // The last one: what stays has its beginning where it was.
     const struct extent *extent = zone->extents[(end - 1 - zone->base) / HEAP_BLOCK_BYTES];
     if (extent->address > piece->address)
@@ -173,6 +174,7 @@ uint64_t physical_trim(struct heap *heap, uint64_t keep_bytes)
     uint64_t given = 0;
     for (;;) {
         pthread_mutex_lock(&heap->books);
+        fresh_enter(heap);
         bool enough = heap->idle_bytes <= keep_bytes;
         pthread_mutex_unlock(&heap->books);
         struct extent *extent = enough ? NULL : idle_unmap(heap);

@@ -174,6 +174,37 @@ static void test_idle(void)
     stop();
 }
 
+static void test_freed_last(void)
+{
+    struct heap_piece piece;
+    start(64, 2 * BLOCK);
+    uint64_t first = get(10 * KIB, A), second = get(10 * KIB, A);
+    heap_free(heap, first, A);
+    is_int(heap_free(heap, first, A), -EALREADY, "what was freed last is freed");
+    is_int(heap_find(heap, first, &piece), -EALREADY, "and is no allocation");
+    is_int(heap_look(heap).live_bytes, 10 * KIB, "nor counted as one");
+    heap_free(heap, second, A);
+    ok(get(10 * KIB, B) != second, "another stream does not get it");
+    is_int(get(20 * KIB, A), first, "it is one with the free memory beside it for who wants more");
+    uint64_t odd = get(BLOCK / 2 - 256, A), other;
+    heap_free(heap, odd, A);
+    is_int(heap_alloc(heap, BLOCK / 2 - 256, BLOCK, A, &other) || other % BLOCK, 0,
+           "nor does it go to who wants it aligned to more than it is");
+    stop();
+
+    start(64, 2 * BLOCK);
+    gpu.tells_idle = true;
+    first = get(BLOCK / 2, A);
+    second = get(BLOCK / 2, A);
+    other = get(2 * BLOCK, A);
+    heap_free(heap, other, HEAP_ANY_STREAM);
+    heap_free(heap, first, HEAP_ANY_STREAM);
+    is_int(blocks(), 3, "half a block more does not exceed the reserve");
+    heap_free(heap, second, HEAP_ANY_STREAM);
+    is_int(blocks(), 2, "and the other half does, at once");
+    stop();
+}
+
 static void test_stream_end(void)
 {
     start(64, 0);
@@ -355,6 +386,7 @@ int main(void)
     test_all_streams();
     test_few_marks();
     test_idle();
+    test_freed_last();
     test_stream_end();
     test_waiting();
     test_return();
