@@ -66,7 +66,6 @@ static void free_books(struct heap *heap)
         munmap(heap->tables, heap->tables_bytes);
     pieces_free(heap);
     pthread_mutex_destroy(&heap->grow);
-    pthread_mutex_destroy(&heap->books);
     free(heap);
 }
 
@@ -86,7 +85,6 @@ int heap_create(const struct heap_config *config, struct heap **out)
     heap->floor_bytes = config->reserve_bytes ? config->reserve_bytes : HEAP_RESERVE_BYTES;
     heap->any.stream = HEAP_ANY_STREAM;
     pthread_mutex_init(&heap->grow, NULL);
-    pthread_mutex_init(&heap->books, NULL);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
         heap->zones[i].granule_shift = zone_kinds[i].granule_shift;
         heap->zones[i].bytes = capacity * zone_kinds[i].times;
@@ -195,28 +193,28 @@ static void nap(void)
     cancel_restore(cancel);
 }
 
-// With both mutexes: waits for a mark, letting others have them. Returns whether one was done.
+// With both locks: waits for a mark, letting others have them. Returns whether one was done.
 static bool wait_a_little(struct heap *heap)
 {
     uint64_t deadline = clock_now_ns() + WAIT_SPIN_NS;
     bool any;
     while (!(any = lanes_look(heap)) && clock_now_ns() < deadline) {
-        pthread_mutex_unlock(&heap->books);
-        pthread_mutex_lock(&heap->books);
+        lock_drop(&heap->books);
+        lock_take(&heap->books);
     }
     return any;
 }
 
 static void wait_longer(struct heap *heap)
 {
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     pthread_mutex_unlock(&heap->grow);
     nap();
     pthread_mutex_lock(&heap->grow);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
 }
 
-// With both mutexes: 0, -EAGAIN where there is no room, or -ENOMEM.
+// With both locks: 0, -EAGAIN where there is no room, or -ENOMEM.
 static int take_grown(struct heap *heap, const struct want *want, uint64_t *address)
 {
     struct lane *lane = lane_of(heap, want->stream);
@@ -229,7 +227,7 @@ static int take_grown(struct heap *heap, const struct want *want, uint64_t *addr
     return 0;
 }
 
-// With both mutexes: looks for memory whose work is done by now, then grows, then waits for work.
+// With both locks: looks for memory whose work is done by now, then grows, then waits for work.
 static int take_somehow(struct heap *heap, const struct want *want, uint64_t *address)
 {
     for (bool spare_marks = true;; spare_marks = false) {
@@ -241,9 +239,9 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         // A mark costs as much as several allocations. While little waits, the heap grows within its reserve instead.
         if (spare_marks && heap->waiting_bytes + want->bytes <= bound / 4 && (rc = take_grown(heap, want, address)) != -EAGAIN)
             return rc;
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         lanes_mark(heap);
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         // What waits for work is soon ready on a GPU that keeps up, and to grow costs more than a short wait. A synchronous free
         // would have waited for as long as it takes: the next such allocation does, rather than to let the heap grow without end.
         if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
@@ -278,14 +276,14 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
     while (bytes > zone_kinds[want.zone].max_bytes)
         want.zone++;
     int saved = errno;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = take_free(heap, &want, address);
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (rc == -EAGAIN) {
         pthread_mutex_lock(&heap->grow);
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         rc = take_somehow(heap, &want, address);
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         pthread_mutex_unlock(&heap->grow);
     }
     errno = saved;
@@ -307,11 +305,11 @@ static void relieve(struct heap *heap)
     if (pthread_mutex_trylock(&heap->grow))
         return;
     lanes_mark(heap);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     bool any = lanes_look(heap);
     uint64_t bound = heap_bound(heap), waiting = heap->waiting_bytes;
     heap->look_bytes = any ? 0 : waiting + bound / 8;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     physical_trim(heap, waiting < bound ? bound - waiting : 0);
     pthread_mutex_unlock(&heap->grow);
 }
@@ -343,7 +341,7 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
     struct piece *piece;
     int saved = errno;
     bool much = false;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = find_used(heap, address, &piece);
     if (rc == 0 && piece->address != address)
         rc = -EFAULT;
@@ -352,7 +350,7 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
         heap->live_count--;
         much = put_back(heap, piece, lane_for_free(heap, stream));
     }
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (much)
         relieve(heap);
     errno = saved;
@@ -362,14 +360,14 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
 int heap_find(struct heap *heap, uint64_t address, struct heap_piece *found)
 {
     struct piece *piece;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = find_used(heap, address, &piece);
     // The last unit may be larger than what was asked for.
     if (rc == 0 && address - piece->address >= piece->asked)
         rc = -EALREADY;
     if (rc == 0)
         *found = (struct heap_piece){piece->address, piece->asked, piece->id};
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return rc;
 }
 
@@ -377,20 +375,20 @@ int heap_stream_end(struct heap *heap, void *stream, bool idle)
 {
     int rc = 0, saved = errno;
     pthread_mutex_lock(&heap->grow);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     fresh_enter(heap);
     struct lane *lane = lane_of(heap, stream);
     bool mark = lane && lane->bytes && !idle;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (mark && !lane_mark(heap, lane))
         rc = -EAGAIN;
     if (lane && rc == 0) {
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         lane->ended = true;
         if (!mark)
             lane_complete(heap, lane);
         lanes_look(heap);
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
     }
     pthread_mutex_unlock(&heap->grow);
     errno = saved;
@@ -404,9 +402,9 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
     // A mark covers what was freed before it was put: when one is done, the next may be as well.
     for (bool any = true; any;) {
         lanes_mark(heap);
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         any = lanes_look(heap);
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
     }
     uint64_t given = physical_trim(heap, keep_bytes);
     pthread_mutex_unlock(&heap->grow);
@@ -416,7 +414,7 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 
 struct heap_stats heap_look(struct heap *heap)
 {
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     fresh_enter(heap);
     struct heap_stats stats = {
         .live_bytes = heap->live_bytes,
@@ -427,14 +425,14 @@ struct heap_stats heap_look(struct heap *heap)
         .created = heap->created,
         .released = heap->released,
     };
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return stats;
 }
 
 uint64_t heap_unused(struct heap *heap)
 {
     uint64_t bytes = 0;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     fresh_enter(heap);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
         uint64_t first = 0, end = 0; // of free pieces side by side
@@ -449,6 +447,6 @@ uint64_t heap_unused(struct heap *heap)
             }
         }
     }
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return bytes;
 }

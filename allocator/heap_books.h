@@ -9,7 +9,7 @@
 // Who frees something is likely to want as much again and gets this piece as it is; any other call first enters it where it
 // belongs. There it goes at once where nobody could have it, in the lane `any`, or where more would be spare than may.
 //
-// Everything here needs the `books` mutex. Extents and holes change under `grow` as well, so whoever has `grow` may rely on
+// Everything here needs the `books` lock. Extents and holes change under `grow` as well, so whoever has `grow` may rely on
 // them.
 #ifndef VGPU_ALLOCATOR_HEAP_BOOKS_H
 #define VGPU_ALLOCATOR_HEAP_BOOKS_H
@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "allocator/heap.h"
+#include "base/lock.h"
 
 enum { ZONE_SMALL, ZONE_MEDIUM, ZONE_LARGE, ZONE_COUNT };
 
@@ -91,7 +92,7 @@ struct heap {
     size_t tables_bytes;
 
     pthread_mutex_t grow;
-    pthread_mutex_t books;
+    struct lock books;
     struct zone zones[ZONE_COUNT];
     struct lane ready, any;
     struct lane *lanes;  // of streams
@@ -175,7 +176,7 @@ void hole_leave(struct heap *heap, struct piece *piece);
 // The lane of a stream, NULL where it has none (and, if asked, no memory to make one).
 struct lane *lane_find(struct heap *heap, void *stream, bool make);
 void lanes_free(struct heap *heap);
-// With both mutexes: what marks have shown to be complete becomes ready. Returns whether any was done.
+// With both locks: what marks have shown to be complete becomes ready. Returns whether any was done.
 bool lanes_look(struct heap *heap);
 // With `grow` only: puts marks where something waits without one.
 void lanes_mark(struct heap *heap);
@@ -186,7 +187,7 @@ void lane_complete(struct heap *heap, struct lane *lane);
 // With `books`: whether any mark is outstanding.
 bool lanes_marked(const struct heap *heap);
 
-// allocator/heap_physical.c With both mutexes, of which `books` is dropped meanwhile: grows the zone where a piece of `bytes`
+// allocator/heap_physical.c With both locks, of which `books` is dropped meanwhile: grows the zone where a piece of `bytes`
 // at `alignment` costs the fewest blocks. Gives back what is idle elsewhere if there is no room otherwise. Returns a free piece
 // that is large enough, in `lane` or ready, or NULL.
 struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane);

@@ -96,18 +96,18 @@ bool lanes_marked(const struct heap *heap)
 
 bool lane_mark(struct heap *heap, struct lane *lane)
 {
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     uint64_t epoch = lane->epoch++;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     void *mark = heap->ops->mark_put(heap->gpu, lane->stream);
     if (!mark)
         return false; // the epoch is covered by the next mark
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     if (lane->mark)
         heap->ops->mark_drop(heap->gpu, lane->mark); // the new one stands behind more
     lane->mark = mark;
     lane->marked = epoch;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return true;
 }
 
@@ -119,18 +119,18 @@ static bool unmarked(const struct lane *lane)
 void lanes_mark(struct heap *heap)
 {
     // Lanes end, and go, under `grow` only; new ones are put in front.
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     fresh_enter(heap);
     struct lane *lane = heap->lanes;
     bool mark = unmarked(&heap->any);
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (mark)
         lane_mark(heap, &heap->any);
     while (lane) {
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         mark = unmarked(lane);
         struct lane *following = lane->following;
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         if (mark)
             lane_mark(heap, lane);
         lane = following;
