@@ -257,6 +257,18 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
     }
 }
 
+static int take_slowly(struct heap *heap, const struct want *want, uint64_t *address)
+{
+    int saved = errno;
+    pthread_mutex_lock(&heap->grow);
+    lock_take(&heap->books);
+    int rc = take_somehow(heap, want, address);
+    lock_drop(&heap->books);
+    pthread_mutex_unlock(&heap->grow);
+    errno = saved;
+    return rc;
+}
+
 int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address)
 {
     if (!alignment)
@@ -275,19 +287,10 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
     };
     while (bytes > zone_kinds[want.zone].max_bytes)
         want.zone++;
-    int saved = errno;
     lock_take(&heap->books);
     int rc = take_free(heap, &want, address);
     lock_drop(&heap->books);
-    if (rc == -EAGAIN) {
-        pthread_mutex_lock(&heap->grow);
-        lock_take(&heap->books);
-        rc = take_somehow(heap, &want, address);
-        lock_drop(&heap->books);
-        pthread_mutex_unlock(&heap->grow);
-    }
-    errno = saved;
-    return rc;
+    return rc == -EAGAIN ? take_slowly(heap, &want, address) : rc;
 }
 
 // The allocation that contains an address. Returns 0, -ENOENT or -EALREADY.
@@ -302,6 +305,7 @@ static int find_used(struct heap *heap, uint64_t address, struct piece **piece)
 // More lies idle or waits than should. Whoever grows at this moment will see to it.
 static void relieve(struct heap *heap)
 {
+    int saved = errno;
     if (pthread_mutex_trylock(&heap->grow))
         return;
     lanes_mark(heap);
@@ -312,6 +316,7 @@ static void relieve(struct heap *heap)
     lock_drop(&heap->books);
     physical_trim(heap, waiting < bound ? bound - waiting : 0);
     pthread_mutex_unlock(&heap->grow);
+    errno = saved;
 }
 
 static struct lane *lane_for_free(struct heap *heap, void *stream)
@@ -339,7 +344,6 @@ static bool put_back(struct heap *heap, struct piece *piece, struct lane *lane)
 int heap_free(struct heap *heap, uint64_t address, void *stream)
 {
     struct piece *piece;
-    int saved = errno;
     bool much = false;
     lock_take(&heap->books);
     int rc = find_used(heap, address, &piece);
@@ -353,7 +357,6 @@ int heap_free(struct heap *heap, uint64_t address, void *stream)
     lock_drop(&heap->books);
     if (much)
         relieve(heap);
-    errno = saved;
     return rc;
 }
 

@@ -72,7 +72,7 @@ struct heap_gpu {
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
     // Whether all work of the GPU's context is known to be complete, without asking the driver: what is freed then for
-    // HEAP_ANY_STREAM is free for everybody. May be NULL.
+    // HEAP_ANY_STREAM is free for everybody. Leaves errno as it is, as the heap's functions do. May be NULL.
     bool (*is_idle)(void *gpu);
 };
 

@@ -2,6 +2,7 @@
 // The heap's books: pieces by address, by size and by age.
 #include "allocator/heap_books.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 // How many pieces of a class are compared before the best of them is taken.
@@ -26,7 +27,9 @@ bool pieces_reserve(struct heap *heap, unsigned count)
 {
     if (heap->spares >= count)
         return true;
+    int saved = errno;
     struct piece_batch *batch = malloc(sizeof *batch);
+    errno = saved;
     if (!batch)
         return false;
     batch->next = heap->batches;

@@ -2,6 +2,7 @@
 // Memory that was freed behind work: its lanes, and the marks that tell when the work is done.
 #include "allocator/heap_books.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct lane *lane_find(struct heap *heap, void *stream, bool make)
@@ -12,7 +13,9 @@ struct lane *lane_find(struct heap *heap, void *stream, bool make)
     while (lane && (lane->ended || lane->stream != stream))
         lane = lane->following;
     if (!lane && make) {
+        int saved = errno;
         lane = calloc(1, sizeof *lane);
+        errno = saved;
         if (!lane)
             return NULL;
         lane->stream = stream;
