@@ -14,6 +14,8 @@
 #define WAIT_LOOK_NS 20000
 // What it costs to grow, and later to give that back; a GPU that keeps up has reached a mark sooner.
 #define WAIT_SPIN_NS 50000
+// Where more lies idle or waits than may, this part of the bound is given back besides, or every further free would find it full.
+#define RELIEF_PART 64
 
 // A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
 // piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the
@@ -311,10 +313,10 @@ static void relieve(struct heap *heap)
     lanes_mark(heap);
     lock_take(&heap->books);
     bool any = lanes_look(heap);
-    uint64_t bound = heap_bound(heap), waiting = heap->waiting_bytes;
+    uint64_t bound = heap_bound(heap), keep = bound - bound / RELIEF_PART, waiting = heap->waiting_bytes;
     heap->look_bytes = any ? 0 : waiting + bound / 8;
     lock_drop(&heap->books);
-    physical_trim(heap, waiting < bound ? bound - waiting : 0);
+    physical_trim(heap, waiting < keep ? keep - waiting : 0);
     pthread_mutex_unlock(&heap->grow);
     errno = saved;
 }
