@@ -14,6 +14,8 @@
 #define WAIT_LOOK_NS 20000
 // What it costs to grow, and later to give that back; a GPU that keeps up has reached a mark sooner.
 #define WAIT_SPIN_NS 50000
+// Where more lies idle or waits than may, this part of the bound is given back besides, or every further free would find it full.
+#define RELIEF_PART 64
 
 // A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
 // piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the
@@ -28,7 +30,9 @@ static const struct {
     [ZONE_LARGE] = {UINT64_MAX, 21, 16},
 };
 
-static _Atomic uint64_t last_id;
+// Heaps take the ids of their allocations from here, so many at a time.
+#define IDS 4096
+static _Atomic uint64_t ids_taken;
 
 static size_t starts_bytes(const struct heap *heap, unsigned zone)
 {
@@ -64,7 +68,6 @@ static void free_books(struct heap *heap)
         munmap(heap->tables, heap->tables_bytes);
     pieces_free(heap);
     pthread_mutex_destroy(&heap->grow);
-    pthread_mutex_destroy(&heap->books);
     free(heap);
 }
 
@@ -84,7 +87,6 @@ int heap_create(const struct heap_config *config, struct heap **out)
     heap->floor_bytes = config->reserve_bytes ? config->reserve_bytes : HEAP_RESERVE_BYTES;
     heap->any.stream = HEAP_ANY_STREAM;
     pthread_mutex_init(&heap->grow, NULL);
-    pthread_mutex_init(&heap->books, NULL);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
         heap->zones[i].granule_shift = zone_kinds[i].granule_shift;
         heap->zones[i].bytes = capacity * zone_kinds[i].times;
@@ -140,23 +142,43 @@ static struct lane *lane_of(struct heap *heap, void *stream)
     return stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, false);
 }
 
-// Makes a free piece that is large enough the allocation. Two records are in reserve.
+// Makes a piece that is held by this call the allocation.
+static void give_out(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
+{
+    if (heap->last_id % IDS == 0)
+        heap->last_id = atomic_fetch_add_explicit(&ids_taken, IDS, memory_order_relaxed);
+    piece->id = ++heap->last_id;
+    piece->asked = want->asked;
+    heap->live_bytes += want->asked;
+    heap->live_count++;
+    *address = piece->address;
+}
+
+// The same with a free piece that is large enough. Two records are in reserve.
 static void take(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
 {
     uint64_t waste = -piece->address & (want->alignment - 1);
     if (waste)
         piece = free_split(heap, piece, piece->address + waste);
     free_take(heap, piece, want->bytes);
-    piece->asked = want->asked;
-    piece->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
-    heap->live_bytes += want->asked;
-    heap->live_count++;
-    *address = piece->address;
+    give_out(heap, want, piece, address);
+}
+
+static bool suits(const struct heap *heap, const struct piece *fresh, const struct want *want)
+{
+    return fresh && fresh->bytes == want->bytes && !(fresh->address & (want->alignment - 1)) &&
+           (fresh->lane == &heap->ready || fresh->lane->stream == want->stream);
 }
 
 // With `books`: 0, or -EAGAIN where nothing free is large enough.
 static int take_free(struct heap *heap, const struct want *want, uint64_t *address)
 {
+    if (suits(heap, heap->fresh, want)) {
+        give_out(heap, want, heap->fresh, address);
+        heap->fresh = NULL;
+        return 0;
+    }
+    fresh_enter(heap);
     if (!pieces_reserve(heap, 2))
         return -ENOMEM;
     struct piece *piece = find(heap, want, lane_of(heap, want->stream));
@@ -173,28 +195,28 @@ static void nap(void)
     cancel_restore(cancel);
 }
 
-// With both mutexes: waits for a mark, letting others have them. Returns whether one was done.
+// With both locks: waits for a mark, letting others have them. Returns whether one was done.
 static bool wait_a_little(struct heap *heap)
 {
     uint64_t deadline = clock_now_ns() + WAIT_SPIN_NS;
     bool any;
     while (!(any = lanes_look(heap)) && clock_now_ns() < deadline) {
-        pthread_mutex_unlock(&heap->books);
-        pthread_mutex_lock(&heap->books);
+        lock_drop(&heap->books);
+        lock_take(&heap->books);
     }
     return any;
 }
 
 static void wait_longer(struct heap *heap)
 {
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     pthread_mutex_unlock(&heap->grow);
     nap();
     pthread_mutex_lock(&heap->grow);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
 }
 
-// With both mutexes: 0, -EAGAIN where there is no room, or -ENOMEM.
+// With both locks: 0, -EAGAIN where there is no room, or -ENOMEM.
 static int take_grown(struct heap *heap, const struct want *want, uint64_t *address)
 {
     struct lane *lane = lane_of(heap, want->stream);
@@ -207,7 +229,7 @@ static int take_grown(struct heap *heap, const struct want *want, uint64_t *addr
     return 0;
 }
 
-// With both mutexes: looks for memory whose work is done by now, then grows, then waits for work.
+// With both locks: looks for memory whose work is done by now, then grows, then waits for work.
 static int take_somehow(struct heap *heap, const struct want *want, uint64_t *address)
 {
     for (bool spare_marks = true;; spare_marks = false) {
@@ -219,9 +241,9 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         // A mark costs as much as several allocations. While little waits, the heap grows within its reserve instead.
         if (spare_marks && heap->waiting_bytes + want->bytes <= bound / 4 && (rc = take_grown(heap, want, address)) != -EAGAIN)
             return rc;
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         lanes_mark(heap);
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         // What waits for work is soon ready on a GPU that keeps up, and to grow costs more than a short wait. A synchronous free
         // would have waited for as long as it takes: the next such allocation does, rather than to let the heap grow without end.
         if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
@@ -235,6 +257,18 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         }
         wait_longer(heap);
     }
+}
+
+static int take_slowly(struct heap *heap, const struct want *want, uint64_t *address)
+{
+    int saved = errno;
+    pthread_mutex_lock(&heap->grow);
+    lock_take(&heap->books);
+    int rc = take_somehow(heap, want, address);
+    lock_drop(&heap->books);
+    pthread_mutex_unlock(&heap->grow);
+    errno = saved;
+    return rc;
 }
 
 int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stream, uint64_t *address)
@@ -255,19 +289,10 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
     };
     while (bytes > zone_kinds[want.zone].max_bytes)
         want.zone++;
-    int saved = errno;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = take_free(heap, &want, address);
-    pthread_mutex_unlock(&heap->books);
-    if (rc == -EAGAIN) {
-        pthread_mutex_lock(&heap->grow);
-        pthread_mutex_lock(&heap->books);
-        rc = take_somehow(heap, &want, address);
-        pthread_mutex_unlock(&heap->books);
-        pthread_mutex_unlock(&heap->grow);
-    }
-    errno = saved;
-    return rc;
+    lock_drop(&heap->books);
+    return rc == -EAGAIN ? take_slowly(heap, &want, address) : rc;
 }
 
 // The allocation that contains an address. Returns 0, -ENOENT or -EALREADY.
@@ -282,16 +307,18 @@ static int find_used(struct heap *heap, uint64_t address, struct piece **piece)
 // More lies idle or waits than should. Whoever grows at this moment will see to it.
 static void relieve(struct heap *heap)
 {
+    int saved = errno;
     if (pthread_mutex_trylock(&heap->grow))
         return;
     lanes_mark(heap);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     bool any = lanes_look(heap);
-    uint64_t bound = heap_bound(heap), waiting = heap->waiting_bytes;
+    uint64_t bound = heap_bound(heap), keep = bound - bound / RELIEF_PART, waiting = heap->waiting_bytes;
     heap->look_bytes = any ? 0 : waiting + bound / 8;
-    pthread_mutex_unlock(&heap->books);
-    physical_trim(heap, waiting < bound ? bound - waiting : 0);
+    lock_drop(&heap->books);
+    physical_trim(heap, waiting < keep ? keep - waiting : 0);
     pthread_mutex_unlock(&heap->grow);
+    errno = saved;
 }
 
 static struct lane *lane_for_free(struct heap *heap, void *stream)
@@ -303,40 +330,49 @@ static struct lane *lane_for_free(struct heap *heap, void *stream)
     return lane ? lane : &heap->any;
 }
 
+// Makes a piece the fresh one, or enters it into its lane. Returns whether more lies idle or waits than may.
+static bool put_back(struct heap *heap, struct piece *piece, struct lane *lane)
+{
+    fresh_enter(heap);
+    piece->asked = 0;
+    piece->lane = lane;
+    heap->fresh = piece;
+    if (lane != &heap->any && heap_spare(heap) + free_growth(heap, piece, lane) <= heap_bound(heap))
+        return false;
+    fresh_enter(heap);
+    return heap_spare(heap) > heap->look_bytes && heap_spare(heap) > heap_bound(heap);
+}
+
 int heap_free(struct heap *heap, uint64_t address, void *stream)
 {
     struct piece *piece;
-    int saved = errno;
     bool much = false;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = find_used(heap, address, &piece);
     if (rc == 0 && piece->address != address)
         rc = -EFAULT;
     if (rc == 0) {
         heap->live_bytes -= piece->asked;
         heap->live_count--;
-        free_enter(heap, piece, lane_for_free(heap, stream));
-        uint64_t spare = heap->idle_bytes + heap->waiting_bytes;
-        much = spare > heap->look_bytes && spare > heap_bound(heap);
+        much = put_back(heap, piece, lane_for_free(heap, stream));
     }
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (much)
         relieve(heap);
-    errno = saved;
     return rc;
 }
 
 int heap_find(struct heap *heap, uint64_t address, struct heap_piece *found)
 {
     struct piece *piece;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     int rc = find_used(heap, address, &piece);
     // The last unit may be larger than what was asked for.
     if (rc == 0 && address - piece->address >= piece->asked)
         rc = -EALREADY;
     if (rc == 0)
         *found = (struct heap_piece){piece->address, piece->asked, piece->id};
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return rc;
 }
 
@@ -344,19 +380,20 @@ int heap_stream_end(struct heap *heap, void *stream, bool idle)
 {
     int rc = 0, saved = errno;
     pthread_mutex_lock(&heap->grow);
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
+    fresh_enter(heap);
     struct lane *lane = lane_of(heap, stream);
     bool mark = lane && lane->bytes && !idle;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (mark && !lane_mark(heap, lane))
         rc = -EAGAIN;
     if (lane && rc == 0) {
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         lane->ended = true;
         if (!mark)
             lane_complete(heap, lane);
         lanes_look(heap);
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
     }
     pthread_mutex_unlock(&heap->grow);
     errno = saved;
@@ -370,9 +407,9 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
     // A mark covers what was freed before it was put: when one is done, the next may be as well.
     for (bool any = true; any;) {
         lanes_mark(heap);
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         any = lanes_look(heap);
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
     }
     uint64_t given = physical_trim(heap, keep_bytes);
     pthread_mutex_unlock(&heap->grow);
@@ -382,7 +419,8 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 
 struct heap_stats heap_look(struct heap *heap)
 {
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
+    fresh_enter(heap);
     struct heap_stats stats = {
         .live_bytes = heap->live_bytes,
         .live_count = heap->live_count,
@@ -392,27 +430,28 @@ struct heap_stats heap_look(struct heap *heap)
         .created = heap->created,
         .released = heap->released,
     };
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return stats;
 }
 
 uint64_t heap_unused(struct heap *heap)
 {
-    uint64_t bytes = 0, first, end;
-    pthread_mutex_lock(&heap->books);
+    uint64_t bytes = 0;
+    lock_take(&heap->books);
+    fresh_enter(heap);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
-        struct piece run = {.bytes = 0}; // free pieces side by side
+        uint64_t first = 0, end = 0; // of free pieces side by side
         for (const struct piece *piece = piece_at(heap, heap->zones[i].base); piece; piece = piece->after) {
             if (piece->kind == PIECE_FREE) {
-                run.address = run.bytes ? run.address : piece->address;
-                run.bytes += piece->bytes;
-            } else {
-                bytes += piece_whole(&heap->zones[i], &run, &first, &end);
-                run.bytes = 0;
+                first = end == piece->address ? first : piece->address;
+                end = piece_end(piece);
+            }
+            if (piece->kind != PIECE_FREE || !piece->after) {
+                bytes += narrow_to_extents(&heap->zones[i], &first, &end);
+                first = end = 0;
             }
         }
-        bytes += piece_whole(&heap->zones[i], &run, &first, &end);
     }
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return bytes;
 }

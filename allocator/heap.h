@@ -71,7 +71,7 @@ struct heap_gpu {
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
     // Whether all work of the GPU's context is known to be complete, without asking the driver: what is then freed for
-    // HEAP_ANY_STREAM is free for all. May be NULL.
+    // HEAP_ANY_STREAM is free for all. Leaves errno as it is, as the heap's functions do. May be NULL.
     bool (*is_idle)(void *gpu);
 };
 

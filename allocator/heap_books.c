@@ -2,6 +2,7 @@
 // The heap's books: pieces by address, by size and by age.
 #include "allocator/heap_books.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 // How many pieces of a class are compared before the best of them is taken.
@@ -26,7 +27,9 @@ bool pieces_reserve(struct heap *heap, unsigned count)
 {
     if (heap->spares >= count)
         return true;
+    int saved = errno;
     struct piece_batch *batch = malloc(sizeof *batch);
+    errno = saved;
     if (!batch)
         return false;
     batch->next = heap->batches;
@@ -124,14 +127,15 @@ static const struct extent *extent_at(const struct zone *zone, uint64_t address)
     return zone->extents[(address - zone->base) / HEAP_BLOCK_BYTES];
 }
 
-uint64_t piece_whole(const struct zone *zone, const struct piece *piece, uint64_t *first, uint64_t *end)
+uint64_t narrow_to_extents(const struct zone *zone, uint64_t *first, uint64_t *end)
 {
-    *first = *end = 0;
-    if (piece->bytes < HEAP_BLOCK_BYTES)
+    if (*end - *first < HEAP_BLOCK_BYTES)
         return 0;
-    const struct extent *head = extent_at(zone, piece->address), *tail = extent_at(zone, piece_end(piece) - 1);
-    *first = head->address == piece->address ? head->address : head->address + head->bytes;
-    *end = tail->address + tail->bytes == piece_end(piece) ? piece_end(piece) : tail->address;
+    const struct extent *head = extent_at(zone, *first), *tail = extent_at(zone, *end - 1);
+    if (head->address < *first)
+        *first = head->address + head->bytes;
+    if (tail->address + tail->bytes > *end)
+        *end = tail->address;
     return *end > *first ? *end - *first : 0;
 }
 
@@ -173,12 +177,12 @@ static void class_enter(struct heap *heap, struct piece *piece)
     struct lane *lane = piece->lane;
     struct bins *bins = &lane->bins[piece->zone];
     unsigned class = class_of(piece->bytes);
-    uint64_t first, end;
+    uint64_t first = piece->address, end = piece_end(piece);
     list_push(&bins->heads[class], piece);
     bins->filled[class / 64] |= 1ull << class % 64;
     lane->bytes += piece->bytes;
     if (lane == &heap->ready)
-        heap->idle_bytes += piece->whole = piece_whole(zone_of(heap, piece), piece, &first, &end);
+        heap->idle_bytes += piece->whole = narrow_to_extents(zone_of(heap, piece), &first, &end);
     else
         heap->waiting_bytes += piece->bytes;
 }
@@ -268,6 +272,30 @@ struct piece *free_enter(struct heap *heap, struct piece *piece, struct lane *la
     if (queue_wants(heap, piece))
         queue_insert(piece, lane->newest);
     return piece;
+}
+
+uint64_t free_growth(struct heap *heap, const struct piece *piece, const struct lane *lane)
+{
+    uint64_t first = piece->address, end = piece_end(piece), counted = 0;
+    if (lane != &heap->ready)
+        return piece->bytes;
+    if (joins(heap, piece->before, lane)) {
+        first = piece->before->address;
+        counted += piece->before->whole;
+    }
+    if (joins(heap, piece->after, lane)) {
+        end = piece_end(piece->after);
+        counted += piece->after->whole;
+    }
+    return narrow_to_extents(zone_of(heap, piece), &first, &end) - counted;
+}
+
+void fresh_enter(struct heap *heap)
+{
+    struct piece *piece = heap->fresh;
+    heap->fresh = NULL;
+    if (piece)
+        free_enter(heap, piece, piece->lane);
 }
 
 struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at)

@@ -5,7 +5,12 @@
 // stream it was freed on. Each lane keeps its free pieces twice: by size class, for allocations, and in the order in which they
 // became free. The ready lane's order has only pieces that contain whole extents, which can go back.
 //
-// Everything here needs the `books` mutex. Extents and holes change only with `grow` held as well, so a holder of `grow` may
+// The piece that was freed last is `fresh`: its lane is known, but it has not been entered there, and to everything else it looks
+// as if a call were still using it. A program that frees a piece is likely to want as much again, and then gets this one as it
+// is; any other call first enters it into its lane. It is entered at once if no allocation could have it there (the lane `any`),
+// or if more would be spare than is allowed.
+//
+// Everything here needs the `books` lock. Extents and holes change only with `grow` held as well, so a holder of `grow` may
 // rely on them.
 #ifndef VGPU_ALLOCATOR_HEAP_BOOKS_H
 #define VGPU_ALLOCATOR_HEAP_BOOKS_H
@@ -14,6 +19,7 @@
 #include <stddef.h>
 
 #include "allocator/heap.h"
+#include "base/lock.h"
 
 enum { ZONE_SMALL, ZONE_MEDIUM, ZONE_LARGE, ZONE_COUNT };
 
@@ -34,7 +40,7 @@ struct piece {
     struct piece *before, *after;  // by address
     struct piece *previous, *next; // free: in its class; hole: among the zone's holes
     struct piece *older, *newer;   // free and queued: in the lane's order
-    struct lane *lane;             // free
+    struct lane *lane;             // free, or fresh
     uint64_t epoch;                // free: the lane's when it was freed
     uint64_t whole;                // free and ready: bytes of the whole extents in it
     uint8_t kind, zone;
@@ -87,11 +93,13 @@ struct heap {
     size_t tables_bytes;
 
     pthread_mutex_t grow;
-    pthread_mutex_t books;
+    struct lock books;
     struct zone zones[ZONE_COUNT];
     struct lane ready, any;
     struct lane *lanes;  // of streams
     struct lane *recent; // one of them, or NULL
+    struct piece *fresh; // or NULL
+    uint64_t last_id;
     struct piece *spare; // by next
     unsigned spares;
     struct piece_batch *batches;
@@ -109,10 +117,16 @@ static inline struct zone *zone_of(struct heap *heap, const struct piece *piece)
     return &heap->zones[piece->zone];
 }
 
+// Memory that is free in whole extents or waits for work.
+static inline uint64_t heap_spare(const struct heap *heap)
+{
+    return heap->idle_bytes + heap->waiting_bytes;
+}
+
 // Memory that is neither in use nor free in whole extents.
 static inline uint64_t heap_stuck(const struct heap *heap)
 {
-    uint64_t rest = heap->physical_bytes - heap->idle_bytes - heap->waiting_bytes;
+    uint64_t rest = heap->physical_bytes - heap_spare(heap);
     return rest > heap->live_bytes ? rest - heap->live_bytes : 0;
 }
 
@@ -138,8 +152,8 @@ struct piece *piece_split(struct heap *heap, struct piece *piece, uint64_t at);
 void piece_join(struct heap *heap, struct piece *piece);
 // The piece that contains an address of the heap.
 struct piece *piece_at(struct heap *heap, uint64_t address);
-// The bytes of whole extents inside a piece; [*first, *end) is what they cover.
-uint64_t piece_whole(const struct zone *zone, const struct piece *piece, uint64_t *first, uint64_t *end);
+// Narrows mapped addresses [*first, *end) to the whole extents among them. Returns how many bytes these have.
+uint64_t narrow_to_extents(const struct zone *zone, uint64_t *first, uint64_t *end);
 
 // Makes a piece free in a lane, as its newest, together with free neighbours of the same lane. Returns the whole.
 struct piece *free_enter(struct heap *heap, struct piece *piece, struct lane *lane);
@@ -149,6 +163,10 @@ void free_leave(struct heap *heap, struct piece *piece);
 void free_take(struct heap *heap, struct piece *piece, uint64_t bytes);
 // Splits a free piece; both parts stay free and keep their place in the order. Returns the upper one.
 struct piece *free_split(struct heap *heap, struct piece *piece, uint64_t at);
+// By how much a free_enter of this piece would raise what is spare.
+uint64_t free_growth(struct heap *heap, const struct piece *piece, const struct lane *lane);
+// Enters the fresh piece, if there is one, into its lane.
+void fresh_enter(struct heap *heap);
 // The best free piece of a lane for an allocation, NULL if none is large enough.
 struct piece *free_fit(struct lane *lane, unsigned zone, uint64_t bytes, uint64_t alignment);
 
@@ -159,7 +177,7 @@ void hole_leave(struct heap *heap, struct piece *piece);
 // The lane of a stream, NULL if it has none (with `make`: if there is no memory to make one).
 struct lane *lane_find(struct heap *heap, void *stream, bool make);
 void lanes_free(struct heap *heap);
-// With both mutexes: what marks have shown to be complete becomes ready. Returns whether any was done.
+// With both locks: what marks have shown to be complete becomes ready. Returns whether any was done.
 bool lanes_look(struct heap *heap);
 // With `grow` only: puts marks for what waits without one.
 void lanes_mark(struct heap *heap);
@@ -170,7 +188,7 @@ void lane_complete(struct heap *heap, struct lane *lane);
 // With `books`: whether any mark is outstanding.
 bool lanes_marked(const struct heap *heap);
 
-// allocator/heap_physical.c. With both mutexes; `books` is dropped meanwhile. Grows the zone where a piece of `bytes` at
+// allocator/heap_physical.c. With both locks; `books` is dropped meanwhile. Grows the zone where a piece of `bytes` at
 // `alignment` costs the fewest blocks. Gives back what is idle elsewhere if there is no room otherwise. Returns a free piece
 // that is large enough, in `lane` or ready, or NULL.
 struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane);

@@ -15,7 +15,7 @@ struct counts {
 
 static const char *check_free(struct heap *heap, const struct piece *piece, struct counts *counts)
 {
-    uint64_t first, end, whole = piece_whole(zone_of(heap, piece), piece, &first, &end);
+    uint64_t first = piece->address, end = piece_end(piece), whole = narrow_to_extents(zone_of(heap, piece), &first, &end);
     const struct piece *after = piece->after;
     FAIL_UNLESS(!after || after->kind != PIECE_FREE || after->lane != piece->lane ||
                 (piece->lane == &heap->any && after->epoch != piece->epoch));
@@ -151,6 +151,7 @@ const char *heap_check(struct heap *heap)
 {
     struct counts counts = {0};
     const char *fault = NULL;
+    fresh_enter(heap);
     for (unsigned zone = 0; zone < ZONE_COUNT && !fault; zone++)
         fault = check_zone(heap, &heap->zones[zone], &counts);
     if (!fault)

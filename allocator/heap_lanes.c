@@ -2,6 +2,7 @@
 // Memory that was freed behind work: its lanes, and the marks that tell when the work is done.
 #include "allocator/heap_books.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 struct lane *lane_find(struct heap *heap, void *stream, bool make)
@@ -12,7 +13,9 @@ struct lane *lane_find(struct heap *heap, void *stream, bool make)
     while (lane && (lane->ended || lane->stream != stream))
         lane = lane->following;
     if (!lane && make) {
+        int saved = errno;
         lane = calloc(1, sizeof *lane);
+        errno = saved;
         if (!lane)
             return NULL;
         lane->stream = stream;
@@ -68,6 +71,7 @@ static bool lane_look(struct heap *heap, struct lane *lane)
 
 bool lanes_look(struct heap *heap)
 {
+    fresh_enter(heap);
     bool any = lane_look(heap, &heap->any);
     struct lane **link = &heap->lanes;
     while (*link) {
@@ -95,18 +99,18 @@ bool lanes_marked(const struct heap *heap)
 
 bool lane_mark(struct heap *heap, struct lane *lane)
 {
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     uint64_t epoch = lane->epoch++;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     void *mark = heap->ops->mark_put(heap->gpu, lane->stream);
     if (!mark)
         return false; // the epoch is covered by the next mark
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     if (lane->mark)
         heap->ops->mark_drop(heap->gpu, lane->mark); // the new one stands behind more
     lane->mark = mark;
     lane->marked = epoch;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return true;
 }
 
@@ -118,17 +122,18 @@ static bool unmarked(const struct lane *lane)
 void lanes_mark(struct heap *heap)
 {
     // Lanes end, and go, under `grow` only; new ones are put in front.
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
+    fresh_enter(heap);
     struct lane *lane = heap->lanes;
     bool mark = unmarked(&heap->any);
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (mark)
         lane_mark(heap, &heap->any);
     while (lane) {
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
         mark = unmarked(lane);
         struct lane *following = lane->following;
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         if (mark)
             lane_mark(heap, lane);
         lane = following;

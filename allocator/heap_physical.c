@@ -108,12 +108,13 @@ static void note_extent(struct heap *heap, struct zone *zone, const struct exten
 // Takes the longest idle extent out of the free memory, as a piece that is used by the caller. NULL: nothing is idle.
 static struct piece *idle_take(struct heap *heap)
 {
+    fresh_enter(heap);
     struct piece *piece = heap->ready.oldest;
-    uint64_t first, end;
     if (!piece || !pieces_reserve(heap, 2))
         return NULL;
     const struct zone *zone = zone_of(heap, piece);
-    piece_whole(zone, piece, &first, &end);
+    uint64_t first = piece->address, end = piece_end(piece);
+    narrow_to_extents(zone, &first, &end);
     // The last one: what stays has its beginning where it was.
     const struct extent *extent = zone->extents[(end - 1 - zone->base) / HEAP_BLOCK_BYTES];
     if (extent->address > piece->address)
@@ -142,15 +143,15 @@ static void make_hole(struct heap *heap, struct piece *piece)
 // Unmaps one idle extent and hands it over. NULL: there is none.
 static struct extent *idle_unmap(struct heap *heap)
 {
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     struct piece *piece = idle_take(heap);
     struct zone *zone = piece ? zone_of(heap, piece) : NULL;
     struct extent *extent = piece ? zone->extents[(piece->address - zone->base) / HEAP_BLOCK_BYTES] : NULL;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     if (!piece)
         return NULL;
     bool unmapped = heap->ops->unmap(heap->gpu, extent->address, extent->bytes) == 0;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     if (unmapped) {
         note_extent(heap, zone, extent, NULL);
         make_hole(heap, piece);
@@ -158,7 +159,7 @@ static struct extent *idle_unmap(struct heap *heap)
     } else {
         free_enter(heap, piece, &heap->ready);
     }
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     return unmapped ? extent : NULL;
 }
 
@@ -172,9 +173,10 @@ uint64_t physical_trim(struct heap *heap, uint64_t keep_bytes)
 {
     uint64_t given = 0;
     for (;;) {
-        pthread_mutex_lock(&heap->books);
+        lock_take(&heap->books);
+        fresh_enter(heap);
         bool enough = heap->idle_bytes <= keep_bytes;
-        pthread_mutex_unlock(&heap->books);
+        lock_drop(&heap->books);
         struct extent *extent = enough ? NULL : idle_unmap(heap);
         if (!extent)
             return given;
@@ -245,10 +247,10 @@ struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, ui
     if (!plan.hole)
         return NULL;
     uint64_t missing_bytes = plan.bytes > heap->idle_bytes ? plan.bytes - heap->idle_bytes : 0;
-    pthread_mutex_unlock(&heap->books);
+    lock_drop(&heap->books);
     bool fits = !heap->ops->memory_fits || heap->ops->memory_fits(heap->gpu, missing_bytes);
     struct extent *list = fits ? make_and_map(heap, &plan) : NULL;
-    pthread_mutex_lock(&heap->books);
+    lock_take(&heap->books);
     if (!list) {
         make_hole(heap, plan.hole);
         if (plan.left)

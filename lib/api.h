@@ -18,8 +18,6 @@ struct entry {
     int saved_errno, cancel;
 };
 
-#define ENTRY_CANCELLABLE (-1)
-
 static inline struct entry entry_begin(void)
 {
     return (struct entry){errno, cancel_disable()};
@@ -27,8 +25,7 @@ static inline struct entry entry_begin(void)
 
 static inline void entry_end(const struct entry *entry)
 {
-    if (entry->cancel != ENTRY_CANCELLABLE)
-        cancel_restore(entry->cancel);
+    cancel_restore(entry->cancel);
     errno = entry->saved_errno;
 }
 

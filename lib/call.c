@@ -5,28 +5,20 @@
 #include "lib/instance.h"
 #include "options/options.h"
 
-static inline struct call count_in(struct vgpu *vgpu, struct entry entry)
+int instance_refuse(const struct vgpu *vgpu)
 {
     if (!vgpu)
-        return (struct call){entry, fail(-EINVAL, "the virtual GPU is NULL"), NULL, false};
+        return fail(-EINVAL, "the virtual GPU is NULL");
     if (vgpu->generation != atomic_load_explicit(&home_generation, memory_order_relaxed))
-        return (struct call){entry,
-                             fail(-ECHILD, "the virtual GPU was made by the parent of this process, and is not inherited"),
-                             NULL, false};
-    // Pairs with close_for_calls in lib/instance.c: counted in before the flag is read.
-    atomic_fetch_add(&vgpu->calls, 1);
-    int rc = atomic_load(&vgpu->closing) ? fail(-ESHUTDOWN, "the virtual GPU is being destroyed") : 0;
-    return (struct call){entry, rc, vgpu, false};
+        return fail(-ECHILD, "the virtual GPU was made by the parent of this process, and is not inherited");
+    return fail(-ESHUTDOWN, "the virtual GPU is being destroyed");
 }
 
 struct call call_begin(struct vgpu *vgpu)
 {
-    return count_in(vgpu, entry_begin());
-}
-
-struct call call_begin_quick(struct vgpu *vgpu)
-{
-    return count_in(vgpu, (struct entry){errno, ENTRY_CANCELLABLE});
+    struct entry entry = entry_begin();
+    int rc = instance_enter(vgpu);
+    return (struct call){entry, rc, rc ? NULL : vgpu, false};
 }
 
 struct call call_begin_current(struct vgpu *vgpu)
@@ -45,17 +37,13 @@ void call_end(const struct call *call)
     if (call->pushed)
         REAL(cuCtxPopCurrent_v2)(&(CUcontext){NULL});
     if (call->vgpu)
-        atomic_fetch_sub_explicit(&call->vgpu->calls, 1, memory_order_release);
+        instance_leave(call->vgpu);
     entry_end(&call->entry);
 }
 
-int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
+int instance_refuse_stream(vgpu_stream stream)
 {
-    CUstream found = streams_find(&vgpu->streams, *stream);
-    if (!found)
-        return fail(-EINVAL, "the stream %p is none of this virtual GPU's", (void *)*stream);
-    *stream = found;
-    return 0;
+    return fail(-EINVAL, "the stream %p is none of this virtual GPU's", (void *)stream);
 }
 
 int instance_check_name(const char *name)

@@ -10,11 +10,12 @@
 
 extern __thread struct error error_of_thread __attribute__((visibility("hidden")));
 
-// A macro, so that static analysis sees what it returns: it does not look into functions with variable arguments.
+// Leaves errno as it is. A macro, so that static analysis sees what it returns: it does not look into functions with variable arguments.
 #define fail(code, ...)                                                                                                        \
     ({                                                                                                                         \
-        int fail_code = (code);                                                                                                \
+        int fail_code = (code), fail_errno = errno;                                                                            \
         error_set(&error_of_thread, fail_code, __VA_ARGS__);                                                                   \
+        errno = fail_errno;                                                                                                    \
         fail_code;                                                                                                             \
     })
 

@@ -43,10 +43,33 @@ struct section {
 
 extern __thread struct section section_of_thread __attribute__((visibility("hidden")));
 
+// The error for a call that cannot begin. lib/call.c.
+int instance_refuse(const struct vgpu *vgpu);
+
+static inline void instance_leave(struct vgpu *vgpu)
+{
+    atomic_fetch_sub_explicit(&vgpu->calls, 1, memory_order_release);
+}
+
+// Counts a call in, until instance_leave. Returns 0, or without counting -EINVAL (NULL), -ECHILD or -ESHUTDOWN. Used directly by
+// frequent calls, which leave errno as it is, reach no cancellation point and return in one place.
+static inline int instance_enter(struct vgpu *vgpu)
+{
+    if (!vgpu || vgpu->generation != atomic_load_explicit(&home_generation, memory_order_relaxed))
+        return instance_refuse(vgpu);
+    // Pairs with close_for_calls in lib/instance.c: counted in before the flag is read.
+    atomic_fetch_add(&vgpu->calls, 1);
+    if (!atomic_load(&vgpu->closing))
+        return 0;
+    int rc = instance_refuse(vgpu);
+    instance_leave(vgpu);
+    return rc;
+}
+
 // A call of a public function into an instance. It ends with the scope: CALL call = call_begin(vgpu). lib/call.c.
 struct call {
     struct entry entry;
-    int rc;            // 0: counted in; else -EINVAL (NULL), -ECHILD, -ESHUTDOWN, or the driver's error
+    int rc;            // 0: counted in; else the error of instance_enter, or the driver's
     struct vgpu *vgpu; // where it was counted in
     bool pushed;       // its context
 };
@@ -54,14 +77,21 @@ struct call {
 #define CALL __attribute__((cleanup(call_end))) struct call
 
 struct call call_begin(struct vgpu *vgpu);
-// For frequent calls that reach no cancellation point.
-struct call call_begin_quick(struct vgpu *vgpu);
 // With the instance's context current.
 struct call call_begin_current(struct vgpu *vgpu);
 void call_end(const struct call *call);
 
+int instance_refuse_stream(vgpu_stream stream);
+
 // Checks a stream argument of a public function, and replaces NULL by the instance's own stream. 0 or -EINVAL.
-int instance_stream(struct vgpu *vgpu, vgpu_stream *stream);
+static inline int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
+{
+    CUstream found = streams_find(&vgpu->streams, *stream);
+    if (!found)
+        return instance_refuse_stream(*stream);
+    *stream = found;
+    return 0;
+}
 
 // Checks the name of a virtual GPU or a region: 0 or -EINVAL.
 int instance_check_name(const char *name);

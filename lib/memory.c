@@ -134,9 +134,12 @@ static int refuse(struct vgpu *vgpu, uint64_t bytes)
                 (unsigned long long)(view.free_bytes >> 20), (unsigned long long)(view.total_bytes >> 20));
 }
 
-static int allocate(struct vgpu *vgpu, size_t bytes, size_t alignment, void *stream, void **pointer)
+// In a call.
+static int allocate_in(struct vgpu *vgpu, size_t bytes, size_t alignment, void *stream, void **pointer)
 {
     uint64_t address;
+    if (!pointer)
+        return fail_no_result();
     int rc = heap_alloc(vgpu->heap, bytes, alignment, stream, &address);
     if (rc == 0)
         *pointer = (void *)(uintptr_t)address;
@@ -147,29 +150,40 @@ static int allocate(struct vgpu *vgpu, size_t bytes, size_t alignment, void *str
     return rc;
 }
 
+static int allocate(struct vgpu *vgpu, size_t bytes, size_t alignment, void **pointer)
+{
+    int rc = instance_enter(vgpu);
+    if (rc)
+        return rc;
+    rc = allocate_in(vgpu, bytes, alignment, HEAP_ANY_STREAM, pointer);
+    instance_leave(vgpu);
+    return rc;
+}
+
 VGPU_API int vgpu_malloc_aligned(struct vgpu *vgpu, size_t bytes, size_t alignment, void **pointer)
 {
-    CALL call = call_begin_quick(vgpu);
-    if (call.rc)
-        return call.rc;
-    return pointer ? allocate(vgpu, bytes, alignment, HEAP_ANY_STREAM, pointer) : fail_no_result();
+    return allocate(vgpu, bytes, alignment, pointer);
 }
 
 VGPU_API int vgpu_malloc(struct vgpu *vgpu, size_t bytes, void **pointer)
 {
-    return vgpu_malloc_aligned(vgpu, bytes, 0, pointer);
+    return allocate(vgpu, bytes, 0, pointer);
 }
 
 VGPU_API int vgpu_malloc_async(struct vgpu *vgpu, size_t bytes, vgpu_stream stream, void **pointer)
 {
-    CALL call = call_begin_quick(vgpu);
-    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
+    int rc = instance_enter(vgpu);
     if (rc)
         return rc;
-    return pointer ? allocate(vgpu, bytes, 0, stream, pointer) : fail_no_result();
+    rc = instance_stream(vgpu, &stream);
+    if (rc == 0)
+        rc = allocate_in(vgpu, bytes, 0, stream, pointer);
+    instance_leave(vgpu);
+    return rc;
 }
 
-static int release(struct vgpu *vgpu, void *pointer, void *stream)
+// In a call.
+static int release_in(struct vgpu *vgpu, void *pointer, void *stream)
 {
     int rc = pointer ? heap_free(vgpu->heap, (uintptr_t)pointer, stream) : 0;
     if (rc == -ENOENT)
@@ -183,15 +197,24 @@ static int release(struct vgpu *vgpu, void *pointer, void *stream)
 
 VGPU_API int vgpu_free(struct vgpu *vgpu, void *pointer)
 {
-    CALL call = call_begin_quick(vgpu);
-    return call.rc ? call.rc : release(vgpu, pointer, HEAP_ANY_STREAM);
+    int rc = instance_enter(vgpu);
+    if (rc)
+        return rc;
+    rc = release_in(vgpu, pointer, HEAP_ANY_STREAM);
+    instance_leave(vgpu);
+    return rc;
 }
 
 VGPU_API int vgpu_free_async(struct vgpu *vgpu, void *pointer, vgpu_stream stream)
 {
-    CALL call = call_begin_quick(vgpu);
-    int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
-    return rc ? rc : release(vgpu, pointer, stream);
+    int rc = instance_enter(vgpu);
+    if (rc)
+        return rc;
+    rc = instance_stream(vgpu, &stream);
+    if (rc == 0)
+        rc = release_in(vgpu, pointer, stream);
+    instance_leave(vgpu);
+    return rc;
 }
 
 static uint64_t least(uint64_t a, uint64_t b)

@@ -174,6 +174,37 @@ static void test_idle(void)
     stop();
 }
 
+static void test_freed_last(void)
+{
+    struct heap_piece piece;
+    start(64, 2 * BLOCK);
+    uint64_t first = get(10 * KIB, A), second = get(10 * KIB, A);
+    heap_free(heap, first, A);
+    is_int(heap_free(heap, first, A), -EALREADY, "what was freed last is freed");
+    is_int(heap_find(heap, first, &piece), -EALREADY, "and is no allocation");
+    is_int(heap_look(heap).live_bytes, 10 * KIB, "nor counted as one");
+    heap_free(heap, second, A);
+    ok(get(10 * KIB, B) != second, "another stream does not get it");
+    is_int(get(20 * KIB, A), first, "it is one with the free memory beside it for who wants more");
+    uint64_t odd = get(BLOCK / 2 - 256, A), other;
+    heap_free(heap, odd, A);
+    is_int(heap_alloc(heap, BLOCK / 2 - 256, BLOCK, A, &other) || other % BLOCK, 0,
+           "nor does it go to who wants it aligned to more than it is");
+    stop();
+
+    start(64, 2 * BLOCK);
+    gpu.tells_idle = true;
+    first = get(BLOCK / 2, A);
+    second = get(BLOCK / 2, A);
+    other = get(2 * BLOCK, A);
+    heap_free(heap, other, HEAP_ANY_STREAM);
+    heap_free(heap, first, HEAP_ANY_STREAM);
+    is_int(blocks(), 3, "half a block more does not exceed the reserve");
+    heap_free(heap, second, HEAP_ANY_STREAM);
+    ok(blocks() <= 2, "and the other half does, at once");
+    stop();
+}
+
 static void test_stream_end(void)
 {
     start(64, 0);
@@ -258,6 +289,23 @@ static void test_return(void)
     is_int(heap_trim(heap, 0), 0, "so does memory that queued work uses");
     fake_run(&gpu, 0, 0);
     is_int(heap_trim(heap, 0), BLOCK, "until it is done");
+    stop();
+}
+
+static void test_full_reserve(void)
+{
+    uint64_t addresses[80];
+    start(100, 64 * BLOCK);
+    get(4 * KIB, A); // the rest of its block is nobody's soon
+    for (int i = 0; i < 80; i++)
+        addresses[i] = get(BLOCK, A);
+    for (int i = 0; i < 80; i++)
+        heap_free(heap, addresses[i], A);
+    uint64_t calls = gpu.calls;
+    for (int i = 0; i < 100; i++)
+        heap_free(heap, get(4 * KIB, A), A);
+    ok(gpu.calls - calls < 10, "with the reserve full, small pieces come and go without calling the driver (%d calls)",
+       (int)(gpu.calls - calls));
     stop();
 }
 
@@ -355,9 +403,11 @@ int main(void)
     test_all_streams();
     test_few_marks();
     test_idle();
+    test_freed_last();
     test_stream_end();
     test_waiting();
     test_return();
+    test_full_reserve();
     test_remapping();
     test_failures();
     return done_testing();
