@@ -108,6 +108,7 @@ class Machine:
             Arm("shim-10ms", "vgpu-shim, 10 ms", shim, env=("VGPU_QUANTUM=10",), per_tenant=weight),
             Arm("shim-mps", "vgpu-shim, MPS", shim, mps=True, per_tenant=weight),
             Arm("shim-mps-2ms", "vgpu-shim, MPS, 2 ms", shim, mps=True, env=("VGPU_QUANTUM=2",), per_tenant=weight),
+            Arm("shim-mps-company", "vgpu-shim, MPS, at the same time", shim, mps=True, env=("VGPU_CONCURRENCY=8",), per_tenant=weight),
         ]
 
     def _arms(self):

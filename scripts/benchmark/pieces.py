@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The pieces, in the order in which they run and are reported."""
-from . import accounting, alloc, alone, api, requests, sharing, training
+from . import accounting, alloc, alone, api, company, requests, sharing, training
 
 PIECES = {
     "launch": alone.LAUNCH,
@@ -8,6 +8,7 @@ PIECES = {
     "tenants": sharing.EQUAL,
     "shares": sharing.SHARES,
     "shares30": sharing.CLAIM,
+    "company": company.COMPANY,
     "small": requests.SMALL,
     "latency": requests.LATENCY,
     "idle": requests.IDLE,
