@@ -59,7 +59,17 @@ static void change(struct vgpu *vgpu)
     config.limit_percent = 40;
     config.priority = VGPU_PRIORITY_HIGH;
     config.memory_bytes = 128 * MIB;
+    config.concurrency = 2;
     DONE(vgpu_change(vgpu, &config));
+    // The figures do not tell the concurrency; who joins has to agree with it.
+    struct vgpu_config join = VGPU_CONFIG_INIT;
+    struct vgpu *joined;
+    join.name = "figures";
+    join.concurrency = 3;
+    REFUSED(vgpu_open(&join, &joined), -EEXIST, "VGPU_CONCURRENCY asks for 3");
+    join.concurrency = 2;
+    DONE(vgpu_open(&join, &joined));
+    DONE(vgpu_destroy(joined));
     struct vgpu_instance_stats stats = figures(vgpu);
     EQUAL(stats.weight, 250);
     EQUAL(stats.quantum_us, 5000);

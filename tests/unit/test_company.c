@@ -183,10 +183,23 @@ static void test_places(void)
     end();
 }
 
+// All who are invited launch for the first time, as if that, and the holder's first launch, took no time.
+static void begin_together(void)
+{
+    for (int i = B; i < COUNT; i++)
+        if (comes(i))
+            launch(i);
+    now = clock_now_ns();
+    atomic_store(&gates[A].vgpu->begun, grant_value(token(), now));
+    for (int i = B; i < COUNT; i++)
+        if (company_has(gates[i].vgpu, token()))
+            atomic_store(&gates[i].vgpu->shared_from, grant_value(token(), now));
+}
+
 static void test_charges(void)
 {
     begin(2);
-    comes(B);
+    begin_together();
     run_together(12 * MS);
     ok(company_may_launch(&gates[B], token()), "two run beside each other");
     uint64_t b = atomic_load(&gates[B].vgpu->held_ns);
@@ -200,8 +213,7 @@ static void test_charges(void)
     end();
 
     begin(3);
-    comes(B);
-    comes(C);
+    begin_together();
     run_together(12 * MS);
     b = atomic_load(&gates[B].vgpu->held_ns);
     uint64_t c = atomic_load(&gates[C].vgpu->held_ns);
