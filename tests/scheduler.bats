@@ -95,13 +95,21 @@ switch_costs() { # -lt or -gt, NANOSECONDS
     assert_equal "$("$VGPU" list --json --interval 0 | jq '.gpus[0].mps')" false
 }
 
-@test "programs under MPS share GPU time by weight, and it is known that a switch is cheap there" {
-    real_only
+# under_mps: what follows are clients of MPS, of a daemon of this test's own in folders of its own; the GPU's settings stay as they are
+under_mps() {
+    if ! real_gpu; then
+        export SIMGPU_MPS=1
+        return
+    fi
     command -v nvidia-cuda-mps-control >/dev/null || skip "nvidia-cuda-mps-control is not installed"
-    # A daemon of this test's own, in folders of its own; the GPU's settings stay as they are.
     export CUDA_MPS_PIPE_DIRECTORY=$BATS_TEST_TMPDIR/pipe CUDA_MPS_LOG_DIRECTORY=$BATS_TEST_TMPDIR/log
     mkdir "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
     nvidia-cuda-mps-control -d </dev/null >/dev/null 3>&-
+}
+
+@test "programs under MPS share GPU time by weight, and it is known that a switch is cheap there" {
+    real_only
+    under_mps
     tenant light 100
     tenant heavy 300
     wait_until has_launched light 10
@@ -119,8 +127,7 @@ one_beside_another() {
 }
 
 @test "clients of MPS that allow it run at the same time, are charged a part each, and leave others alone" {
-    sim_only "needs no MPS daemon"
-    export SIMGPU_MPS=1
+    under_mps
     VGPU_CONCURRENCY=2 tenant one 100
     VGPU_CONCURRENCY=2 tenant other 300
     wait_until -t 20 one_beside_another
