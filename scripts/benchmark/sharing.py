@@ -2,7 +2,7 @@
 """Pieces about saturated tenants side by side: throughput, shares, many tenants."""
 from . import traces
 from .core import Case, Need, Piece, Table, alone
-from .statistics import Looks, quantiles
+from .statistics import Looks
 
 LONG_US, SHORT_US, HUGE_US = 600, 14, 11700
 ALL_ARMS = ("native", "mps", "shim", "shim-mps")
@@ -186,7 +186,7 @@ def measure_many(count):
         looks = Looks(bench, arm, seconds) if arm.startswith("shim") else None
         _, found, window = bench.side_by_side(arm, [bench.tenant(LONG_US)] * count, seconds, looks)
         metrics = share_metrics(found, [period] * count, [1 / count] * count, window)
-        return metrics | (looks.agents() | quantiles(looks.figures, "handover") if looks else {})
+        return metrics | (looks.agents() | looks.quantiles("handover") if looks else {})
     return measure
 
 
@@ -203,5 +203,5 @@ MANY = Piece(
     [Table({"error_whole_points": "share error, points", "handover_p50_us": "hand-over p50, µs", "handover_p99_us": "p99, µs",
             "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs", "agent_mean_percent": "CPU of an agent, % of a core",
             "agent_worst_percent": "worst"}, 2)],
-    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, of all tenants together. "
+    "Hand-over: from the end of the drain to the first launch of the next tenant, as `vgpu list --json` has it, of all tenants together, from a fifth of the run on. "
     "Between turns: from the end of the last kernel to the begin of the next tenant's first, by the GPU's clock, its context switch included.")

@@ -21,19 +21,22 @@ def listing(bench, arm):
 
 
 class Looks:
-    """An observer of a run: CPU time of the agents over 0.6 of it, and the library's figures shortly before the end."""
+    """An observer of a run: CPU time of the agents over 0.6 of it, and what the library's figures say of that time. The first fifth
+    is left out: tenants that have just begun make their agents and fill their queues."""
 
     def __init__(self, bench, arm, seconds, listed=True):
         self.bench, self.arm, self.seconds, self.listed = bench, arm, seconds, listed
-        self.samples, self.figures = [], []
+        self.samples, self.figures = [], []     # figures: before and after
 
     def __call__(self, pids):
         for part in (0.2, 0.6):
             time.sleep(self.seconds * part)
             self.samples.append((time.monotonic(), [agent_ns(pid) for pid in pids]))
-        if self.listed:
-            time.sleep(self.seconds * 0.1)
-            self.figures = listing(self.bench, self.arm)["vgpus"]
+            if self.listed:
+                self.figures.append(listing(self.bench, self.arm)["vgpus"])
+
+    def quantiles(self, name):
+        return quantiles(self.figures[1], name, self.figures[0])
 
     def agents(self):
         """In percent of a core, of the agents of one tenant, on average and at worst."""
@@ -47,12 +50,14 @@ def bucket_end_ns(start_ns):
     return start_ns + 250 * (1 << (start_ns // 1000).bit_length() - 1) if start_ns else 1000
 
 
-def quantiles(figures, name):
-    """Median and p99 of a histogram that `vgpu list --json` has of every virtual GPU, over all of them together."""
+def quantiles(figures, name, before=()):
+    """Median and p99 of a histogram that `vgpu list --json` has of every virtual GPU, over all of them together; without what it had
+    before."""
     counts = {}
-    for vgpu in figures:
-        for start_ns, count in vgpu.get(name, {}).get("buckets", []):
-            counts[start_ns] = counts.get(start_ns, 0) + count
+    for sign, listed in ((1, figures), (-1, before)):
+        for vgpu in listed:
+            for start_ns, count in vgpu.get(name, {}).get("buckets", []):
+                counts[start_ns] = counts.get(start_ns, 0) + sign * count
     starts, total = sorted(counts), sum(counts.values())
     found = {}
     for percent in (50, 99) if total else ():

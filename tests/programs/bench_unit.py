@@ -11,7 +11,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts"))
-from benchmark import accounting, alone, pieces, report, rounds, sharing, traces, training  # noqa: E402
+from benchmark import accounting, alone, pieces, report, rounds, sharing, statistics, traces, training  # noqa: E402
 from benchmark.core import Bench, Case, Need, Piece, Table  # noqa: E402
 from benchmark.machine import BenchError, Machine, OnPaper, TimeIsUp  # noqa: E402
 
@@ -90,6 +90,24 @@ class Statistics(unittest.TestCase):
     def test_speeds_of_trainings_are_between_lines_of_progress(self):
         rows = training.progress("loss 1\nsteps 10 100.0\nsteps 20 100.5\nsteps 40 101.5\nsteps 90 104.0\n")
         self.assertEqual(training.rate(rows, 100, 102), 20)
+
+
+class Quantiles(unittest.TestCase):
+    @staticmethod
+    def of(*buckets):
+        return [{"handover": {"buckets": list(buckets)}}]
+
+    def test_they_are_the_ends_of_buckets(self):
+        figures = self.of((0, 90), (4000, 9), (64000, 1))
+        self.assertEqual(statistics.quantiles(figures, "handover"), {"handover_p50_us": 1, "handover_p99_us": 5})
+
+    def test_what_was_before_does_not_count(self):
+        before, after = self.of((64000, 32)), self.of((0, 200), (64000, 32))
+        self.assertEqual(statistics.quantiles(after, "handover")["handover_p99_us"], 80)
+        self.assertEqual(statistics.quantiles(after, "handover", before)["handover_p99_us"], 1)
+
+    def test_nothing_has_none(self):
+        self.assertEqual(statistics.quantiles(self.of((0, 5)), "handover", self.of((0, 5))), {})
 
 
 class Rounds(unittest.TestCase):
