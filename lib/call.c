@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// How a call into an instance begins and ends, and what its arguments may be.
+// How a call into an instance begins and ends, and what arguments it may have.
 #include <stdlib.h>
 
 #include "lib/instance.h"

@@ -20,7 +20,7 @@ static CUresult stand_in(void)
     return CUDA_ERROR_NOT_FOUND;
 }
 
-// Slots are empty before driver_open only.
+// Slots are empty only before driver_open.
 void *driver_resolve(enum driver_id id)
 {
     (void)id;

@@ -19,7 +19,7 @@ _Atomic uint64_t home_generation = 1;
 static struct {
     pthread_mutex_t mutex;
     bool attached;
-    bool handlers; // inherited by a forked child, as the handlers are
+    bool handlers; // inherited by a forked child, like the handlers
     struct pool pool;
     uint32_t process;
     uint32_t bell; // the slot at whose doorbell the agent sleeps
@@ -164,7 +164,7 @@ static int join(struct home_gpu *gpu)
 
 static int charge_context(struct home_gpu *gpu)
 {
-    if (driver.door) // the hooks charge it
+    if (driver.door) // the hooks charge the context
         return 0;
     int rc = gpu->holdings.pool ? 0 : join(gpu);
     if (rc)
@@ -196,7 +196,7 @@ static int retain(struct home_gpu *gpu)
     return rc;
 }
 
-// 32 hexadecimal digits, with dashes between them, behind "GPU-" or "MIG-" or nothing.
+// 32 hexadecimal digits, with dashes between them, after "GPU-" or "MIG-" or nothing.
 static bool parse_uuid(const char *text, uint8_t uuid[POOL_UUID_BYTES])
 {
     unsigned digits = 0;

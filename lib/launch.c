@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Launches, one by one or a section of them, through the instance's gate.
+// Launches, singly or a section at a time, through the instance's gate.
 #include <dlfcn.h>
 #include <string.h>
 
@@ -61,7 +61,7 @@ VGPU_API int vgpu_leave(struct vgpu *vgpu)
     return 0;
 }
 
-// The kernel that the CUDA runtime calls by the address of a host function. Only the runtime that the kernel is registered with knows.
+// The kernel that the CUDA runtime calls by the address of a host function. Only the runtime that registered it knows.
 static int find_kernel(const void *host_function, CUfunction *function)
 {
     int (*by_symbol)(CUfunction *, const void *) = (__typeof__(by_symbol))dlsym(RTLD_DEFAULT, "cudaGetFuncBySymbol");

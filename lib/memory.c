@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Memory of an instance: its heap over the driver's virtual memory management, and the copies.
+// Memory of an instance: its heap over the driver's virtual memory management, and copies.
 //
-// Copies and fills are not gated: they hold no multiprocessor for long.
+// Copies and fills are not gated: they do not hold a multiprocessor for long.
 #include "lib/instance.h"
 
-// Address space is plenty; the heap reserves a multiple of this.
+// Address space is plentiful; the heap reserves a multiple of this.
 static uint64_t capacity_of(const struct vgpu *vgpu)
 {
     return holdings_round_up(vgpu->gpu->bytes, HEAP_BLOCK_BYTES);
@@ -235,13 +235,13 @@ VGPU_API int vgpu_mem_info(struct vgpu *vgpu, size_t *free_bytes, size_t *total_
         return rc;
     struct holdings_view view = holdings_look(&vgpu->holdings);
     struct heap_stats heap = heap_look(vgpu->heap);
-    // What the heap has and nobody uses serves the next allocation, or goes back before one is refused.
+    // What the heap has but nobody uses serves the next allocation, or goes back before one is refused.
     *free_bytes = least(view.free_bytes, physical) + heap.physical_bytes - heap.live_bytes;
     *total_bytes = view.total_bytes;
     return 0;
 }
 
-// Behind work that was given to a stream, or refused.
+// Follows work that was given to a stream, or refused.
 static int finish(struct vgpu *vgpu, int rc, CUstream stream, bool wait)
 {
     streams_touch(&vgpu->streams);

@@ -35,7 +35,7 @@ int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *out)
     struct region_page page = {.magic = REGION_MAGIC, .id = page_random(), .bytes = bytes};
     memcpy(page.uuid, uuid, sizeof page.uuid);
     int fd = page_apart(memfd_create("vgpu-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    // Sealed: who shares it cannot make it shorter under the others' feet.
+    // Sealed: those who share it cannot shorten it under the others' feet.
     if (fd < 0 || ftruncate(fd, REGION_PAGE_BYTES) < 0 || pwrite(fd, &page, sizeof page, 0) != (ssize_t)sizeof page ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         int reason = errno;
@@ -47,7 +47,7 @@ int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *out)
     return 0;
 }
 
-// Opens the file anew: locks belong to descriptions, and what came over a socket shares its sender's.
+// Opens the file anew: locks belong to descriptions, and a descriptor from a socket shares its sender's.
 static int reopen(int fd)
 {
     char path[40];

@@ -27,7 +27,7 @@ struct tasks {
     pthread_mutex_t mutex;
     pthread_cond_t work, room;
     struct vgpu_task *first, *last;
-    uint32_t depth, waiting; // those not yet taken by the worker
+    uint32_t depth, waiting; // not yet taken by the worker
     uint64_t finished;
     bool started, ending;
     pthread_t worker;
@@ -47,11 +47,11 @@ static bool move(struct vgpu_task *task, enum task_state to)
 
 static void announce(struct vgpu_task *task, enum task_state state)
 {
-    atomic_store(&task->state, state); // pairs with the load in vgpu_task_wait, which reads the result behind it
+    atomic_store(&task->state, state); // pairs with the load in vgpu_task_wait, which then reads the result
     futex_wake(&task->state, FUTEX_EVERYONE);
 }
 
-// The next task, or NULL where there is none and the instance ends.
+// The next task, or NULL if there is none and the instance ends.
 static struct vgpu_task *next_task(struct tasks *tasks)
 {
     pthread_mutex_lock(&tasks->mutex);
@@ -101,7 +101,7 @@ static int start_worker(struct vgpu *vgpu)
     if (vgpu->tasks->started)
         return 0;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: no signal of the program is handled there
+    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: the worker handles no signal of the program
     int rc = pthread_create(&vgpu->tasks->worker, NULL, work, vgpu);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc)

@@ -13,8 +13,8 @@
 #include "shim/modules.h"
 #include "shim/stream_table.h"
 
-// Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
-// does one at a time.
+// Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which it does one
+// at a time itself.
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 // Held while the books of a context are closed or opened. As soon as the driver has destroyed a context it may give the handle

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The driver as programs find it, without the library: its version, its GPUs and their modes, and what it exports.
+// The driver as programs find it without the library: its version, its GPUs and their modes, and what it exports.
 #include <cuda.h>
 #include <dlfcn.h>
 
@@ -8,13 +8,13 @@
 
 #define OLDEST_CUDA 11080
 
-// NVML's, which toolkits need not have a header for.
+// NVML's, for which a toolkit need not have a header.
 typedef struct nvmlDevice_st *nvml_device;
 enum { NVML_SUCCESS = 0, NVML_FEATURE_DISABLED = 0, NVML_FEATURE_ENABLED = 1 };
 
-// --- NVML -------------------------------------------------------------------------------------------------------------------------
+// --- NVML ---
 
-// Persistence and partitioning of one GPU, by the name on its bus: NVML knows all GPUs of the machine, CUDA those that are visible.
+// Persistence and partitioning of one GPU, by its name on the bus: NVML knows all GPUs of the machine, CUDA the visible ones.
 static void check_modes(void *nvml, const char *bus_id, int ordinal)
 {
     int (*find)(const char *, nvml_device *) =
@@ -55,7 +55,7 @@ static void *open_nvml(void)
     return NULL;
 }
 
-// --- the GPUs ---------------------------------------------------------------------------------------------------------------------
+// --- the GPUs ---
 
 #define DRIVER_FUNCTIONS(row)                                                                                                  \
     row(cuInit) row(cuDriverGetVersion) row(cuDeviceGetCount) row(cuDeviceGetName) row(cuDeviceTotalMem_v2)                    \
@@ -96,7 +96,7 @@ static void check_gpu(CUdevice device, void *nvml)
         check_modes(nvml, bus_id, device);
 }
 
-// What an error of cuInit means to a person.
+// An error of cuInit in words.
 static const char *advice(CUresult rc)
 {
     switch ((int)rc) {

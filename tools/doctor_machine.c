@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What can be told of the machine without its driver.
+// What can be told about the machine without its driver.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "options/aliases.h"
 #include "tools/doctor.h"
 
-// That glibc is new enough shows in that this command has started.
+// glibc is new enough, or this command would not have started.
 static void check_system(void)
 {
     struct utsname name;
@@ -23,7 +23,7 @@ static void check_system(void)
     doctor_say(DOCTOR_OK, "system", "glibc %s, Linux %s, %s", gnu_get_libc_version(), name.release, name.machine);
 }
 
-// The CUDA_VERSION that a toolkit's header defines, 0 where there is none.
+// The CUDA_VERSION that a toolkit's header defines, 0 if none.
 static unsigned toolkit_version(const char *home)
 {
     char path[PATH_MAX], line[256];
@@ -52,7 +52,7 @@ static void check_toolkit(void)
     doctor_say(DOCTOR_OK, "toolkit", "none; only building needs one");
 }
 
-// The device files, one line for all where they are in order.
+// The device files, on one line if all are in order.
 static void check_device_files(void)
 {
     static const char *const others[] = {"nvidiactl", "nvidia-uvm"};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The pool that programs started from here would meet in.
+// The pool in which programs started from here would meet.
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -18,10 +18,10 @@
 
 #define GROUP_DIRECTORY "/run/vgpu" // as in pool_default_path
 
-// Held for microseconds where all is well.
+// Held for microseconds if all is well.
 #define LOCK_PATIENCE_NS (NS_PER_S / 2)
 
-// Whether a pool could be made at `path`: as pool_open does it, up to giving the file its name.
+// Whether a pool could be made at `path`: as in pool_open, short of naming the file.
 static void check_place(const char *path)
 {
     char copy[PATH_MAX];

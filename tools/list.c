@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu list: the virtual GPUs of a pool, once or again and again.
+// vgpu list: the virtual GPUs of a pool, once or repeatedly.
 #include "tools/list.h"
 
 #include <errno.h>
@@ -46,7 +46,7 @@ static bool parse_seconds(const char *text, double least, double *seconds)
     return true;
 }
 
-// Returns 0, or the exit status with the message written. `help` is set where help was asked for.
+// Returns 0, or the exit status after writing the message. `help` is set if help was asked for.
 static int parse_arguments(int argc, char **argv, struct list_options *list, bool *help)
 {
     static const struct option flags[] = {
@@ -173,7 +173,7 @@ static int watch(const char *name, const struct list_options *list, const char *
             continue;
         }
         uint64_t now_ns = clock_now_ns();
-        // After a stop or a long suspension: go on from now, rather than catching up.
+        // After a stop or a long suspension, go on from now rather than catch up.
         next_ns = next_ns + period_ns > now_ns ? next_ns + period_ns : now_ns + period_ns;
         const struct snapshot *before = &snapshots[current];
         current = !current;
@@ -193,7 +193,7 @@ static int once(const char *name, const struct list_options *list, const char *p
     int current = 0, status = take(name, &snapshots[current], path);
     if (status)
         return status;
-    // Nothing to measure where nothing is.
+    // Nothing there, nothing to measure.
     if (list->seconds > 0 && snapshots[0].vgpu_count) {
         struct timespec pause = clock_timespec((uint64_t)(list->seconds * NS_PER_S));
         while (nanosleep(&pause, &pause) < 0 && errno == EINTR)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu: runs programs on virtual GPUs and shows those there are.
+// vgpu: runs programs on virtual GPUs and shows those that exist.
 #include "tools/command.h"
 
 #include <errno.h>
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
             complain("vgpu", "there is no %s '%s'", name[0] == '-' ? "option" : "command", name);
         return usage_hint("vgpu");
     }
-    // getopt leads its messages with argv[0].
+    // getopt begins its messages with argv[0].
     char full_name[32];
     snprintf(full_name, sizeof full_name, "vgpu %s", command->name);
     argv[1] = full_name;
