@@ -43,7 +43,7 @@ void call_end(const struct call *call)
 
 int instance_refuse_stream(vgpu_stream stream)
 {
-    return fail(-EINVAL, "the stream %p is none of this virtual GPU's", (void *)stream);
+    return fail(-EINVAL, "the stream %p is not one of this virtual GPU's", (void *)stream);
 }
 
 int instance_check_name(const char *name)

@@ -172,7 +172,7 @@ static int charge_context(struct home_gpu *gpu)
     const struct pool_gpu *record = &home.pool.layout->gpus[gpu->holdings.gpu];
     uint64_t bytes = context_bytes_or_usual(atomic_load(&record->context_bytes), gpu->bytes);
     if (holdings_take(&gpu->holdings, bytes))
-        return fail(-ENOMEM, "a CUDA context takes %.2f GiB on GPU %d (%s), and only %.2f GiB of it are not reserved",
+        return fail(-ENOMEM, "a CUDA context takes %.2f GiB on GPU %d (%s), and only %.2f GiB there are not reserved",
                     GIB(bytes), gpu->ordinal, gpu->name, GIB(holdings_look(&gpu->holdings).free_bytes));
     gpu->charged_bytes = bytes;
     return 0;
@@ -219,7 +219,8 @@ static int choose(const char *text, int32_t ordinal, struct home_gpu **gpu)
 {
     uint8_t uuid[POOL_UUID_BYTES] = {0};
     if (!text && (ordinal < 0 || ordinal >= home.count))
-        return fail(-ENODEV, "device %d: there are %d GPUs, counted from 0", ordinal, home.count);
+        return fail(-ENODEV, "device %d: this process sees %d GPU%s, numbered from 0", ordinal, home.count,
+                    home.count == 1 ? "" : "s");
     if (!text) {
         *gpu = &home.gpus[ordinal];
         return 0;

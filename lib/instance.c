@@ -145,7 +145,7 @@ static int make(const struct vgpu_config *given, struct vgpu **out, bool existin
     if (rc == 0 && !out)
         rc = fail_no_result();
     if (rc == 0 && existing && !config.name)
-        rc = fail(-EINVAL, "vgpu_open wants a name");
+        rc = fail(-EINVAL, "vgpu_open needs a name");
     if (rc)
         return rc;
     struct vgpu *vgpu = calloc(1, sizeof *vgpu);
@@ -258,7 +258,7 @@ static void dismantle(struct vgpu *vgpu)
 static int refuse_with_regions(const struct vgpu *vgpu)
 {
     uint32_t regions = atomic_load(&vgpu->regions);
-    return regions ? fail(-EBUSY, "the virtual GPU has %u regions open", regions) : 0;
+    return regions ? fail(-EBUSY, "the virtual GPU has open regions: %u", regions) : 0;
 }
 
 static int refuse_destruction(struct vgpu *vgpu)
@@ -267,7 +267,7 @@ static int refuse_destruction(struct vgpu *vgpu)
     if (call.rc)
         return call.rc;
     if (section_of_thread.vgpu)
-        return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
+        return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may itself wait for the turn to end");
     int rc = refuse_with_regions(vgpu);
     if (rc)
         return rc;
@@ -318,7 +318,7 @@ VGPU_API int vgpu_stream_destroy(struct vgpu *vgpu, vgpu_stream stream)
     if (call.rc)
         return call.rc;
     if (!stream || stream == streams_own(&vgpu->streams))
-        return fail(-EINVAL, "a virtual GPU's own stream goes with it");
+        return fail(-EINVAL, "a virtual GPU's own stream is destroyed with it");
     int rc = wait_for_stream(vgpu, stream);
     if (rc)
         return rc;

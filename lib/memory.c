@@ -191,7 +191,7 @@ static int release_in(struct vgpu *vgpu, void *pointer, void *stream)
     else if (rc == -EFAULT)
         fail(rc, "%p is inside an allocation, not its beginning", pointer);
     else if (rc == -EALREADY)
-        fail(rc, "nothing is allocated at %p: it was freed already, or never given out", pointer);
+        fail(rc, "nothing is allocated at %p: freed already, or never allocated", pointer);
     return rc;
 }
 
@@ -253,7 +253,7 @@ static int copy(struct vgpu *vgpu, void *to, const void *from, size_t bytes, vgp
     CALL call = call_begin_current(vgpu);
     int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
     if (rc == 0 && !from)
-        rc = fail(-EINVAL, "there is nothing to copy from: it is NULL");
+        rc = fail(-EINVAL, "the source of the copy is NULL");
     if (rc || bytes == 0)
         return rc;
     rc = fail_driver(REAL(cuMemcpyAsync)((uintptr_t)to, (uintptr_t)from, bytes, stream), "cuMemcpyAsync");

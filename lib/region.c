@@ -234,7 +234,7 @@ static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vg
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread), rc = lock;
     if (lock >= 0) {
         if (find(path, name) || (rc = socket_probe(path, name)) == 0) {
-            rc = fail(-EEXIST, "there is a region %s already: vgpu_region_open maps it", name);
+            rc = fail(-EEXIST, "the region %s exists already: vgpu_region_open maps it", name);
         } else {
             if (rc == REGION_SOCKET_STALE)
                 socket_remove(path, name);

@@ -75,7 +75,7 @@ int page_map(int fd, struct region_page **out, bool *owned)
     struct stat status;
     int seals = fcntl(fd, F_GET_SEALS);
     if (fstat(fd, &status) < 0 || status.st_size != REGION_PAGE_BYTES || seals < 0 || !(seals & F_SEAL_SHRINK))
-        return fail(-EPROTO, "what came over the region's socket is no page of a region");
+        return fail(-EPROTO, "what came over the region's socket is not a region's page");
     int own = reopen(fd);
     if (own < 0)
         return fail(-errno, "cannot open the page of a region: %s", strerror(errno));

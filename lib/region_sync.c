@@ -87,7 +87,7 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
     if (call.rc)
         return call.rc;
     if (map->readonly)
-        return fail(-EPERM, "the region is mapped for reading: there is nothing to publish");
+        return fail(-EPERM, "the region is mapped read-only: there is nothing to publish");
     int rc = record(map, stream, &publication);
     if (rc)
         return rc;

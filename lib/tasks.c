@@ -117,7 +117,7 @@ static int enqueue(struct vgpu *vgpu, struct vgpu_task *task)
     pthread_mutex_lock(&tasks->mutex);
     while (rc == 0 && tasks->waiting >= tasks->depth && !tasks->ending) {
         if (section_of_thread.vgpu)
-            rc = fail(-EAGAIN, "%u tasks wait already, and waiting for room in a turn could last for ever", tasks->depth);
+            rc = fail(-EAGAIN, "%u tasks wait already, and waiting for room in a turn could last forever", tasks->depth);
         else
             pthread_cond_wait(&tasks->room, &tasks->mutex);
     }
@@ -181,7 +181,7 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
         if (section_of_thread.vgpu && timeout_ns)
             rc = fail(-EDEADLK, "waiting for a task in a turn, which lasts as long as the wait");
         else if (clock_now_ns() >= deadline_ns)
-            rc = fail(-ETIMEDOUT, "the task is not done in time");
+            rc = fail(-ETIMEDOUT, "the task was not done in time");
         else
             futex_wait(&task->state, state, FUTEX_EVERYONE, deadline_ns);
     }

@@ -279,7 +279,7 @@ static int reopen(const struct pool *pool, int flags)
 static int reopen_error(const struct pool *pool, int rc, struct error *error)
 {
     if (rc == -ESTALE)
-        return error_set(error, rc, "the pool %s was removed or replaced while in use: start this program anew", pool->path);
+        return error_set(error, rc, "the pool %s was removed or replaced while in use: restart this program", pool->path);
     return cannot_open(pool->path, -rc, error);
 }
 
@@ -323,7 +323,7 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error)
             shut(fd);
             if (reason == EAGAIN || reason == EACCES)
                 return error_set(error, -ETIMEDOUT,
-                                 "cannot lock the pool %s: another process keeps it (is one of its programs stopped?)",
+                                 "cannot lock the pool %s: another process holds it (is one of its programs stopped?)",
                                  pool->path);
             return error_set(error, -reason, "cannot lock the pool %s: %s", pool->path, strerror(reason));
         }

@@ -286,7 +286,7 @@ static void say_alias(const char *alias, const char *value, const char *option, 
     if (used)
         log_info("%s=%s is taken as %s", alias, value, option);
     else
-        log_info("%s is not used beside %s", alias, option);
+        log_info("%s is ignored, since %s is set", alias, option);
 }
 
 // Two copies would each make a virtual GPU and wait for each other at every launch.
@@ -323,7 +323,8 @@ static CUresult attach(unsigned int flags)
     aliases_tell(&attempt.options, say_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)
-        log_warn("%.*s is no option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="), unknown);
+        log_warn("%.*s is not an option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="),
+                 unknown);
     CUresult rc = REAL(cuInit)(flags);
     if (rc == CUDA_SUCCESS)
         rc = REAL(cuDeviceGetCount)(&count);

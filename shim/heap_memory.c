@@ -25,7 +25,7 @@ static struct served *table;
 void heap_memory_enable(bool enable)
 {
     if (enable && (!REAL_EXISTS(cuCtxRecordEvent) || !REAL_EXISTS(cuMemSetAccess))) {
-        log_warn("VGPU_ALLOCATOR=chunk needs a driver of CUDA 12.5 or newer: allocations are the driver's");
+        log_warn("VGPU_ALLOCATOR=chunk needs a driver of CUDA 12.5 or newer: the driver allocates instead");
         enable = false;
     }
     atomic_store(&enabled, enable);
@@ -65,7 +65,7 @@ static void serve(CUcontext context, struct device *device)
     const struct heap_config config = {.ops = &heap_gpu_cuda, .gpu = &served->place, .capacity_bytes = device->physical_bytes};
     int rc = heap_create(&config, &served->heap);
     if (rc)
-        log_warn("VGPU_ALLOCATOR=chunk: no address space for GPU %d (error %d): allocations are the driver's", device->ordinal,
+        log_warn("VGPU_ALLOCATOR=chunk: no address space for GPU %d (error %d): the driver allocates instead", device->ordinal,
                  -rc);
     served->next = table;
     table = served;

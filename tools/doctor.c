@@ -204,8 +204,8 @@ void doctor_details(void)
 {
     puts(
         "  --json         print one JSON object instead of lines\n\n"
-        "One line for each check: 'ok', 'warn' for what works and costs something, 'FAIL' for what keeps programs from running\n"
-        "on virtual GPUs or lets them past their limits. Nothing is changed. Exit status: 1 if a line says FAIL, else 0.");
+        "One line for each check: 'ok', 'warn' for what works at a cost, 'FAIL' for what keeps programs from running on virtual\n"
+        "GPUs or lets them exceed their limits. Nothing is changed. Exit status: 1 if a line says FAIL, else 0.");
 }
 
 static int run_child(const char *name)

@@ -72,8 +72,8 @@ void doctor_coverage(void *library)
     if (tally.exported == 0)
         doctor_say(DOCTOR_WARN, "coverage", "what the driver exports cannot be read");
     else if (tally.unknown == 0)
-        doctor_say(DOCTOR_OK, "coverage", "of the driver's %u functions %u are hooked, the others pass through", tally.exported,
-                   tally.hooked);
+        doctor_say(DOCTOR_OK, "coverage", "%u of the driver's %u functions are hooked; the others pass through", tally.hooked,
+                   tally.exported);
     else
         doctor_say(DOCTOR_WARN, "coverage",
                    "%u of the driver's %u functions are newer than this version, and what goes through them is not limited: %s",

@@ -51,7 +51,8 @@ static void *open_nvml(void)
         doctor_say(DOCTOR_OK, "nvml", "driver %s", text);
         return nvml;
     }
-    doctor_say(DOCTOR_WARN, "nvml", "does not start (error %d): are its kernel module and its library of one version?", rc);
+    doctor_say(DOCTOR_WARN, "nvml", "does not start (error %d): are its kernel module and its library of the same version?",
+               rc);
     return NULL;
 }
 
@@ -103,11 +104,11 @@ static const char *advice(CUresult rc)
     case CUDA_ERROR_NO_DEVICE:
         return "no GPU is visible: is CUDA_VISIBLE_DEVICES right, and does this container have a GPU?";
     case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
-        return "libcuda and the kernel module have different versions: restart, or mount the driver that runs into this container";
+        return "libcuda and the kernel module have different versions: restart, or mount the running driver into this container";
     case CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE:
         return "a forward-compatibility libcuda that does not serve this GPU: take it off LD_LIBRARY_PATH";
     case CUDA_ERROR_SYSTEM_NOT_READY:
-        return "the system is not ready: does nvidia-fabricmanager run, where this machine needs it?";
+        return "the system is not ready: is nvidia-fabricmanager running, if this machine needs it?";
     case CUDA_ERROR_OPERATING_SYSTEM:
         return "the operating system refuses: are the device files there, and is there an MPS daemon that does not answer?";
     default:

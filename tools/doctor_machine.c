@@ -70,7 +70,7 @@ static void check_device_files(void)
         snprintf(path, sizeof path, "/dev/%s", entry->d_name);
         if (access(path, R_OK | W_OK) < 0) {
             shut++;
-            doctor_say(DOCTOR_FAIL, "device files", "%s: %s: have it opened to this user, or to a group of his", path,
+            doctor_say(DOCTOR_FAIL, "device files", "%s: %s: give access to this user, or to one of its groups", path,
                        strerror(errno));
         }
     }
@@ -93,7 +93,7 @@ static void check_container(void)
     if (kind)
         doctor_say(
             DOCTOR_OK, "container",
-            "%s: programs of other containers count only if they have the same pool (mount one folder into all, and set %s)",
+            "%s: programs in other containers count only if they use the same pool (mount one folder into all, and set %s)",
             kind, option_table[OPTION_POOL].variable);
 }
 
@@ -107,7 +107,7 @@ static void check_mps(void)
         doctor_say(DOCTOR_OK, "mps", "its daemon runs: one program's fault ends all programs that are its clients");
     else if (errno == ENXIO)
         doctor_say(DOCTOR_WARN, "mps",
-                   "%s is there and no daemon behind it: remove its folder, or start nvidia-cuda-mps-control -d", path);
+                   "%s exists, with no daemon behind it: remove its folder, or start nvidia-cuda-mps-control -d", path);
     else if (errno != ENOENT && errno != ENOTDIR)
         doctor_say(DOCTOR_WARN, "mps", "%s: %s: this user's programs cannot be its clients", path, strerror(errno));
     if (fd >= 0)
@@ -128,7 +128,7 @@ static void tell_alias(const char *alias, const char *value, const char *option,
     if (used)
         doctor_say(DOCTOR_OK, "options", "%s=%s is taken as %s", alias, value, option);
     else
-        doctor_say(DOCTOR_WARN, "options", "%s is not used beside %s: unset one of them", alias, option);
+        doctor_say(DOCTOR_WARN, "options", "%s is ignored, since %s is set: unset one of them", alias, option);
 }
 
 void doctor_options(void)
@@ -143,7 +143,7 @@ void doctor_options(void)
     aliases_tell(&options, tell_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)
-        doctor_say(DOCTOR_WARN, "options", "%.*s is no option of this version and has no effect: see vgpu help env",
+        doctor_say(DOCTOR_WARN, "options", "%.*s is not an option of this version and has no effect: see vgpu help env",
                    (int)strcspn(unknown, "="), unknown);
     for (int id = 0; id < OPTION_COUNT; id++)
         given += options.given[id];

@@ -27,13 +27,13 @@ struct list_options {
 void list_details(void)
 {
     puts(
-        "  --json               print one JSON object; with --watch one in each line\n"
+        "  --json               print one JSON object; with --watch, one per line\n"
         "  --watch[=SECONDS]    show it again every SECONDS (1), until Ctrl-C\n"
-        "  --interval SECONDS   measure SHARE over this time (1); 0 leaves SHARE out and answers at once\n"
+        "  --interval SECONDS   measure SHARE over this time (1); 0 omits SHARE and answers at once\n"
         "  --pool PATH          the pool to look at (VGPU_POOL, or the default pool)\n\n"
         "SHARE is the part of the interval for which a virtual GPU had the GPU, TOTAL the same since it began. A GPU's RESERVED\n"
         "memory is the sum of the quotas on it, OPEN what virtual GPUs without a quota use.\n"
-        "Exit status: 0, also when there is nothing to show; 1 the pool cannot be read; 2 an option is not understood.");
+        "Exit status: 0, even if there is nothing to show; 1 if the pool cannot be read; 2 if an option is not understood.");
 }
 
 static bool parse_seconds(const char *text, double least, double *seconds)
@@ -89,7 +89,7 @@ static int parse_arguments(int argc, char **argv, struct list_options *list, boo
     }
     if (list->watch && list->interval_given) {
         complain(argv[0],
-                 "--interval does not go with --watch, which measures from one picture to the next: use --watch=SECONDS");
+                 "--interval cannot be combined with --watch, which measures from one output to the next: use --watch=SECONDS");
         return STATUS_USAGE;
     }
     return STATUS_OK;

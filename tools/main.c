@@ -16,7 +16,7 @@ const struct command command_table[] = {
     {"run", command_run, "[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program on a virtual GPU", run_details},
     {"list", command_list, "[--json] [--watch[=SECONDS]] [--interval SECONDS] [--pool PATH]",
      "show the virtual GPUs and their use", list_details},
-    {"set", command_set, "NAME [OPTION]...", "change the options of a virtual GPU that lives", set_details},
+    {"set", command_set, "NAME [OPTION]...", "change the options of a live virtual GPU", set_details},
     {"doctor", command_doctor, "[--json]", "check this machine and say what to do", doctor_details},
     {"help", command_help, "[COMMAND | env [--markdown]]", "explain a command, or the environment variables", help_details},
     {"version", command_version, "", "print the version", NULL},

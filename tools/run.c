@@ -28,8 +28,8 @@ void run_details(void)
         snprintf(flag, sizeof flag, "--%s %s", option->flag, option->value);
         printf("  %-24s %s\n  %-24s   %s (default: %s)\n", flag, option->purpose, "", option->allowed, option->fallback);
     }
-    puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is none.\n"
-         "Exit status: the program's; 2 an option is not understood, 125 the library is missing, 126 the program cannot be\n"
+    puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is not one.\n"
+         "Exit status: the program's; 2 if an option is not understood, 125 the library is missing, 126 the program cannot be\n"
          "started, 127 it is not found.");
 }
 

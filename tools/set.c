@@ -35,9 +35,9 @@ void set_details(void)
     puts(
         "  --gpu GPU            only on this GPU: its number in 'vgpu list', or its UUID\n"
         "  --pool PATH          the pool (VGPU_POOL, or the default pool)\n\n"
-        "NAME is the one that 'vgpu list' shows. Values are those of 'vgpu run'; see 'vgpu help env'. A quota cannot be made smaller\n"
+        "NAME is the one that 'vgpu list' shows. Values are those of 'vgpu run'; see 'vgpu help env'. A quota cannot be smaller\n"
         "than what is in use, nor larger than what others leave. All changes are made, or none.\n"
-        "Exit status: 0; 1 there is no such virtual GPU, or a change is refused; 2 an option is not understood.");
+        "Exit status: 0; 1 if there is no such virtual GPU, or a change is refused; 2 if an option is not understood.");
 }
 
 // Returns 0, or the exit status after writing the message. `help` is set if help was asked for.
@@ -79,7 +79,7 @@ static int parse_arguments(int argc, char **argv, struct request *request, bool 
     }
     request->vgpu = argv[optind];
     if (!request->vgpu)
-        complain(argv[0], "no virtual GPU named");
+        complain(argv[0], "no virtual GPU given");
     else if (argv[optind + 1])
         complain(argv[0], "unexpected argument '%s'", argv[optind + 1]);
     else if (!changes)
