@@ -129,9 +129,9 @@ typedef int vgpu_task_function(struct vgpu *vgpu, void *argument);
 // Queues a task. If as many tasks wait as the configuration allows, it waits for room or, in a turn, returns -EAGAIN. `task`
 // may be NULL; otherwise the caller must call vgpu_task_release, which does not affect the task itself.
 int vgpu_submit(struct vgpu *vgpu, vgpu_task_function *function, void *argument, struct vgpu_task **task);
-// Waits until the task is done; a negative timeout waits without limit. `result` (may be NULL) is what the function returned;
-// if that is negative, vgpu_detail returns what it said in the task. -ETIMEDOUT, -ECANCELED; -EDEADLK: with a timeout, in a
-// turn.
+// Waits until the task is done; a negative timeout waits without limit, 0 only polls. `result` (may be NULL) is what the
+// function returned; if that is negative, vgpu_detail returns what it said in the task. -ETIMEDOUT, -ECANCELED; -EDEADLK: in a
+// turn, unless it only polls.
 int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result);
 // Cancels a task that has not begun. -EBUSY: it has begun; -EALREADY: it is done.
 int vgpu_task_cancel(struct vgpu_task *task);

@@ -13,8 +13,8 @@
 //
 //     CUDA_ERROR_INVALID_VALUE      an option that is not understood
 //     CUDA_ERROR_SYSTEM_NOT_READY   a pool that cannot be made, opened, mapped, locked or that is full
-//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller than
-//                                   a chunk or a context
+//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller
+//                                   than a chunk or a context
 //     CUDA_ERROR_NOT_PERMITTED      options that differ from those of the virtual GPU joined; no quota where one is required
 //
 // Thread safe. Lock order: first the attach mutex, then the pool lock, then all others.
