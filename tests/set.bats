@@ -47,6 +47,13 @@ refused() { # STATUS MESSAGE ARGUMENT...
     has '.vgpus[0] | .quota_bytes == 20 * 1073741824 and .limit_percent == 50'
 }
 
+@test "the help names every option that set has" {
+    run -0 "$VGPU" help set
+    for flag in memory weight limit priority quantum concurrency gpu pool; do
+        assert_contains "$output" "  --$flag "
+    done
+}
+
 @test "set names the virtual GPU as list does, also one without a given name" {
     tenant
     run -0 "$VGPU" set "pool_tenant:$pid" --weight 3

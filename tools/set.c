@@ -25,7 +25,8 @@ struct request {
 
 void set_details(void)
 {
-    static const enum option_id ids[] = {OPTION_MEMORY, OPTION_WEIGHT, OPTION_COMPUTE_LIMIT, OPTION_PRIORITY, OPTION_QUANTUM};
+    static const enum option_id ids[] = {OPTION_MEMORY,   OPTION_WEIGHT,  OPTION_COMPUTE_LIMIT,
+                                         OPTION_PRIORITY, OPTION_QUANTUM, OPTION_CONCURRENCY};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         const struct option_info *option = &option_table[ids[i]];
         char flag[48];
