@@ -7,7 +7,7 @@
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
-// The driver packs allocations up to this size into blocks that it has already (H100, driver 580).
+// The driver packs allocations up to this size into blocks that it already has (H100, driver 580).
 #define SMALL_BYTES (1ull << 20)
 
 struct entry {
@@ -15,7 +15,7 @@ struct entry {
     UT_hash_handle hh;
 };
 
-// A block that allocations cover in part.
+// A block partly covered by allocations.
 struct shared_block {
     uint64_t number; // address / block size
     uint32_t users;
@@ -26,10 +26,10 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct entry *entries;
 static struct shared_block *shared_blocks;
 
-// The blocks of an address range: [first, end), of which the first and the last may be covered in part.
+// The blocks of an address range: [first, end), of which the first and the last may be partly covered.
 struct span {
     uint64_t first, end;
-    bool head_shared, tail_shared; // the tail only where it is another block than the head
+    bool head_shared, tail_shared; // the tail only if it is another block than the head
 };
 
 static struct span span_of(const struct allocation *allocation)
@@ -47,7 +47,7 @@ static struct span span_of(const struct allocation *allocation)
     return span;
 }
 
-// Counts one more user of a partly covered block. Returns how many users it had, or -ENOMEM.
+// Counts one more user of a partly covered block. Returns how many it had, or -ENOMEM.
 static int block_enter(uint64_t number)
 {
     struct shared_block *block;
@@ -82,7 +82,8 @@ static uint32_t block_leave(uint64_t number)
     return users;
 }
 
-// Enters a range and says how many bytes of blocks nobody touched before; negative errno where memory for the books is lacking.
+// Enters a range and returns how many bytes of blocks nobody touched before, or a negative errno if there is no memory for the
+// books.
 static int64_t occupy(const struct allocation *allocation)
 {
     struct span span = span_of(allocation);
@@ -214,7 +215,7 @@ void allocations_drop_context(const void *context)
 
 void allocations_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through changing the tables when it forked.
+    // Not freed: another thread of the parent may have been in the middle of changing the tables when it forked.
     pthread_mutex_init(&mutex, NULL);
     entries = NULL;
     shared_blocks = NULL;

@@ -10,16 +10,15 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 
-// How often a thread that waits for freed memory looks: a mark is seen late by this much at most.
+// How often a thread that waits for freed memory looks: a mark is seen at most this late.
 #define WAIT_LOOK_NS 20000
-// What it costs to grow, and later to give that back; a GPU that keeps up has reached a mark sooner.
+// What growing, and later giving back, costs; a GPU that keeps up reaches a mark sooner.
 #define WAIT_SPIN_NS 50000
-// Where more lies idle or waits than may, this part of the bound is given back besides, or every further free would find it full.
+// If more lies idle or waits than may, this part of the bound is given back as well, or every further free would find it full.
 #define RELIEF_PART 64
 
-// A zone: sizes up to max_bytes; for each granule of its addresses there is an entry in the table of starts, so that finding a
-// piece takes few steps; addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the
-// next.
+// A zone: sizes up to max_bytes. The table of starts has an entry for each granule of its addresses, so that finding a piece
+// takes few steps; the addresses are `times` the capacity, since pieces of many blocks leave holes that suit none of the next.
 static const struct {
     uint64_t max_bytes;
     unsigned granule_shift;
@@ -30,7 +29,7 @@ static const struct {
     [ZONE_LARGE] = {UINT64_MAX, 21, 16},
 };
 
-// Heaps take the ids of their allocations from here, so many at a time.
+// Heaps take the ids of their allocations from here, this many at a time.
 #define IDS 4096
 static _Atomic uint64_t ids_taken;
 
@@ -44,7 +43,7 @@ static size_t extents_bytes(const struct heap *heap, unsigned zone)
     return heap->zones[zone].bytes / HEAP_BLOCK_BYTES * sizeof(struct extent *);
 }
 
-// The tables are as large as the address space demands, and take memory only where they are used.
+// The tables are as large as the address space demands, and take memory only where used.
 static int make_tables(struct heap *heap)
 {
     for (unsigned i = 0; i < ZONE_COUNT; i++)
@@ -129,7 +128,7 @@ struct want {
     void *stream;
 };
 
-// The best piece for it in the lane of its stream and among those that are free for all.
+// The best piece for it in the lane of its stream and among those free for all.
 static struct piece *find(struct heap *heap, const struct want *want, struct lane *lane)
 {
     struct piece *piece = free_fit(&heap->ready, want->zone, want->bytes, want->alignment);
@@ -142,7 +141,7 @@ static struct lane *lane_of(struct heap *heap, void *stream)
     return stream == HEAP_ANY_STREAM ? NULL : lane_find(heap, stream, false);
 }
 
-// Makes a piece that is held by this call the allocation.
+// Turns a piece held by this call into the allocation.
 static void give_out(struct heap *heap, const struct want *want, struct piece *piece, uint64_t *address)
 {
     if (heap->last_id % IDS == 0)
@@ -170,7 +169,7 @@ static bool suits(const struct heap *heap, const struct piece *fresh, const stru
            (fresh->lane == &heap->ready || fresh->lane->stream == want->stream);
 }
 
-// With `books`: 0, or -EAGAIN where nothing free is large enough.
+// With `books`: 0, or -EAGAIN if nothing free is large enough.
 static int take_free(struct heap *heap, const struct want *want, uint64_t *address)
 {
     if (suits(heap, heap->fresh, want)) {
@@ -195,7 +194,7 @@ static void nap(void)
     cancel_restore(cancel);
 }
 
-// With both locks: waits for a mark, letting others have them. Returns whether one was done.
+// With both locks: waits for a mark, letting others have `books` in between. Returns whether one was done.
 static bool wait_a_little(struct heap *heap)
 {
     uint64_t deadline = clock_now_ns() + WAIT_SPIN_NS;
@@ -216,7 +215,7 @@ static void wait_longer(struct heap *heap)
     lock_take(&heap->books);
 }
 
-// With both locks: 0, -EAGAIN where there is no room, or -ENOMEM.
+// With both locks: 0, -EAGAIN if there is no room, or -ENOMEM.
 static int take_grown(struct heap *heap, const struct want *want, uint64_t *address)
 {
     struct lane *lane = lane_of(heap, want->stream);
@@ -244,8 +243,8 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         lock_drop(&heap->books);
         lanes_mark(heap);
         lock_take(&heap->books);
-        // What waits for work is soon ready on a GPU that keeps up, and to grow costs more than a short wait. A synchronous free
-        // would have waited for as long as it takes: the next such allocation does, rather than to let the heap grow without end.
+        // What waits for work is soon ready on a GPU that keeps up, and growing costs more than a short wait. A synchronous
+        // free would have waited as long as it takes: the next such allocation does, rather than let the heap grow without end.
         if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
             continue;
         if (want->stream != HEAP_ANY_STREAM || !heap->any.mark || heap->any.bytes <= bound) {
@@ -279,7 +278,7 @@ int heap_alloc(struct heap *heap, uint64_t bytes, uint64_t alignment, void *stre
         return -EINVAL;
     if (bytes > heap->capacity_bytes)
         return -ENOMEM;
-    // Where all pieces are multiples of a small alignment, all are aligned as they come.
+    // If all pieces are multiples of a small alignment, all are aligned as they come.
     uint64_t unit = alignment == HEAP_WIDE_UNIT_BYTES ? HEAP_WIDE_UNIT_BYTES : HEAP_UNIT_BYTES;
     struct want want = {
         .asked = bytes,
@@ -304,7 +303,7 @@ static int find_used(struct heap *heap, uint64_t address, struct piece **piece)
     return (*piece)->kind == PIECE_USED && (*piece)->asked ? 0 : -EALREADY;
 }
 
-// More lies idle or waits than should. Whoever grows at this moment will see to it.
+// More lies idle or waits than should. Whoever is growing now will see to it.
 static void relieve(struct heap *heap)
 {
     int saved = errno;
@@ -325,7 +324,7 @@ static struct lane *lane_for_free(struct heap *heap, void *stream)
 {
     if (stream == HEAP_ANY_STREAM)
         return heap->ops->is_idle && heap->ops->is_idle(heap->gpu) ? &heap->ready : &heap->any;
-    // Where there is no memory for a lane of the stream's own, the mark behind all work will do.
+    // If there is no memory for a lane of the stream's own, the mark behind all work will do.
     struct lane *lane = lane_find(heap, stream, true);
     return lane ? lane : &heap->any;
 }
@@ -404,7 +403,7 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 {
     int saved = errno;
     pthread_mutex_lock(&heap->grow);
-    // A mark covers what was freed before it was put: when one is done, the next may be as well.
+    // A mark covers what was freed before it was put: when one is done, the next may be too.
     for (bool any = true; any;) {
         lanes_mark(heap);
         lock_take(&heap->books);
@@ -440,7 +439,7 @@ uint64_t heap_unused(struct heap *heap)
     lock_take(&heap->books);
     fresh_enter(heap);
     for (unsigned i = 0; i < ZONE_COUNT; i++) {
-        uint64_t first = 0, end = 0; // of free pieces side by side
+        uint64_t first = 0, end = 0; // of adjacent free pieces
         for (const struct piece *piece = piece_at(heap, heap->zones[i].base); piece; piece = piece->after) {
             if (piece->kind == PIECE_FREE) {
                 first = end == piece->address ? first : piece->address;

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-// How many pieces of a class are compared before the best of them is taken.
+// How many pieces of a class are compared before the best one is taken.
 #define FIT_LOOKS 16
 #define BATCH_PIECES 256u
 
@@ -56,7 +56,7 @@ static struct piece **start_of(struct zone *zone, uint64_t address)
     return &zone->starts[(address - zone->base) >> zone->granule_shift];
 }
 
-// Takes a record; the caller has reserved it.
+// Takes a record, which the caller has reserved.
 static struct piece *piece_make(struct heap *heap, struct piece from)
 {
     struct piece *piece = heap->spare;
@@ -171,7 +171,7 @@ void hole_leave(struct heap *heap, struct piece *piece)
     piece->asked = 0;
 }
 
-// Enters a free piece into the class of its size, or removes it from there, and the sums with it.
+// Adds a free piece to the class of its size, or removes it, and updates the sums.
 static void class_enter(struct heap *heap, struct piece *piece)
 {
     struct lane *lane = piece->lane;
@@ -247,7 +247,7 @@ void free_leave(struct heap *heap, struct piece *piece)
     free_take(heap, piece, piece->bytes);
 }
 
-// From the lane `any` nothing is allocated: what a mark covers must not be joined there with what has to wait for the next one.
+// Nothing is allocated from the lane `any`: what a mark covers must not be joined there with what has to wait for the next one.
 static bool joins(const struct heap *heap, const struct piece *piece, const struct lane *lane)
 {
     return piece && piece->kind == PIECE_FREE && piece->lane == lane && (lane != &heap->any || piece->epoch == lane->epoch);

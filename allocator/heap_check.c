@@ -53,7 +53,7 @@ static const char *check_piece(struct heap *heap, const struct piece *piece, str
     return "a piece of no kind";
 }
 
-// The table of starts, up to the last piece that is mapped; what lies above was never touched or is empty.
+// The table of starts, up to the last mapped piece; what lies above was never touched or is empty.
 static const char *check_starts(const struct zone *zone, const struct piece *piece)
 {
     uint64_t expected = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Memory that was freed behind work: its lanes, and the marks that tell when the work is done.
+// Memory freed behind work: its lanes, and the marks that tell when the work is done.
 #include "allocator/heap_books.h"
 
 #include <errno.h>
@@ -104,7 +104,7 @@ bool lane_mark(struct heap *heap, struct lane *lane)
     lock_drop(&heap->books);
     void *mark = heap->ops->mark_put(heap->gpu, lane->stream);
     if (!mark)
-        return false; // the epoch is covered by the next mark
+        return false; // the next mark covers the epoch
     lock_take(&heap->books);
     if (lane->mark)
         heap->ops->mark_drop(heap->gpu, lane->mark); // the new one stands behind more
@@ -121,7 +121,7 @@ static bool unmarked(const struct lane *lane)
 
 void lanes_mark(struct heap *heap)
 {
-    // Lanes end, and go, under `grow` only; new ones are put in front.
+    // Lanes end, and are removed, only under `grow`; new ones are put in front.
     lock_take(&heap->books);
     fresh_enter(heap);
     struct lane *lane = heap->lanes;

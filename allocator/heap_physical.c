@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The heap's physical memory: where it grows, and what goes back.
+// The heap's physical memory: where it grows, and what it gives back.
 //
 // An extent costs about the same whatever its size (H100: 49 us to make and map 2 MiB, 67 us for 64 MiB), but only a whole one
-// can go back, and cuMemMap takes no offset into a handle. One extent for each allocation would be quickest and get stuck as
-// soon as something small lands in it; blocks of 2 MiB are never stuck and cost 32 times as much for 64 MiB. So an allocation
-// grows by extents of about an eighth of its size, and once more than 1/64 of what is in use is stuck, of a thirty-second.
-// What other sizes gave is in docs/architecture.md.
+// can go back, and cuMemMap takes no offset into a handle. One extent per allocation would be quickest, but get stuck as soon
+// as something small lands in it; blocks of 2 MiB are never stuck and cost 32 times as much for 64 MiB. So an allocation grows
+// by extents of about an eighth of its size or, once more than 1/64 of what is in use is stuck, of a thirty-second.
+// docs/architecture.md has the results of other sizes.
 #include "allocator/heap_books.h"
 
 #include <errno.h>
@@ -15,12 +15,12 @@
 #define GROWTH_EXTENTS_TIGHT 32u
 #define EXTENT_MAX_BLOCKS 32u
 
-// Where to grow: new blocks in a hole, beside the free pieces that will be one with them.
+// Where to grow: new blocks in a hole, next to the free pieces that they will join.
 struct plan {
     struct piece *hole, *left, *right;
     uint64_t address, bytes; // of the new blocks
     struct lane *lane;       // of left and right, and so of the whole
-    uint64_t extent_bytes;   // of the new extents, but for the last ones
+    uint64_t extent_bytes;   // of the new extents, except the last ones
 };
 
 static struct piece *usable(struct piece *piece, const struct lane *lane)
@@ -34,14 +34,14 @@ static void consider(struct plan *best, struct plan plan)
         *best = plan;
 }
 
-// The new bytes that `needed` takes beside a free piece: whole blocks, one at least.
+// The new bytes that `needed` takes beside a free piece: whole blocks, at least one.
 static uint64_t missing(uint64_t needed, const struct piece *beside)
 {
     uint64_t bytes = beside && beside->bytes < needed ? needed - beside->bytes : beside ? 1 : needed;
     return (bytes + HEAP_BLOCK_BYTES - 1) / HEAP_BLOCK_BYTES * HEAP_BLOCK_BYTES;
 }
 
-// New blocks are aligned to anything; what begins at `left` may have to skip some of it.
+// New blocks suit any alignment; an allocation that begins at `left` may have to skip some of it.
 static void plan_in_hole(struct plan *best, struct piece *hole, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
     struct piece *left = usable(hole->before, lane), *right = usable(hole->after, lane);
@@ -65,7 +65,7 @@ static uint64_t extent_bytes(const struct heap *heap, uint64_t growth_bytes)
 }
 
 // Finds the best place and takes it out of the holes and free pieces, so that nobody else does. The plan's hole is then just
-// the new part. Without a place, plan.hole is NULL.
+// the new part. If there is no place, plan.hole is NULL.
 static struct plan plan_growth(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
     struct plan best = {0};
@@ -105,7 +105,7 @@ static void note_extent(struct heap *heap, struct zone *zone, const struct exten
         heap->physical_bytes -= range->bytes;
 }
 
-// Takes the longest idle extent out of the free memory, as a piece that is used by the caller. NULL: nothing is idle.
+// Takes the longest idle extent out of the free memory, as a piece used by the caller. NULL: nothing is idle.
 static struct piece *idle_take(struct heap *heap)
 {
     fresh_enter(heap);
@@ -115,7 +115,7 @@ static struct piece *idle_take(struct heap *heap)
     const struct zone *zone = zone_of(heap, piece);
     uint64_t first = piece->address, end = piece_end(piece);
     narrow_to_extents(zone, &first, &end);
-    // The last one: what stays has its beginning where it was.
+    // The last one: what stays begins where it did.
     const struct extent *extent = zone->extents[(end - 1 - zone->base) / HEAP_BLOCK_BYTES];
     if (extent->address > piece->address)
         piece = free_split(heap, piece, extent->address);
@@ -125,7 +125,7 @@ static struct piece *idle_take(struct heap *heap)
     return piece;
 }
 
-// Joins a hole with the holes beside it.
+// Joins a hole with its neighbours.
 static void make_hole(struct heap *heap, struct piece *piece)
 {
     if (piece->after && piece->after->kind == PIECE_HOLE) {
@@ -185,7 +185,7 @@ uint64_t physical_trim(struct heap *heap, uint64_t keep_bytes)
     }
 }
 
-// Makes one extent, without an address. What lies idle elsewhere gives way where there is no room otherwise; one of the right
+// Makes one extent, without an address. If there is no room otherwise, what lies idle elsewhere gives way; one of the right
 // size is taken as it is.
 static struct extent *extent_make(struct heap *heap, uint64_t bytes)
 {
@@ -215,7 +215,7 @@ static void unmake(struct heap *heap, struct extent *list)
     }
 }
 
-// Maps extents over the new part. NULL where that fails; then nothing is mapped.
+// Maps extents over the new part. NULL if that fails; then nothing is mapped.
 static struct extent *make_and_map(struct heap *heap, const struct plan *plan)
 {
     struct extent *list = NULL;

@@ -6,11 +6,11 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 
-// An allocation that is about to be refused waits no longer than this for whoever has the pool lock.
+// An allocation about to be refused waits at most this long for whoever has the pool lock.
 #define REAP_PATIENCE_NS (100 * NS_PER_MS)
-// The driver was seen to have a killed process's memory back 70 ms after the kill (H100, driver 580).
+// The driver was seen to get a killed process's memory back 70 ms after the kill (H100, driver 580).
 #define RETURN_PATIENCE_NS (250 * NS_PER_MS)
-#define RETURN_MEMORY_NS (2 * NS_PER_S) // a death longer ago explains no shortage
+#define RETURN_MEMORY_NS (2 * NS_PER_S) // an earlier death explains no shortage
 #define RETURN_LOOK_NS (5 * NS_PER_MS)
 
 static uint64_t chunk_bytes(const struct holdings *holdings)
@@ -45,15 +45,15 @@ static int reserve_chunks(struct holdings *holdings, uint64_t chunks, bool anywa
     for (;;) {
         uint64_t limit = pool_vgpu_limit(layout, holdings->vgpu);
         int rc = account_add(&account, (int64_t)chunks, limit);
-        // The other half of the handshakes with reservation_make and with try_quota in pool/change.c: charged first, now look whether
-        // the limit was lowered meanwhile.
+        // The other half of the handshakes with reservation_make and with try_quota in pool/change.c: charged first, then check
+        // whether the limit has been lowered meanwhile.
         if (rc == 0 && account_count(account.word) > (limit = pool_vgpu_limit(layout, holdings->vgpu))) {
             account_add(&account, -(int64_t)chunks, ACCOUNT_MAX_COUNT);
             rc = -ENOMEM;
         }
         if (rc != -ENOMEM)
             return rc;
-        // In this order: who takes a quota back stores it before the mark goes.
+        // In this order: whoever takes a quota back stores it before removing the mark.
         bool tried = atomic_load(&layout->vgpus[holdings->vgpu].quota_before) != 0;
         if (pool_vgpu_limit(layout, holdings->vgpu) <= limit)
             return tried ? -EAGAIN : -ENOMEM;
@@ -81,7 +81,7 @@ static bool reap(const struct holdings *holdings)
     }
     cancel_restore(cancel);
     errno = saved;
-    return reaped >= 0; // also where nobody was found dead: another process may have been faster at it
+    return reaped >= 0; // even if nobody was found dead: another process may have been faster
 }
 
 bool holdings_reap(const struct holdings *holdings)
@@ -95,7 +95,7 @@ static void note_peak(struct holdings *holdings)
     _Atomic uint64_t *peak = &layout->vgpus[holdings->vgpu].peak_chunks;
     uint64_t used = pool_vgpu_used(layout, holdings->vgpu), limit = pool_vgpu_limit(layout, holdings->vgpu);
     uint64_t seen = atomic_load(peak);
-    // The members' figures are added up one after the other, while they change: what was never held at once may come out.
+    // The members' figures are added up one after the other, while they change: the sum may be one that never existed.
     used = used < limit ? used : limit;
     while (used > seen && !atomic_compare_exchange_weak(peak, &seen, used))
         ;
@@ -144,7 +144,7 @@ void holdings_impose(struct holdings *holdings, uint64_t bytes)
 int holdings_take(struct holdings *holdings, uint64_t bytes)
 {
     int rc = take(holdings, bytes);
-    // Whoever tries a lower quota has the pool lock until that is decided.
+    // Whoever tries a lower quota holds the pool lock until that is decided.
     if (rc == -EAGAIN ? reap(holdings) : rc == -ENOMEM && holdings_reap(holdings))
         rc = take(holdings, bytes);
     return rc == -EAGAIN ? -ENOMEM : rc;
@@ -194,7 +194,7 @@ struct holdings_view holdings_look(const struct holdings *holdings)
     struct pool_layout *layout = holdings->pool->layout;
     uint64_t chunk = chunk_bytes(holdings);
     uint64_t limit = pool_vgpu_limit(layout, holdings->vgpu);
-    // A tenant without a quota competes with all others without one, so their use lessens what is free to it as well.
+    // A tenant without a quota competes with all others without one, so their use too lessens what is free to it.
     uint64_t taken = account_count(pool_account(layout, holdings->vgpu));
     if (limit > UINT64_MAX / chunk)
         limit = UINT64_MAX / chunk; // a damaged pool

@@ -10,7 +10,7 @@
 void lock_wait(struct lock *lock)
 {
     int saved = errno;
-    // Whoever has slept leaves 2 behind: others may sleep still.
+    // Whoever has slept leaves 2 behind: others may still be asleep.
     while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire))
         syscall(SYS_futex, &lock->word, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
     errno = saved;

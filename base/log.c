@@ -37,7 +37,7 @@ int log_configure(enum log_level level, const char *path)
     return rc;
 }
 
-// Where nobody reads stderr any more, the message is lost; the program must not die of it.
+// If nobody reads stderr any more, the message is lost; the program must not die of it.
 static ssize_t write_without_signal(int fd, const char *line, size_t length)
 {
     sigset_t pipe, before, pending;

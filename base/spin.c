@@ -7,12 +7,12 @@
 #include "base/clock.h"
 
 #define RELAXES 8
-// A yield that took longer has run somebody else, who had work for a good part of a time slice. With a tenth of it an idle virtual machine of
-// 16 processors was taken for a busy one: hand-overs took 28 us instead of 5, and queues ran dry.
+// A yield that took longer has run somebody else, with work for a good part of a time slice. With a tenth of this, an idle
+// virtual machine of 16 processors was taken for a busy one: hand-overs took 28 us instead of 5, and queues ran dry.
 #define SLOW_YIELD_NS (200 * NS_PER_US)
-// One slow yield may be the machine's own hiccup. On busy processors the next follows.
+// One slow yield may be a hiccup of the machine. On busy processors the next follows.
 #define TWICE_NS (20 * NS_PER_MS)
-// For so long nobody of this process tries again.
+// For this long nobody in this process tries again.
 #define SCARCE_NS (500 * NS_PER_MS)
 
 static _Atomic uint64_t scarce_until_ns, slow_yield_ns;

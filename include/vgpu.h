@@ -28,7 +28,7 @@ struct vgpu; // a handle to a virtual GPU
 struct CUstream_st;
 typedef struct CUstream_st *vgpu_stream;
 
-// Classes: a higher class goes before all lower ones; weights count within a class.
+// Classes: high interrupts others' turns, within its share; low counts with a hundredth of its weight.
 enum vgpu_priority { VGPU_PRIORITY_LOW = 1, VGPU_PRIORITY_NORMAL = 2, VGPU_PRIORITY_HIGH = 3 };
 
 // The options of a virtual GPU. Initialise with VGPU_CONFIG_INIT: the size lets a program and a library that know different
@@ -44,8 +44,7 @@ struct vgpu_config {
     uint32_t limit_percent;  // the most GPU time it gets, 1 to 100, even while nobody else wants it; 0: no limit
     uint32_t priority;       // one of enum vgpu_priority; 0: VGPU_PRIORITY_NORMAL
     uint32_t queue_tasks;    // tasks that may wait at once, vgpu_submit(3); 0: 1024
-    uint32_t
-        concurrency; // how many virtual GPUs may run at a time when this one does, 1 to 64, where all of them allow it; 0: 1
+    uint32_t concurrency;    // how many virtual GPUs may run at the same time, if each of them allows as many, 1 to 64; 0: 1
 };
 
 #define VGPU_CONFIG_INIT                                                                                                       \
@@ -130,9 +129,9 @@ typedef int vgpu_task_function(struct vgpu *vgpu, void *argument);
 // Queues a task. If as many tasks wait as the configuration allows, it waits for room or, in a turn, returns -EAGAIN. `task`
 // may be NULL; otherwise the caller must call vgpu_task_release, which does not affect the task itself.
 int vgpu_submit(struct vgpu *vgpu, vgpu_task_function *function, void *argument, struct vgpu_task **task);
-// Waits until the task is done; a negative timeout waits without limit. `result` (may be NULL) is what the function returned;
-// if that is negative, vgpu_detail returns what it said in the task. -ETIMEDOUT, -ECANCELED; -EDEADLK: with a timeout, in a
-// turn.
+// Waits until the task is done; a negative timeout waits without limit, 0 only polls. `result` (may be NULL) is what the
+// function returned; if that is negative, vgpu_detail returns what it said in the task. -ETIMEDOUT, -ECANCELED; -EDEADLK: in a
+// turn, unless it only polls.
 int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *result);
 // Cancels a task that has not begun. -EBUSY: it has begun; -EALREADY: it is done.
 int vgpu_task_cancel(struct vgpu_task *task);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// How a call into an instance begins and ends, and what its arguments may be.
+// How a call into an instance begins and ends, and what arguments it may have.
 #include <stdlib.h>
 
 #include "lib/instance.h"
@@ -43,7 +43,7 @@ void call_end(const struct call *call)
 
 int instance_refuse_stream(vgpu_stream stream)
 {
-    return fail(-EINVAL, "the stream %p is none of this virtual GPU's", (void *)stream);
+    return fail(-EINVAL, "the stream %p is not one of this virtual GPU's", (void *)stream);
 }
 
 int instance_check_name(const char *name)

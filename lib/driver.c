@@ -20,7 +20,7 @@ static CUresult stand_in(void)
     return CUDA_ERROR_NOT_FOUND;
 }
 
-// Slots are empty before driver_open only.
+// Slots are empty only before driver_open.
 void *driver_resolve(enum driver_id id)
 {
     (void)id;
@@ -48,6 +48,6 @@ int driver_open(struct error *error)
     driver.primary_retain = (__typeof__(driver.primary_retain))dlsym(library, "cuDevicePrimaryCtxRetain");
     driver.primary_release = (__typeof__(driver.primary_release))dlsym(library, "cuDevicePrimaryCtxRelease_v2");
     if (!driver.init || !driver.primary_retain || !driver.primary_release)
-        return error_set(error, -ENODEV, "libcuda.so.1 is no CUDA driver that this library knows");
+        return error_set(error, -ENODEV, "libcuda.so.1 is not a CUDA driver that this library knows");
     return 0;
 }

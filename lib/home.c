@@ -19,7 +19,7 @@ _Atomic uint64_t home_generation = 1;
 static struct {
     pthread_mutex_t mutex;
     bool attached;
-    bool handlers; // inherited by a forked child, as the handlers are
+    bool handlers; // inherited by a forked child, like the handlers
     struct pool pool;
     uint32_t process;
     uint32_t bell; // the slot at whose doorbell the agent sleeps
@@ -164,7 +164,7 @@ static int join(struct home_gpu *gpu)
 
 static int charge_context(struct home_gpu *gpu)
 {
-    if (driver.door) // the hooks charge it
+    if (driver.door) // the hooks charge the context
         return 0;
     int rc = gpu->holdings.pool ? 0 : join(gpu);
     if (rc)
@@ -172,7 +172,7 @@ static int charge_context(struct home_gpu *gpu)
     const struct pool_gpu *record = &home.pool.layout->gpus[gpu->holdings.gpu];
     uint64_t bytes = context_bytes_or_usual(atomic_load(&record->context_bytes), gpu->bytes);
     if (holdings_take(&gpu->holdings, bytes))
-        return fail(-ENOMEM, "a CUDA context takes %.2f GiB on GPU %d (%s), and only %.2f GiB of it are not reserved",
+        return fail(-ENOMEM, "a CUDA context takes %.2f GiB on GPU %d (%s), and only %.2f GiB there are not reserved",
                     GIB(bytes), gpu->ordinal, gpu->name, GIB(holdings_look(&gpu->holdings).free_bytes));
     gpu->charged_bytes = bytes;
     return 0;
@@ -196,7 +196,7 @@ static int retain(struct home_gpu *gpu)
     return rc;
 }
 
-// 32 hexadecimal digits, with dashes between them, behind "GPU-" or "MIG-" or nothing.
+// 32 hexadecimal digits, with dashes between them, after "GPU-" or "MIG-" or nothing.
 static bool parse_uuid(const char *text, uint8_t uuid[POOL_UUID_BYTES])
 {
     unsigned digits = 0;
@@ -219,7 +219,8 @@ static int choose(const char *text, int32_t ordinal, struct home_gpu **gpu)
 {
     uint8_t uuid[POOL_UUID_BYTES] = {0};
     if (!text && (ordinal < 0 || ordinal >= home.count))
-        return fail(-ENODEV, "device %d: there are %d GPUs, counted from 0", ordinal, home.count);
+        return fail(-ENODEV, "device %d: this process sees %d GPU%s, numbered from 0", ordinal, home.count,
+                    home.count == 1 ? "" : "s");
     if (!text) {
         *gpu = &home.gpus[ordinal];
         return 0;

@@ -11,10 +11,11 @@
 #include "scheduler/agent.h"
 #include "scheduler/notice.h"
 
-// How often destruction looks whether the last call has returned.
+// How often destruction checks whether the last call has returned.
 #define CALLS_LOOK_NS (100 * NS_PER_US)
 
-// What a program that knows an older version of a structure has not set is 0; what one that knows a newer version has set must be 0.
+// What a program that knows an older version of a structure has not set is 0; what one that knows a newer version sets must be
+// 0.
 static int read_config(const struct vgpu_config *from, struct vgpu_config *config)
 {
     *config = (struct vgpu_config){0};
@@ -70,7 +71,7 @@ static int read_request(const struct vgpu_config *config, const struct vgpu *vgp
     return quota_of(config, vgpu, &request->quota_chunks);
 }
 
-// The pool is locked.
+// With the pool locked.
 static int join(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
 {
     struct tenancy_request request;
@@ -99,7 +100,7 @@ static void leave_pool(struct vgpu *vgpu)
         pool_leave(&vgpu->pool, vgpu->process);
         pool_unlock(lock);
     }
-    pool_close(&vgpu->pool); // where the lock was not to be had: the slot is dead from here on, and taken back as such
+    pool_close(&vgpu->pool); // if the lock could not be had, the slot is dead from here on, and is taken back as such
 }
 
 static int enter_pool(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
@@ -144,7 +145,7 @@ static int make(const struct vgpu_config *given, struct vgpu **out, bool existin
     if (rc == 0 && !out)
         rc = fail_no_result();
     if (rc == 0 && existing && !config.name)
-        rc = fail(-EINVAL, "vgpu_open wants a name");
+        rc = fail(-EINVAL, "vgpu_open needs a name");
     if (rc)
         return rc;
     struct vgpu *vgpu = calloc(1, sizeof *vgpu);
@@ -189,7 +190,7 @@ VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
     return make(config, vgpu, true);
 }
 
-// The pool is locked.
+// With the pool locked.
 static int change(struct vgpu *vgpu, const struct tenancy_request *request)
 {
     const struct pool_vgpu *record = &vgpu->pool.layout->vgpus[vgpu->vgpu_index];
@@ -240,7 +241,7 @@ static void close_for_calls(struct vgpu *vgpu)
 static void dismantle(struct vgpu *vgpu)
 {
     CUcontext context = vgpu->gpu->context;
-    // In a context that has failed every call fails; its end gives the memory back.
+    // In a failed context every call fails; its end gives the memory back.
     REAL(cuCtxPushCurrent_v2)(context);
     streams_wait(&vgpu->streams);
     agent_dismiss(&vgpu->gate);
@@ -257,7 +258,7 @@ static void dismantle(struct vgpu *vgpu)
 static int refuse_with_regions(const struct vgpu *vgpu)
 {
     uint32_t regions = atomic_load(&vgpu->regions);
-    return regions ? fail(-EBUSY, "the virtual GPU has %u regions open", regions) : 0;
+    return regions ? fail(-EBUSY, "the virtual GPU has open regions: %u", regions) : 0;
 }
 
 static int refuse_destruction(struct vgpu *vgpu)
@@ -266,7 +267,7 @@ static int refuse_destruction(struct vgpu *vgpu)
     if (call.rc)
         return call.rc;
     if (section_of_thread.vgpu)
-        return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may wait for the end of that");
+        return fail(-EDEADLK, "vgpu_destroy in a turn: what it waits for may itself wait for the turn to end");
     int rc = refuse_with_regions(vgpu);
     if (rc)
         return rc;
@@ -281,7 +282,7 @@ VGPU_API int vgpu_destroy(struct vgpu *vgpu)
         return rc;
     tasks_drain(vgpu); // its tasks still make calls
     close_for_calls(vgpu);
-    rc = refuse_with_regions(vgpu); // of a task or a call that was under way
+    rc = refuse_with_regions(vgpu); // from a task or a call that was under way
     if (rc == 0) {
         dismantle(vgpu);
         return 0;
@@ -317,7 +318,7 @@ VGPU_API int vgpu_stream_destroy(struct vgpu *vgpu, vgpu_stream stream)
     if (call.rc)
         return call.rc;
     if (!stream || stream == streams_own(&vgpu->streams))
-        return fail(-EINVAL, "a virtual GPU's own stream goes with it");
+        return fail(-EINVAL, "a virtual GPU's own stream is destroyed with it");
     int rc = wait_for_stream(vgpu, stream);
     if (rc)
         return rc;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Launches, one by one or a section of them, through the instance's gate.
+// Launches, singly or a section at a time, through the instance's gate.
 #include <dlfcn.h>
 #include <string.h>
 
@@ -61,15 +61,14 @@ VGPU_API int vgpu_leave(struct vgpu *vgpu)
     return 0;
 }
 
-// The kernel that the CUDA runtime calls by the address of a host function. Only the runtime that the kernel is registered with knows.
+// The kernel that the CUDA runtime calls by the address of a host function. Only the runtime that registered it knows.
 static int find_kernel(const void *host_function, CUfunction *function)
 {
     int (*by_symbol)(CUfunction *, const void *) = (__typeof__(by_symbol))dlsym(RTLD_DEFAULT, "cudaGetFuncBySymbol");
     if (!by_symbol)
-        return fail(-ENOTSUP,
-                    "host_function needs the shared CUDA runtime; with the static one, ask cudaGetFuncBySymbol for `function`");
+        return fail(-ENOTSUP, "host_function needs the shared CUDA runtime; else get `function` from cudaGetFuncBySymbol");
     int rc = by_symbol(function, host_function);
-    return rc ? fail(-EINVAL, "host_function %p is no kernel to the CUDA runtime (cudaGetFuncBySymbol: %d)", host_function, rc)
+    return rc ? fail(-EINVAL, "the CUDA runtime has no kernel host_function %p (cudaGetFuncBySymbol: %d)", host_function, rc)
               : 0;
 }
 
@@ -83,7 +82,7 @@ static int read_launch(const struct vgpu_launch_config *from, struct vgpu_launch
         if (((const unsigned char *)from)[i])
             return fail(-ENOTSUP, "the launch sets something that this version of the library does not know");
     if (!launch->function == !launch->host_function)
-        return fail(-EINVAL, "a launch wants either function or host_function");
+        return fail(-EINVAL, "a launch needs either function or host_function");
     return 0;
 }
 

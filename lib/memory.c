@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Memory of an instance: its heap over the driver's virtual memory management, and the copies.
+// Memory of an instance: its heap over the driver's virtual memory management, and copies.
 //
-// Copies and fills are not gated: they hold no multiprocessor for long.
+// Copies and fills are not gated: they do not hold a multiprocessor for long.
 #include "lib/instance.h"
 
-// Address space is plenty; the heap reserves a multiple of this.
+// Address space is plentiful; the heap reserves a multiple of this.
 static uint64_t capacity_of(const struct vgpu *vgpu)
 {
     return holdings_round_up(vgpu->gpu->bytes, HEAP_BLOCK_BYTES);
@@ -191,7 +191,7 @@ static int release_in(struct vgpu *vgpu, void *pointer, void *stream)
     else if (rc == -EFAULT)
         fail(rc, "%p is inside an allocation, not its beginning", pointer);
     else if (rc == -EALREADY)
-        fail(rc, "nothing is allocated at %p: it was freed already, or never given out", pointer);
+        fail(rc, "nothing is allocated at %p: freed already, or never allocated", pointer);
     return rc;
 }
 
@@ -235,13 +235,13 @@ VGPU_API int vgpu_mem_info(struct vgpu *vgpu, size_t *free_bytes, size_t *total_
         return rc;
     struct holdings_view view = holdings_look(&vgpu->holdings);
     struct heap_stats heap = heap_look(vgpu->heap);
-    // What the heap has and nobody uses serves the next allocation, or goes back before one is refused.
+    // What the heap has but nobody uses serves the next allocation, or goes back before one is refused.
     *free_bytes = least(view.free_bytes, physical) + heap.physical_bytes - heap.live_bytes;
     *total_bytes = view.total_bytes;
     return 0;
 }
 
-// Behind work that was given to a stream, or refused.
+// Follows work that was given to a stream, or refused.
 static int finish(struct vgpu *vgpu, int rc, CUstream stream, bool wait)
 {
     streams_touch(&vgpu->streams);
@@ -253,7 +253,7 @@ static int copy(struct vgpu *vgpu, void *to, const void *from, size_t bytes, vgp
     CALL call = call_begin_current(vgpu);
     int rc = call.rc ? call.rc : instance_stream(vgpu, &stream);
     if (rc == 0 && !from)
-        rc = fail(-EINVAL, "there is nothing to copy from: it is NULL");
+        rc = fail(-EINVAL, "the source of the copy is NULL");
     if (rc || bytes == 0)
         return rc;
     rc = fail_driver(REAL(cuMemcpyAsync)((uintptr_t)to, (uintptr_t)from, bytes, stream), "cuMemcpyAsync");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Regions: made, opened, mapped, paid for and closed. lib/region.h has the whole.
+// Regions: made, opened, mapped, paid for and closed. lib/region.h has the overview.
 #include "lib/region.h"
 
 #include <fcntl.h>
@@ -59,7 +59,7 @@ static void enter(struct region *region)
     atomic_fetch_add(&region->page->users, 1);
 }
 
-// Ends what has no mapping in this process any more.
+// Ends those that have no mapping in this process any more.
 static void drop(struct region *region)
 {
     for (struct region **link = &regions; *link; link = &(*link)->next)
@@ -67,8 +67,8 @@ static void drop(struct region *region)
             *link = region->next;
             break;
         }
-    // Where others have it, the name waits for the next owner. Removed while the socket is still open: nobody takes it for abandoned and
-    // puts his own there before.
+    // If others have it, the name waits for the next owner. Removed while the socket is still open, so that nobody takes it for
+    // abandoned and puts up another first.
     if (atomic_fetch_sub(&region->page->users, 1) == 1 && region->listener >= 0 && !atomic_load(&region->page->unlinked))
         socket_remove(region->path, region->name);
     if (region->listener >= 0)
@@ -169,7 +169,7 @@ give:
     return rc;
 }
 
-// Under the mutex, the pool locked and the name free.
+// Under the mutex, with the pool locked and the name free.
 static int make(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu_region **out)
 {
     int page_fd, memory_fd;
@@ -213,7 +213,7 @@ release_memory:
     return rc;
 }
 
-// A dead owner's name is taken over by whoever still has the region; without anybody it stays refused.
+// A dead owner's name is taken over by whoever still has the region; if nobody does, it stays refused.
 static int await_owner(const char *path, const char *name)
 {
     int rc;
@@ -234,7 +234,7 @@ static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vg
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread), rc = lock;
     if (lock >= 0) {
         if (find(path, name) || (rc = socket_probe(path, name)) == 0) {
-            rc = fail(-EEXIST, "there is a region %s already: vgpu_region_open maps it", name);
+            rc = fail(-EEXIST, "the region %s exists already: vgpu_region_open maps it", name);
         } else {
             if (rc == REGION_SOCKET_STALE)
                 socket_remove(path, name);
@@ -246,7 +246,7 @@ static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vg
     return rc;
 }
 
-// The descriptors' region, entered; they are closed or belong to it afterwards. Under the mutex.
+// The region of the descriptors, entered; they are then closed or belong to it. Under the mutex.
 static int adopt(struct vgpu *vgpu, const char *name, int page_fd, int memory_fd, struct region **out)
 {
     struct region *region = new_region(vgpu->pool.path, name, page_fd, memory_fd);

@@ -35,7 +35,7 @@ int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *out)
     struct region_page page = {.magic = REGION_MAGIC, .id = page_random(), .bytes = bytes};
     memcpy(page.uuid, uuid, sizeof page.uuid);
     int fd = page_apart(memfd_create("vgpu-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    // Sealed: who shares it cannot make it shorter under the others' feet.
+    // Sealed: those who share it cannot shorten it under the others' feet.
     if (fd < 0 || ftruncate(fd, REGION_PAGE_BYTES) < 0 || pwrite(fd, &page, sizeof page, 0) != (ssize_t)sizeof page ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         int reason = errno;
@@ -47,7 +47,7 @@ int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *out)
     return 0;
 }
 
-// Opens the file anew: locks belong to descriptions, and what came over a socket shares its sender's.
+// Opens the file anew: locks belong to descriptions, and a descriptor from a socket shares its sender's.
 static int reopen(int fd)
 {
     char path[40];
@@ -75,7 +75,7 @@ int page_map(int fd, struct region_page **out, bool *owned)
     struct stat status;
     int seals = fcntl(fd, F_GET_SEALS);
     if (fstat(fd, &status) < 0 || status.st_size != REGION_PAGE_BYTES || seals < 0 || !(seals & F_SEAL_SHRINK))
-        return fail(-EPROTO, "what came over the region's socket is no page of a region");
+        return fail(-EPROTO, "what came over the region's socket is not a region's page");
     int own = reopen(fd);
     if (own < 0)
         return fail(-errno, "cannot open the page of a region: %s", strerror(errno));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// One thread, while this process has regions: it hands over what the process owns, and every REGION_LOOK_MS tries for the lock of what
-// others own. A kernel cannot tell a thread that a lock has come free without a thread for each.
+// One thread, while this process has regions: it hands over what the process owns, and every REGION_LOOK_MS tries for the lock
+// of what others own. The kernel cannot tell a thread that a lock came free unless there is one for each.
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -21,14 +21,14 @@ static struct {
     int wake; // eventfd
 } service = {.wake = -1};
 
-// The owner without a socket takes the name's. Another region may have it by now: then this one has no name any more.
+// An owner without a socket takes the name's. Another region may have it by now: then this one no longer has a name.
 static void take_name(struct region *region)
 {
     struct error error;
     struct pool *pool = &region->payer->vgpu->pool;
     int lock = pool_lock(pool, 0, &error);
     if (lock < 0)
-        return; // the next look
+        return; // at the next look
     int rc = socket_probe(region->path, region->name);
     if (rc == 0) {
         atomic_store(&region->page->unlinked, 1);
@@ -58,7 +58,7 @@ static void look_after(struct region *region)
     }
 }
 
-// Fills in what to wait for; returns how many, or -1 where there is no memory for it.
+// Fills in what to wait for; returns how many, or -1 if there is no memory for it.
 static int gather(struct pollfd **waits, int *timeout_ms)
 {
     int count = 1;
@@ -74,7 +74,7 @@ static int gather(struct pollfd **waits, int *timeout_ms)
     for (struct region *region = regions; region; region = region->next) {
         look_after(region);
         grown[count++] = (struct pollfd){.fd = region->listener, .events = POLLIN};
-        // Others may take the name of an owned one away, or its owner die.
+        // Others may take the name of an owned region away, or its owner may die.
         *timeout_ms = REGION_LOOK_MS;
     }
     return count;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// A region changes hands as two descriptors over a socket beside the pool: POOL.region.NAME. Both ends look who the other is.
+// A region changes hands as two descriptors over a socket beside the pool: POOL.region.NAME. Each end checks who the other is.
 #include <fcntl.h>
 #include <libgen.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 #define BACKLOG 16
 #define GROUPS_MOST 64
 
-// A socket's name has room for 107 bytes, a pool's path may have more: the name is taken relative to the open directory.
+// A socket's name has room for 107 bytes, and a pool's path may be longer: the name is taken relative to the open directory.
 static int address_of(const char *pool, const char *name, struct sockaddr_un *address, int *directory)
 {
     char folder[PATH_MAX], file[PATH_MAX];
@@ -54,7 +54,7 @@ int socket_listen(const struct region *region)
         if (fd >= 0)
             close(fd);
     } else {
-        // As the pool's own mode is: for its group where it has one.
+        // As the pool's own mode: for its group, if it has one.
         struct stat status;
         bool shared = stat(region->path, &status) == 0 && status.st_mode & S_IWGRP;
         chmod(address.sun_path, shared ? 0660 : 0600);
@@ -90,7 +90,7 @@ static bool is_in_group(int fd, gid_t group)
     return false;
 }
 
-// Whether the process at the other end may share this pool's memory, as its file's mode says.
+// Whether the process at the other end may share this pool's memory, by its file's mode.
 static bool may_share(int fd, const char *pool)
 {
     struct ucred peer;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Generations of a region: a publisher records an event that other processes can open, and writes its handle beside the number. Who
-// waits makes its own stream wait for that event. Where the driver has no such events, the publisher waits for the work instead.
+// Generations of a region: a publisher records an event that other processes can open, and writes its handle beside the number.
+// A reader makes its own stream wait for that event. If the driver has no such events, the publisher waits for the work
+// instead.
 #include <string.h>
 
 #include "base/futex.h"
@@ -11,7 +12,7 @@
 // This process, as publications name it. Under the mutex.
 static uint64_t self(void)
 {
-    static uint64_t number, generation; // of the home: a forked child is another writer
+    static uint64_t number, generation; // of the home: a forked child is a different writer
     if (generation != atomic_load(&home_generation)) {
         generation = atomic_load(&home_generation);
         number = page_random();
@@ -68,7 +69,7 @@ static uint64_t announce(struct region_page *page, const struct region_publicati
     return generation;
 }
 
-// A call by a mapping, on a stream.
+// A call for a mapping, on a stream.
 static struct call region_call(const struct vgpu_region *map, vgpu_stream *stream)
 {
     if (!map)
@@ -86,7 +87,7 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
     if (call.rc)
         return call.rc;
     if (map->readonly)
-        return fail(-EPERM, "the region is mapped for reading: there is nothing to publish");
+        return fail(-EPERM, "the region is mapped read-only: there is nothing to publish");
     int rc = record(map, stream, &publication);
     if (rc)
         return rc;
@@ -96,7 +97,7 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
     return 0;
 }
 
-// Copies the newest publication. Returns its generation, or 0 where it is just being overwritten.
+// Copies the newest publication. Returns its generation, or 0 if it is just being overwritten.
 static uint64_t read_publication(struct region_page *page, struct region_publication *publication)
 {
     uint64_t generation = atomic_load(&page->generation);
@@ -128,7 +129,7 @@ static bool writer_lives(const struct vgpu *vgpu, const struct region_publicatio
     return lives && vgpu->pool.layout->processes[publication->slot].started_ns == publication->started_ns;
 }
 
-// *event is NULL where the work is over: its process is gone, and its work with it.
+// *event is NULL if the work is over: its process is gone, and its work with it.
 static int import_event(struct vgpu_region *map, const struct region_publication *publication, CUevent *event)
 {
     *event = map->imported.event;
@@ -170,12 +171,12 @@ static int await(struct region_page *page, uint64_t seen, int64_t timeout_ns, st
 {
     uint64_t deadline_ns = timeout_ns < 0 ? NEVER_NS : clock_now_ns() + (uint64_t)timeout_ns;
     for (;;) {
-        uint32_t bell = atomic_load(&page->bell); // before the look: a ring in between is not slept through
+        uint32_t bell = atomic_load(&page->bell); // before looking: a ring in between is not slept through
         uint64_t newest = atomic_load(&page->generation);
         if (newest > seen && (*generation = read_publication(page, publication)) > seen)
             return 0;
         if (atomic_load(&page->generation) != newest)
-            continue; // overtaken while it was read
+            continue; // overwritten while it was read
         if (section_of_thread.vgpu && timeout_ns)
             return fail(-EDEADLK, "waiting for a region in a turn, which lasts as long as the wait");
         if (clock_now_ns() >= deadline_ns)

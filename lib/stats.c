@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Figures, read out of the pool as the command does: without a lock, and trusting nothing.
+// Figures, read from the pool as the command does: without a lock, and trusting nothing.
 #include <stdlib.h>
 #include <string.h>
 

@@ -7,13 +7,13 @@
 #include "lib/error.h"
 #include "shim/stream_table.h"
 
-// How often the end of a stream looks whether those who wait for it have seen it idle.
+// How often the end of a stream checks whether those that wait for it have seen it idle.
 #define WAITERS_LOOK_NS (10 * NS_PER_US)
 
 struct mark {
     CUevent event;
-    uint64_t activity; // of a chain behind all streams, in its first mark: what it stands behind
-    struct mark *next; // of the same chain, or of the list of unused ones
+    uint64_t activity; // of a chain behind all streams, in its first mark: the activity it stands behind
+    struct mark *next; // in the same chain, or the list of unused ones
 };
 
 // Behind nothing: all work was complete.
@@ -65,7 +65,7 @@ int streams_remove(struct streams *streams, CUstream stream)
 
 static CUresult wait_at(struct streams *streams, unsigned i)
 {
-    // Counted in before the stream is read: pairs with streams_remove, which takes it out before it looks.
+    // Counted in before the stream is read: pairs with streams_remove, which takes it out before looking.
     atomic_fetch_add(&streams->waiters[i], 1);
     CUstream stream = atomic_load(&streams->list[i]);
     CUresult result = stream ? REAL(cuStreamSynchronize)(stream) : CUDA_SUCCESS;
@@ -136,7 +136,7 @@ static void drop(struct streams *streams, struct mark *mark)
     }
 }
 
-// Puts an event behind a stream in front of *chain.
+// Puts an event behind a stream, at the head of *chain.
 static bool record(struct streams *streams, CUstream stream, struct mark **chain)
 {
     struct mark *mark = take(streams);
@@ -161,7 +161,7 @@ static bool record_all(struct streams *streams, struct mark **chain)
     return complete;
 }
 
-// Marks `stream`, or all where that is NULL. false: cannot now, or not all. *chain stays empty where there was nothing to mark.
+// Marks `stream`, or all if NULL. false: not possible now, or not for all. *chain stays empty if there was nothing to mark.
 static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 {
     CUcontext context = streams->context;
@@ -184,7 +184,7 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
 struct mark *streams_mark(struct streams *streams, CUstream stream)
 {
     struct mark *chain;
-    // Not for one stream: what other calls gave to it is not seen here, and is in its order all the same.
+    // Not for one stream: what other calls gave to it is not seen here, and is in its order anyway.
     if (!stream && streams_are_quiet(streams))
         return &nothing;
     // Before the marks: what is given to the streams later is not covered.

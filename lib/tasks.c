@@ -27,7 +27,7 @@ struct tasks {
     pthread_mutex_t mutex;
     pthread_cond_t work, room;
     struct vgpu_task *first, *last;
-    uint32_t depth, waiting; // those not yet taken by the worker
+    uint32_t depth, waiting; // not yet taken by the worker
     uint64_t finished;
     bool started, ending;
     pthread_t worker;
@@ -47,11 +47,11 @@ static bool move(struct vgpu_task *task, enum task_state to)
 
 static void announce(struct vgpu_task *task, enum task_state state)
 {
-    atomic_store(&task->state, state); // pairs with the load in vgpu_task_wait, which reads the result behind it
+    atomic_store(&task->state, state); // pairs with the load in vgpu_task_wait, which then reads the result
     futex_wake(&task->state, FUTEX_EVERYONE);
 }
 
-// The next task, or NULL where there is none and the instance ends.
+// The next task, or NULL if there is none and the instance ends.
 static struct vgpu_task *next_task(struct tasks *tasks)
 {
     pthread_mutex_lock(&tasks->mutex);
@@ -101,7 +101,7 @@ static int start_worker(struct vgpu *vgpu)
     if (vgpu->tasks->started)
         return 0;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: no signal of the program is handled there
+    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: the worker handles no signal of the program
     int rc = pthread_create(&vgpu->tasks->worker, NULL, work, vgpu);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc)
@@ -117,7 +117,7 @@ static int enqueue(struct vgpu *vgpu, struct vgpu_task *task)
     pthread_mutex_lock(&tasks->mutex);
     while (rc == 0 && tasks->waiting >= tasks->depth && !tasks->ending) {
         if (section_of_thread.vgpu)
-            rc = fail(-EAGAIN, "%u tasks wait already, and waiting for room in a turn could last for ever", tasks->depth);
+            rc = fail(-EAGAIN, "%u tasks wait already, and waiting for room in a turn could last forever", tasks->depth);
         else
             pthread_cond_wait(&tasks->room, &tasks->mutex);
     }
@@ -181,7 +181,7 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
         if (section_of_thread.vgpu && timeout_ns)
             rc = fail(-EDEADLK, "waiting for a task in a turn, which lasts as long as the wait");
         else if (clock_now_ns() >= deadline_ns)
-            rc = fail(-ETIMEDOUT, "the task is not done in time");
+            rc = fail(-ETIMEDOUT, "the task was not done in time");
         else
             futex_wait(&task->state, state, FUTEX_EVERYONE, deadline_ns);
     }

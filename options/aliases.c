@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_BYTES 32 // more than any value that is understood has
+#define VALUE_BYTES 32 // more than any value that can be understood
 
-// A translation writes the option's own notation, or returns false where the text is none of the alias's.
+// A translation writes the option's own notation, or returns false if the text is not the alias's.
 typedef bool translation(const char *text, char value[VALUE_BYTES]);
 
-// HAMi-core's sizes: a whole number, of bytes where no letter follows.
+// HAMi-core's sizes: a whole number, in bytes if no letter follows.
 static bool hami_size(const char *text, char value[VALUE_BYTES])
 {
     size_t digits = strspn(text, "0123456789"), letters = strspn(text + digits, "kKmMgG");
@@ -20,7 +20,7 @@ static bool hami_size(const char *text, char value[VALUE_BYTES])
     return true;
 }
 
-// HAMi-core's percentages: its deployments write 0 where nothing is to be limited.
+// HAMi-core's percentages: its deployments write 0 for no limit.
 static bool hami_percentage(const char *text, char value[VALUE_BYTES])
 {
     size_t digits = strspn(text, "0123456789");
@@ -44,7 +44,7 @@ static translation *const translations[] = {
 
 const unsigned alias_count = sizeof alias_table / sizeof alias_table[0];
 
-// The value of an alias for one GPU, or, with a negative number, of the plain one; and the name of its variable.
+// The value of an alias for one GPU or, with a negative number, of the plain one; and the name of its variable.
 static const char *value_of(const struct option_alias *alias, int device, char name[ALIAS_NAME_BYTES])
 {
     if (device < 0)
@@ -66,7 +66,7 @@ const char *aliases_find(enum option_id option, int device, char name[ALIAS_NAME
     return value;
 }
 
-// Reads one variable's value into the option's own notation. The option's parser has the last word on it.
+// Translates one variable's value into the option's own notation. The option's parser has the last word on it.
 static int translate(struct options *options, const struct option_alias *alias, const char *name, const char *text,
                      char value[VALUE_BYTES], struct error *error)
 {

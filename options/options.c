@@ -19,8 +19,8 @@ const struct option_info option_table[OPTION_COUNT] = {
 #undef OPTION
 };
 
-// Reads digits with an optional fraction as a whole number of 1/scale; no sign, no blanks, no exponent, so that it means the same in
-// every locale. Returns false where there is no number or it does not fit.
+// Reads digits with an optional fraction as a whole number of 1/scale; no sign, blanks or exponent, so that it means the same
+// in every locale. Returns false if there is no number or it does not fit.
 static bool parse_decimal(const char **text, uint64_t scale, uint64_t *out)
 {
     const char *p = *text;
@@ -256,7 +256,7 @@ void options_defaults(struct options *options)
     *options = (struct options){.log = LOG_INFO};
 }
 
-// A refused value is shown to a person: at most its beginning, and nothing that a terminal would act upon.
+// A refused value is shown to a person: at most its beginning, and nothing that a terminal would act on.
 int options_refuse(const char *variable, const char *text, const char *allowed, struct error *error)
 {
     char shown[81];

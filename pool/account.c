@@ -42,8 +42,8 @@ uint64_t account_holding(const struct pool_member *member)
     return amount > 0 ? (uint64_t)amount : 0;
 }
 
-// Tells the author of `word` that its operation took effect, before the word that proves it is replaced. Moves the
-// acknowledgement forward only: a helper that was delayed must not undo a newer one.
+// Tells the author of `word` that its operation took effect, before the word that proves it is replaced. Only moves the
+// acknowledgement forward: a delayed helper must not undo a newer one.
 static void acknowledge(struct pool_layout *layout, uint32_t gpu, uint64_t word)
 {
     uint32_t writer = (uint32_t)(word >> SEQUENCE_BITS) & WRITER_MASK;
@@ -97,8 +97,8 @@ void account_begin(struct pool_member *member)
 
 void account_clear(_Atomic uint64_t *word, uint32_t before, uint32_t gpu)
 {
-    // The word keeps its author and sequence, so that operations of the past stay told apart from those to come. On another GPU the
-    // author has another record with another sequence, which must not be taken for acknowledged by this word.
+    // The word keeps its author and sequence, so that past operations stay distinct from those to come. On another GPU the
+    // author has another record with another sequence, which this word must not appear to acknowledge.
     uint32_t kept = before == gpu ? UINT32_MAX : SEQUENCE_MASK;
     atomic_store(word, (uint32_t)atomic_load(word) & kept);
 }
@@ -111,7 +111,7 @@ void account_recover(const struct account_ref *ref)
     uint32_t sequence = (sequence_of(holding) + 1) & SEQUENCE_MASK;
     if (sequence_of(intent) != sequence)
         return;
-    // The word first, then the acknowledgement: who replaces the word acknowledges before that.
+    // First the word, then the acknowledgement: whoever replaces the word acknowledges before that.
     uint64_t word = atomic_load(ref->word);
     bool named = (uint32_t)word == (uint32_t)word_pack(0, ref->process, sequence);
     if (named || sequence_of(atomic_load(&member->acknowledged)) == sequence)

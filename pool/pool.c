@@ -17,10 +17,10 @@
 
 #define GROUP_DIRECTORY "/run/vgpu"
 #define LOCK_RETRY_NS (200 * NS_PER_US)
-// Not to hang on what is no regular file at all, a FIFO without a writer for one.
+// Not to hang on what is no regular file, such as a FIFO without a writer.
 #define OPEN_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK)
 
-// Descriptors of the pool file that this process has open, or is about to open, at this moment. Nearly always none.
+// Descriptors of the pool file that this process has open, or is about to open, right now. Nearly always none.
 static _Atomic uint32_t open_descriptors;
 
 void pool_default_path(char path[PATH_MAX], const char *configured)
@@ -44,7 +44,7 @@ static bool is_chunk(uint64_t bytes)
     return bytes >= POOL_MIN_CHUNK_BYTES && bytes <= POOL_MAX_CHUNK_BYTES && (bytes & (bytes - 1)) == 0;
 }
 
-// open, but never as standard input, output or error where the program has closed these: what it prints would be written over the pool.
+// open, but never as standard input, output or error if the program has closed these: its output would overwrite the pool.
 static int open_file(const char *path, int flags)
 {
     int taken[STDERR_FILENO + 1], count = 0;
@@ -84,8 +84,8 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
     };
     char source[64];
     snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
-    // fchmod rather than the mode given to open, which the program's umask would change. The space is taken now: a full tmpfs must
-    // show here as an error and not later as SIGBUS.
+    // fchmod rather than the mode given to open, which the program's umask would change. The space is taken now: a full tmpfs
+    // must show here as an error, not later as SIGBUS.
     if (fchmod(fd, in_group_directory(path) ? 0660 : 0600) < 0 ||
         (errno = posix_fallocate(fd, 0, sizeof(struct pool_layout))) != 0 ||
         pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
@@ -259,7 +259,7 @@ static void shut(int fd)
     atomic_fetch_sub(&open_descriptors, 1);
 }
 
-// Opens the pool's file anew, as a description of its own, and makes sure that it is still the file that is mapped. For shut().
+// Opens the pool's file anew, as a description of its own, and checks that it is still the mapped file. For shut().
 static int reopen(const struct pool *pool, int flags)
 {
     atomic_fetch_add(&open_descriptors, 1); // before there is one: see pool_forget_after_fork
@@ -279,13 +279,13 @@ static int reopen(const struct pool *pool, int flags)
 static int reopen_error(const struct pool *pool, int rc, struct error *error)
 {
     if (rc == -ESTALE)
-        return error_set(error, rc, "the pool %s was removed or replaced while in use: start this program anew", pool->path);
+        return error_set(error, rc, "the pool %s was removed or replaced while in use: restart this program", pool->path);
     return cannot_open(pool->path, -rc, error);
 }
 
 void pool_forget_after_fork(struct pool *pool)
 {
-    // Whatever is open is open for microseconds, so a child with something to close is rare; it finds it by the file's identity.
+    // Descriptors are open for microseconds, so few children have any to close; they find them by the file's identity.
     if (pool->inode && atomic_exchange(&open_descriptors, 0)) {
         int saved = errno;
         int directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -323,7 +323,7 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error)
             shut(fd);
             if (reason == EAGAIN || reason == EACCES)
                 return error_set(error, -ETIMEDOUT,
-                                 "cannot lock the pool %s: another process keeps it (is one of its programs stopped?)",
+                                 "cannot lock the pool %s: another process holds it (is one of its programs stopped?)",
                                  pool->path);
             return error_set(error, -reason, "cannot lock the pool %s: %s", pool->path, strerror(reason));
         }
@@ -335,7 +335,7 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error)
 
 void pool_unlock(int lock)
 {
-    // Unlocked by name: a child that was forked meanwhile may have a copy of the descriptor.
+    // Unlocked explicitly: a child forked meanwhile may have a copy of the descriptor.
     struct flock unlock = byte_lock(0);
     unlock.l_type = F_UNLCK;
     fcntl(lock, F_OFD_SETLK, &unlock);
@@ -378,7 +378,7 @@ static void describe_self(struct pool_process *process)
 
 int pool_claim(struct pool *pool, struct error *error)
 {
-    // The lock must belong to a description that lives as long as the mapping and no longer. The mapping made by pool_open is
+    // The lock must belong to a description that lives exactly as long as the mapping. The mapping made by pool_open is
     // replaced, at the same address, by one of a fresh description that holds the lock.
     int fd = reopen(pool, O_RDWR);
     if (fd < 0)

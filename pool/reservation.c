@@ -21,7 +21,7 @@ void reservation_recount(struct pool_layout *layout, uint32_t gpu)
     atomic_store(&layout->gpus[gpu].reserved_chunks, reservation_sum(layout, gpu));
 }
 
-// Says in words who but `except` has reserved or holds what.
+// Says in words who, apart from `except`, has reserved or holds what.
 static void describe(const struct pool *pool, uint32_t gpu, uint32_t except, char *text, size_t size)
 {
     const struct pool_layout *layout = pool->layout;
@@ -51,8 +51,9 @@ static int refuse(const struct pool *pool, uint32_t gpu, uint32_t vgpu, uint64_t
                      who[0] ? ": " : "", who);
 }
 
-// Raises the reservation first and looks at the open account second, while a tenant without a quota charges first and looks at the
-// reservation second (reserve_chunks in allocator/holdings.c): whichever comes later sees the other, so both never succeed on the same chunk.
+// Raises the reservation first and looks at the open account second, while a tenant without a quota charges first and looks at
+// the reservation second (reserve_chunks in allocator/holdings.c): whichever is later sees the other, so both never succeed on
+// the same chunk.
 int reservation_make(struct pool *pool, uint32_t gpu, uint32_t vgpu, uint64_t quota_chunks, struct error *error)
 {
     struct pool_layout *layout = pool->layout;

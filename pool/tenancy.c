@@ -163,7 +163,7 @@ static void admit(struct pool_layout *layout, uint32_t process, uint32_t gpu, ui
 
 static void name_after_process(const struct pool_process *process, char name[POOL_NAME_BYTES])
 {
-    // The colon keeps these names apart from given ones, which cannot contain it: nobody joins by accident.
+    // The colon, which given names cannot contain, keeps these names apart from them: nobody joins by accident.
     char command[sizeof process->command + 1] = {0};
     memcpy(command, process->command, sizeof process->command);
     snprintf(name, POOL_NAME_BYTES, "%s:%d", command, (int)process->pid);
@@ -207,7 +207,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
 static bool is_member(const struct pool_layout *layout, uint32_t process, uint32_t gpu)
 {
     uint32_t vgpu = atomic_load(&layout->members[process][gpu].vgpu);
-    // A record that names a virtual GPU of another GPU is one that was never used, or is damaged.
+    // A record that names a virtual GPU of another GPU was never used, or is damaged.
     return vgpu < POOL_MAX_VGPUS && layout->vgpus[vgpu].gpu == gpu && pool_bit_get(layout->vgpus[vgpu].members, process);
 }
 
@@ -260,11 +260,11 @@ void pool_vgpu_restore_quota(struct pool_vgpu *vgpu)
     uint64_t before = atomic_load(&vgpu->quota_before);
     if (before)
         atomic_store(&vgpu->quota_chunks, before);
-    atomic_store(&vgpu->quota_before, 0); // last: who is killed before this has it done again
+    atomic_store(&vgpu->quota_before, 0); // last: if the process is killed before this, it is done again
 }
 
-// Frees virtual GPUs without members, takes back quotas that were only tried, and recomputes the reservations, from scratch: whoever was
-// killed halfway through any of it is made good here.
+// Frees virtual GPUs without members, takes back quotas that were only tried, and recomputes the reservations from scratch,
+// which repairs what anybody killed halfway through any of it has left.
 static void sweep(struct pool_layout *layout)
 {
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
@@ -288,7 +288,7 @@ void pool_leave(struct pool *pool, uint32_t process)
     struct pool_layout *layout = pool->layout;
     for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
         release_member(layout, process, gpu);
-    // What is left where the process died between the steps of admit, or the last reaper between those of release_member.
+    // What is left if the process died between the steps of admit, or the last reaper between those of release_member.
     for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++)
         pool_bit_clear(layout->vgpus[i].members, process);
     for (uint32_t gpu = 0; gpu < POOL_MAX_GPUS; gpu++)
@@ -310,7 +310,7 @@ int pool_reap(struct pool *pool)
         reaped++;
     }
     pool_probe_close(probe);
-    sweep(pool->layout); // who changed a quota and was killed had no slot
+    sweep(pool->layout); // a process killed while changing a quota had no slot
     if (reaped)
         atomic_store(&pool->layout->header.reaped_ns, clock_now_ns());
     return reaped;

@@ -16,21 +16,21 @@
 #define STOP_PATIENCE_NS (250 * NS_PER_MS)
 #define TIMER_SLACK_NS 1000ul
 #define DISMISS_LOOK_NS (50 * NS_PER_US)
-// Each gate has a slot of the pool for itself, or one for each GPU.
+// Each gate has a slot of the pool to itself, or one for each GPU.
 #define AGENT_GATES POOL_MAX_PROCESSES
 
 static struct {
     pthread_mutex_t mutex;
     pthread_t thread;
     bool running, stopped;
-    bool missed; // could not be started, which was said; each new grant tries again
+    bool missed; // could not be started, and said so; each new grant tries again
     _Atomic bool stop;
     _Atomic uint32_t *doorbell;
     const struct gpu_ops *ops;
-    const struct agent_service *other; // who serves this library's gates instead; NULL: nobody
+    const struct agent_service *other; // serves this library's gates instead; NULL: nobody
     _Atomic size_t gate_count;         // places used so far; NULL: dismissed
     struct gate *_Atomic gates[AGENT_GATES];
-    struct gate *_Atomic serving; // what a step is under way for
+    struct gate *_Atomic serving; // whose step is under way
 } agent = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static uint64_t serve_all(void)
@@ -38,7 +38,7 @@ static uint64_t serve_all(void)
     uint64_t next = AGENT_NEVER_NS;
     for (size_t i = 0; i < atomic_load(&agent.gate_count); i++) {
         struct gate *gate = atomic_load(&agent.gates[i]);
-        // Pairs with agent_dismiss: said first, then looked again, so that a gate is either left alone or waited for.
+        // Pairs with agent_dismiss: announced first, then checked again, so that a gate is either left alone or waited for.
         atomic_store(&agent.serving, gate);
         if (!gate || atomic_load(&agent.gates[i]) != gate)
             continue;
@@ -54,11 +54,11 @@ static void *agent_main(void *unused)
 {
     (void)unused;
     _Atomic uint32_t *doorbell = agent.doorbell;
-    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS); // of this thread alone: its sleeps are short and counted on
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS); // of this thread alone: its sleeps are short and must be exact
     pthread_setname_np(pthread_self(), "vgpu-agent");
     agent.ops->agent_begin();
     while (!atomic_load(&agent.stop)) {
-        // The doorbell first, then the work: a ring in between is not slept through.
+        // First the doorbell, then the work: a ring in between is not slept through.
         uint32_t rung = atomic_load(doorbell);
         uint64_t next = serve_all();
         if (next > clock_now_ns())
@@ -108,9 +108,9 @@ static int create_thread(void)
     sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: no signal of the program is ever handled on the agent
+    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: the agent never handles a signal of the program
     int rc = pthread_create(&agent.thread, &attributes, agent_main, NULL);
-    // Thread-local data lies on the stack as well, and a program may have more of it than that.
+    // Thread-local data is on the stack too, and a program may have more of it than that.
     if (rc == EINVAL)
         rc = pthread_create(&agent.thread, NULL, agent_main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -146,7 +146,8 @@ static bool others_use(const struct gate *gate, uint64_t word)
     return false;
 }
 
-// Hands a token that this process holds to whoever waits, or ends its company, unless other processes of its virtual GPU may still use it.
+// Gives a token that this process holds to whoever waits, or ends its company, unless other processes of its virtual GPU may
+// still use it.
 static void abandon(struct gate *gate)
 {
     uint64_t word = atomic_load(gate->token);
@@ -202,7 +203,7 @@ void agent_dismiss(struct gate *gate)
         struct timespec pause = clock_timespec(DISMISS_LOOK_NS);
         nanosleep(&pause, NULL);
     }
-    pthread_mutex_lock(&agent.mutex); // a stop on another thread may have given the token away meanwhile, or be doing so
+    pthread_mutex_lock(&agent.mutex); // a stop on another thread may have given the token away, or be doing so
     abandon(gate);
     pthread_mutex_unlock(&agent.mutex);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// One doorbell per process: its agent sleeps there, whatever number of slots and gates the process has.
+// One doorbell per process: its agent sleeps there, however many slots and gates the process has.
 #ifndef VGPU_SCHEDULER_BELL_H
 #define VGPU_SCHEDULER_BELL_H
 
 #include "base/futex.h"
 #include "pool/layout.h"
 
-// Makes the agent of the process that has this slot look at its gates now. From any process; cheap enough for a slow path only.
+// Makes the agent of the process that has this slot look at its gates now. From any process; cheap enough only for a slow path.
 static inline void bell_ring(struct pool_layout *layout, uint32_t process)
 {
     if (process >= POOL_MAX_PROCESSES)

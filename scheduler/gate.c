@@ -12,11 +12,11 @@
 #include "scheduler/company.h"
 #include "scheduler/turn.h"
 
-// Who is on deck spins this long for the token to change, about a drain: a wake-up by the kernel would come when the GPU has run dry.
+// The one on deck spins this long for the token to change, around a drain: the kernel would wake it when the GPU has run dry.
 #define SPIN_NS (2 * NS_PER_MS)
-// How often a launch that waits for the window looks whether there is room: a GPU that is done meanwhile has nothing to do.
+// How often a launch that waits for the window looks for room: a GPU that finishes meanwhile has nothing to do.
 #define WINDOW_LOOK_NS (3 * NS_PER_US)
-// A waiter looks up this often even if nobody wakes it, to find out whether the holder has died.
+// A waiter looks this often even if nobody wakes it, to find out whether the holder has died.
 #define LOOK_UP_NS (50 * NS_PER_MS)
 
 __thread bool gate_thread_exempt;
@@ -43,17 +43,17 @@ void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t 
     agent_serve(gate);
 }
 
-// Takes back the counting in of a launch that does not go ahead now; so `entered` counts each launch once. gate_is_empty stays exact:
-// at every moment `entered` is `left` plus those inside.
+// Counts out a launch that does not go ahead now, so that `entered` counts each launch once. gate_is_empty stays exact:
+// `entered` is always `left` plus those inside.
 static void count_out(struct gate *gate)
 {
     atomic_fetch_sub(&gate->member->entered, 1);
 }
 
-// The first launch of this process under a grant: from here on a drain has to ask this process too. Comes before the launch counts
+// This process's first launch under a grant: from here on a drain has to ask this process too. Comes before the launch counts
 // itself in and looks at the token again, so that a revoker either finds it active or is seen by it.
-// false: the token has moved. A thread that was held up here must not put back an older generation than another thread adopted
-// meanwhile, hence the look at the token between the load and the exchange.
+// false: the token has moved. A thread that was held up here must not restore an older generation than another thread has
+// adopted since, hence the look at the token between the load and the exchange.
 static bool adopt(struct gate *gate, uint64_t word)
 {
     uint32_t generation = token_generation(word), active = atomic_load(&gate->member->active_gen);
@@ -69,8 +69,8 @@ static bool adopt(struct gate *gate, uint64_t word)
         }
         window_clear(&gate->window);
         agent_start();
-        // Who asked for the token in between has rung an agent that did not think itself concerned. Waking it can wait until the GPU has
-        // its first launch.
+        // Requests for the token made in between rang an agent that saw no concern of its own. Waking it can wait until the GPU
+        // has its first launch.
         atomic_store(&gate->ring_due, true);
     }
     if (!holds)
@@ -80,7 +80,7 @@ static bool adopt(struct gate *gate, uint64_t word)
     return true;
 }
 
-// Wakes the agent for a grant that has begun, if the token is contended: otherwise nobody needs it.
+// Wakes the agent for a grant that has begun, if the token is contended: otherwise it is not needed.
 static void ring_if_due(struct gate *gate)
 {
     if (atomic_load_explicit(&gate->ring_due, memory_order_relaxed) && atomic_exchange(&gate->ring_due, false) &&
@@ -88,10 +88,10 @@ static void ring_if_due(struct gate *gate)
         bell_ring(gate->pool->layout, gate->process);
 }
 
-// What a waiting thread remembers of the holder it waits for.
+// What a waiting thread knows about the holder it waits for.
 struct watch {
     uint64_t word;     // the grant watched, flags aside
-    uint64_t from_ns;  // its turn: a holder that is due again begins the next one under the same grant
+    uint64_t from_ns;  // its turn: a holder whose turn it is again begins the next one under the same grant
     uint64_t since_ns; // when that was first seen
     uint64_t probe_ns; // when to ask next whether the holder lives
 };
@@ -106,7 +106,7 @@ static void take_back_from_the_dead(struct gate *gate)
     pool_unlock(lock);
 }
 
-// Takes the token from a holder that is dead, that has kept it beyond its turn, its drain and some grace, or that does not come for it.
+// Takes the token from a holder that is dead, has kept it beyond its turn, its drain and some grace, or does not come for it.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
 {
     uint64_t grant = token_without_flags(word), from = turn_from(gate, word);
@@ -142,7 +142,7 @@ static bool is_on_deck(const struct gate *gate)
     return atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) == gate->vgpu_index;
 }
 
-// As long as this virtual GPU is to be next, one of its threads watches the token without sleeping. false: it is not, or in vain.
+// While this virtual GPU is to be next, one of its threads watches the token without sleeping. false: it is not, or in vain.
 static bool watch_token(struct gate *gate, uint64_t word)
 {
     if (!is_on_deck(gate) || atomic_exchange(&gate->watched, 1))
@@ -156,7 +156,7 @@ static bool watch_token(struct gate *gate, uint64_t word)
     return moved;
 }
 
-// A cap is used up: nothing is wanted until it has been paid for. It may be raised meanwhile.
+// A cap is used up: nothing is wanted until it has been paid for. It may be raised in the meantime.
 static bool wait_for_cap(struct gate *gate, uint64_t now_ns)
 {
     uint64_t wait = turn_cap_wait(gate, now_ns);
@@ -169,13 +169,13 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
 {
     uint64_t now = clock_now_ns();
     turn_request(gate, now);
-    // After the request, which may have set a flag: an overtaker must name the word as it is. The holder may be this virtual GPU itself,
-    // closed by a process of it that has died since.
+    // After the request, which may have set a flag: an overtaker must name the current word. The holder may be this virtual GPU
+    // itself, with the gate closed by one of its processes that has since died.
     uint64_t word = atomic_load(gate->token);
     if (token_holder(word) != gate->vgpu_index || word & TOKEN_REVOKED)
         overtake_if_due(gate, word, watch, now);
-    // Taking over moves the token: sleep only on what is there now, and only while this request stands. A token that is not contended has
-    // moved since.
+    // Taking over moves the token: sleep only on the current word, and only while this request stands. A token that is not
+    // contended has moved since.
     word = atomic_load(gate->token);
     if (company_may_launch(gate, word) || !(word & TOKEN_CONTENDED) || !pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
         return;
@@ -183,9 +183,8 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-// Whether the launch may go ahead under `word`; passes some time where the window is full. It does not sleep where
-// it can help it: timers come up to 2 ms late on a busy machine, and by then the window is empty. A launching thread that meets a full queue
-// spins in the driver, too.
+// Whether the launch may go ahead under `word`; lets some time pass if the window is full. Avoids sleeping: timers come up to 2
+// ms late on a busy machine, and by then the window is empty. The driver, too, spins when a launch meets a full queue.
 static bool window_admits(struct gate *gate, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
@@ -208,7 +207,7 @@ static bool window_admits(struct gate *gate, uint64_t word)
     return false;
 }
 
-// A launch that had to wait since blocked_ns goes ahead now.
+// A launch that has waited since blocked_ns goes ahead now.
 static void count_wait(struct gate *gate, uint64_t blocked_ns)
 {
     struct pool_vgpu *vgpu = gate->vgpu;
@@ -242,7 +241,7 @@ static enum gate_pass pass_gate(struct gate *gate)
             if (!blocked_ns) {
                 blocked_ns = now;
                 atomic_store_explicit(&gate->arrived_ns, now, memory_order_relaxed);
-                agent_start(); // now, since the GPU waits once the token is here
+                agent_start(); // now: once the token is here, the GPU waits
             }
             wait_for_token(gate, &watch);
             continue;
@@ -252,7 +251,7 @@ static enum gate_pass pass_gate(struct gate *gate)
         if (!adopt(gate, word))
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
-        // A companion's gate has a flag of its own.
+        // A companion's gate has its own flag.
         if (atomic_load(gate->token) == word && company_may_launch(gate, word)) {
             if (blocked_ns)
                 count_wait(gate, blocked_ns);

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What the scheduler asks of a GPU. The shim answers with CUDA events, the unit tests with a made-up GPU; the scheduler itself knows
-// no CUDA.
+// What the scheduler asks of a GPU. The shim answers with CUDA events, the unit tests with a made-up GPU; the scheduler itself
+// knows no CUDA.
 //
-// A mark stands behind the work of one stream, a fence behind all work that this process has given to the GPU. Neither is ever waited
-// for inside these calls. But mark_put and fence_renew can block for as long as a stream's queue has no room for one more entry.
+// A mark stands behind the work of one stream, a fence behind all work that this process has given to the GPU. These calls
+// never wait for either. But mark_put and fence_renew can block while a stream's queue has no room for one more entry.
 #ifndef VGPU_SCHEDULER_GPU_OPS_H
 #define VGPU_SCHEDULER_GPU_OPS_H
 
 #include <stdbool.h>
 
 struct gpu_ops {
-    // Puts a mark behind what was launched into `stream` so far, on the launching thread, its context current. NULL where that can't
-    // be done (out of marks, driver error).
+    // Puts a mark behind what was launched into `stream` so far, on the launching thread, with its context current. NULL if
+    // that is impossible (out of marks, driver error).
     void *(*mark_put)(void *gpu, void *stream);
     // Whether everything before the mark is complete. An error counts as complete: work that failed is over.
     bool (*mark_done)(void *gpu, void *mark);
     void (*mark_drop)(void *gpu, void *mark);
 
-    // Renews the fence: it now stands behind everything launched so far. On the agent. false: cannot now.
+    // Renews the fence, which then stands behind everything launched so far. On the agent. false: not possible now.
     bool (*fence_renew)(void *gpu);
     bool (*fence_done)(void *gpu);
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What belongs to one grant of the token: how long its turn is, when its first launch came, since when others wait for its end.
+// What belongs to one grant of the token: how long its turn is, when its first launch came, how long others have waited for its
+// end.
 //
-// Each is one word of the virtual GPU in the pool: 16 bits of the grant's generation above a time in units of 1024 ns, which holds for
-// nine years. A word of another generation counts as 0. So nothing has to be cleared or prepared before the token moves, who is killed
-// on the way leaves nothing that would be taken for something else, and who is late cannot write into a later grant.
+// Each is one word of the virtual GPU in the pool: 16 bits of the grant's generation above a time in units of 1024 ns, which
+// lasts for nine years. A word of another generation counts as 0. So nothing needs clearing or preparing before the token
+// moves, a process killed on the way leaves nothing that could be mistaken, and one that is late cannot write into a later
+// grant.
 #ifndef VGPU_SCHEDULER_GRANT_H
 #define VGPU_SCHEDULER_GRANT_H
 
@@ -17,7 +19,7 @@ static inline uint64_t grant_value(uint64_t word, uint64_t ns)
     return (uint64_t)token_generation(word) << GRANT_TIME_BITS | (ns >> GRANT_UNIT_BITS & ((1ull << GRANT_TIME_BITS) - 1));
 }
 
-// The time in `field` where it belongs to the grant that the token `word` describes, else 0.
+// The time in `field` if it belongs to the grant that the token `word` describes, else 0.
 static inline uint64_t grant_get(const _Atomic uint64_t *field, uint64_t word)
 {
     uint64_t value = atomic_load(field);
@@ -25,7 +27,7 @@ static inline uint64_t grant_get(const _Atomic uint64_t *field, uint64_t word)
     return valid ? (value & ((1ull << GRANT_TIME_BITS) - 1)) << GRANT_UNIT_BITS : 0;
 }
 
-// How long it is from start_ns until now; 0 where nothing has started.
+// The time from start_ns until now; 0 if nothing has started.
 static inline uint64_t grant_since(uint64_t start_ns, uint64_t now_ns)
 {
     return start_ns && start_ns < now_ns ? now_ns - start_ns : 0;
@@ -36,7 +38,7 @@ static inline bool grant_set(_Atomic uint64_t *field, const _Atomic uint64_t *to
                              uint64_t ns)
 {
     uint64_t value = atomic_load(field);
-    // In this order: whatever a later grant writes makes the exchange fail.
+    // In this order: the exchange fails whatever a later grant has written.
     if (token_without_flags(atomic_load(token)) != token_without_flags(word))
         return false;
     uint64_t known = value >> GRANT_TIME_BITS == (token_generation(word) & 0xffff) ? value : grant_value(word, 0);

@@ -20,9 +20,9 @@ static void keep_distance(struct pool_vgpu *vgpu, uint64_t level, uint64_t befor
     unsigned __int128 distance = ahead ? pass - level : level - pass;
     distance = distance * before / now;
     if (distance > POLICY_PASS_MAX || (!ahead && distance > level))
-        return; // nonsense, or more than ever was
+        return; // nonsense, or more than ever existed
     uint64_t to = ahead ? level + (uint64_t)distance : level - (uint64_t)distance;
-    // As a difference: what is charged at the same moment is not lost.
+    // As a difference: no simultaneous charge is lost.
     atomic_fetch_add(&vgpu->pass, to - pass);
 }
 
@@ -35,7 +35,7 @@ void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_be
     if (now != before)
         keep_distance(record, atomic_load(&gpu->level), before, now);
     uint64_t word = atomic_load(&gpu->token);
-    // The agent takes the flag away again where nothing asks for it.
+    // The agent clears the flag again if nothing asks for it.
     while (atomic_load(&record->limit_percent) && token_holder(word) == vgpu && !(word & TOKEN_CONTENDED) &&
            !atomic_compare_exchange_weak(&gpu->token, &word, word | TOKEN_CONTENDED))
         ;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Makes changed options count as they should: at once also where nobody would look at them, since a holder that nobody waits for takes no
-// decision; and from now on only, since a pass is GPU time by weight.
+// Makes changed options count as they should: at once, even where nobody would look, since a holder that nobody waits for makes
+// no decisions; and only from now on, since a pass is GPU time by weight.
 #ifndef VGPU_SCHEDULER_NOTICE_H
 #define VGPU_SCHEDULER_NOTICE_H
 
 #include "pool/layout.h"
 
-// After the options of a virtual GPU, whose weight and priority were those given, were changed in the pool: gives it the pass with which it
-// has as much time left, or owes as much, at its new weight as it did at the old one; wakes its agents; and where it has a limit
-// now and holds the token, makes its launches count. From any process. Lock-free.
+// After a change of a virtual GPU's options in the pool, with the weight and priority it had before: gives it the pass that
+// leaves it as much time, or debt, at its new weight as it had at the old one; wakes its agents; and if it now has a limit and
+// holds the token, makes its launches count. From any process. Lock-free.
 void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_before, uint32_t priority_before);
 
 #endif

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "scheduler/policy.h"
 
-// A pass is in units of 100 ns at weight 100 of the normal class: then the lightest can run for three years before it overflows.
+// A pass is in units of 100 ns at weight 100 of the normal class: the lightest then runs for three years before it overflows.
 #define PASS_SCALE 100
 #define LOW_PART 100
 // What one grant takes beyond this is forgotten.
 #define DEEPEST_DEBT_NS 10000000000ull
-// No turn and no round is longer, whatever the pool says.
+// No turn or round is longer, whatever the pool says.
 #define LONGEST_NS 100000000000ull
 
 #define SECOND_NS 1000000000ull
@@ -48,27 +48,27 @@ uint64_t policy_time(const struct policy_entry *entry, uint64_t pass)
     return least(scale(pass, policy_weight(entry), PASS_SCALE), LONGEST_NS);
 }
 
-// How far a round raises the level where `count` entries want the token, of these weights together.
+// How far a round raises the level if `count` entries with these weights in total want the token.
 static uint64_t round_of(uint64_t weights, size_t count, uint64_t asked_ns, const struct policy_rules *rules)
 {
     uint64_t quantum_ns = asked_ns < UINT64_MAX ? asked_ns : policy_auto_quantum(rules->switch_ns, count);
     return most(scale(least(quantum_ns, LONGEST_NS), PASS_SCALE * count, most(weights, 1)), 1);
 }
 
-// All are measured by the same quantum, so the most impatient chooses it.
+// One quantum measures all, so the most impatient chooses it.
 static uint64_t asked(const struct policy_entry *entry, const struct policy_rules *rules)
 {
     return entry->quantum_ns >= rules->shortest_ns ? entry->quantum_ns : UINT64_MAX;
 }
 
-// The level from which on an entry may have a turn.
+// The level from which an entry may have a turn.
 static uint64_t due(const struct policy_entry *entry, const struct policy_rules *rules)
 {
     return least(entry->pass, UINT64_MAX / 2) + most(policy_pass(entry, rules->shortest_ns), 1);
 }
 
-// An entry's pass within sense: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over many
-// rounds.
+// An entry's pass, bounded: no more is saved up, no deeper debt remembered. A light entry saves up for its shortest turn over
+// many rounds.
 static uint64_t bounded(const struct policy_entry *entry, uint64_t level, uint64_t round, const struct policy_rules *rules)
 {
     uint64_t saved = (POLICY_SAVED_ROUNDS + 1) * round + policy_pass(entry, rules->shortest_ns);
@@ -78,7 +78,7 @@ static uint64_t bounded(const struct policy_entry *entry, uint64_t level, uint64
 
 // --- the ring ---
 
-// The first virtual GPU from `from` on that wants the token and, with a mask, is in it; POLICY_NOBODY where there is none.
+// The first virtual GPU from `from` on that wants the token and is in the mask, if any; POLICY_NOBODY if there is none.
 static uint32_t next_wanting(const struct policy_ring *ring, const uint64_t *mask, uint32_t from)
 {
     for (uint32_t i = from; i / 64 < ring->words; i = (i / 64 + 1) * 64) {
@@ -103,7 +103,7 @@ static bool wants(const struct policy_ring *ring, uint32_t vgpu)
     return vgpu / 64 < ring->words && ring->wanting[vgpu / 64] >> vgpu % 64 & 1;
 }
 
-// A choice under way: the level before it and as rounds have raised it, and the larger of the round now in force and the one before.
+// A choice under way: the level before it and as raised by rounds, and the larger of the round now in force and the one before.
 struct choosing {
     const struct policy_ring *ring;
     const struct policy_rules *rules;
@@ -144,7 +144,7 @@ static struct policy_entry next_in_turn(const struct choosing *choosing, uint32_
     return entry.vgpu != POLICY_NOBODY ? entry : first_due(choosing, false, from);
 }
 
-// Looks at all who want the token: how far a round raises the level for them, and from which level on the first is due.
+// Looks at all that want the token: how far a round raises the level for them, and from which level the first is due.
 static uint64_t survey(const struct choosing *choosing, uint64_t *next_due)
 {
     uint64_t weights = 0, quantum_ns = UINT64_MAX;
@@ -161,12 +161,12 @@ static uint64_t survey(const struct choosing *choosing, uint64_t *next_due)
     return round_of(weights, count, quantum_ns, choosing->rules);
 }
 
-// Raises the level, by whole rounds so that all are raised alike, until the first may run. Returns by how much a round raises it.
+// Raises the level, by whole rounds so that all are raised alike, until the first may run. Returns by how much a round does.
 static uint64_t begin_rounds(struct choosing *choosing)
 {
     uint64_t next_due, round = survey(choosing, &next_due);
     choosing->round = most(choosing->round, round);
-    if (next_due > choosing->level) // as it was a moment ago
+    if (next_due > choosing->level) // as just before
         choosing->level += round * ((next_due - choosing->level + round - 1) / round);
     return round;
 }
@@ -188,7 +188,7 @@ struct policy_choice policy_choose(const struct policy_ring *ring, uint32_t plac
         chosen = next_in_turn(&choosing, place);
     if (chosen.vgpu == POLICY_NOBODY) {
         round = begin_rounds(&choosing);
-        // Who had the last turn of a round is not the first in the next one: it would have two turns on end.
+        // The one with the last turn of a round does not come first in the next: it would have two turns in a row.
         foremost = next_wanting(ring, NULL, place + 1);
         foremost = foremost == POLICY_NOBODY ? lowest : foremost;
         chosen = next_in_turn(&choosing, place + 1);
@@ -219,7 +219,7 @@ bool policy_outranks(enum policy_class class, enum policy_class other)
     return rank[class] > rank[other];
 }
 
-// The round of two who want the GPU, and the level that counts between them: a holder that was alone may have got beyond that of the GPU.
+// The round of two that want the GPU, and the level that counts between them: a holder that ran alone may be beyond the GPU's.
 static uint64_t round_between(const struct policy_entry *entry, const struct policy_entry *holder,
                               const struct policy_rules *rules)
 {
@@ -272,7 +272,7 @@ uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count)
 
 uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns)
 {
-    // Equal steps up and down: at rest where as many are dearer as cheaper. What may be either is neither.
+    // Equal steps up and down: at rest when as many are dearer as cheaper. One that may be either counts as neither.
     uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 32;
     uint64_t next = least_ns > known ? known + step : most_ns < known ? known - step : known;
     return most(least(next, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
@@ -285,7 +285,7 @@ static uint64_t cap(uint32_t percent)
     return percent < 1 ? 1 : percent > 100 ? 100 : percent;
 }
 
-// What was paid long ago counts as paid until the earliest time that unused time is kept from.
+// What was paid long ago counts as paid until the earliest time from which unused time is kept.
 static uint64_t paid(uint64_t paid_until_ns, uint64_t now_ns)
 {
     return most(paid_until_ns, now_ns > POLICY_CAP_SAVED_NS ? now_ns - POLICY_CAP_SAVED_NS : 0);

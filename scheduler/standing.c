@@ -52,7 +52,7 @@ void standing_use(const struct gate *gate, uint32_t index, uint64_t used_ns, uin
     struct pool_vgpu *vgpu = &gate->pool->layout->vgpus[index];
     struct policy_entry entry = standing_of(gate, index);
     atomic_fetch_add_explicit(&vgpu->pass, policy_pass(&entry, used_ns), memory_order_relaxed);
-    // A cap may have come in the middle of it; what was used before is not held against it.
+    // A cap may have come halfway through; what was used before is not held against it.
     uint64_t capped = grant_since(atomic_load_explicit(&vgpu->limited_ns, memory_order_relaxed), now_ns);
     pay(vgpu, now_ns, capped && capped < used_ns ? capped : used_ns);
 }

@@ -10,7 +10,7 @@
 //  - Every change is one compare-and-swap, and every change alters the low half, which is also the futex word.
 //  - A launch is allowed while the word names the launcher's virtual GPU and REVOKED is clear. A process that has seen a word
 //    without flags may compare the whole word with what it saw: equality proves that it still holds the token.
-//  - Whoever moves the token raises the generation, so an old holder that was stopped finds a word that is not its own.
+//  - Every move of the token raises the generation, so an old holder that was stopped finds a word that is not its own.
 #ifndef VGPU_SCHEDULER_TOKEN_H
 #define VGPU_SCHEDULER_TOKEN_H
 
@@ -57,7 +57,7 @@ static inline _Atomic uint32_t *token_futex(struct pool_gpu *gpu)
     return (_Atomic uint32_t *)&gpu->token;
 }
 
-// Waiters of a virtual GPU share one of 32 futex bits, so that a grant wakes few others.
+// The waiters of a virtual GPU share one of 32 futex bits, so that a grant wakes few others.
 static inline uint32_t token_futex_bit(uint32_t vgpu)
 {
     return 1u << (vgpu % 32);

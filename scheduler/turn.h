@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Turns: how the token moves from one virtual GPU to the next, and what each move is charged.
+// Turns: how the token moves from one virtual GPU to the next, and what each move charges.
 //
 // Invariants
-//  - A move is one compare-and-swap on the token word; whoever wins it, and nobody else, does the accounting of the grant that ended.
-//  - Accounting adds, never stores, so that no update is lost and a process that is killed in between loses at most its own.
-//  - What a move reads of other virtual GPUs (weights, passes, times) is bounded before use: nonsense costs fairness only.
-//  - All time in which the token is held counts towards the holder's share, from its first launch on: a thread that waits for a processor
-//    has not used the GPU. `charged` is that part in which somebody else waited.
+//  - A move is one compare-and-swap on the token word; its winner alone does the accounting of the grant that ended.
+//  - Accounting adds, never stores: no update is lost, and a process killed halfway loses at most its own.
+//  - What a move reads of other virtual GPUs (weights, passes, times) is bounded before use: nonsense costs only fairness.
+//  - All time for which the token is held counts towards the holder's share, from its first launch on: a thread that waits for
+//    a processor has not used the GPU. `charged` is the part in which somebody else waited.
 // Lock-free.
 #ifndef VGPU_SCHEDULER_TURN_H
 #define VGPU_SCHEDULER_TURN_H
@@ -16,38 +16,38 @@
 
 #include "scheduler/gate.h"
 
-// What going from one process's work to another's costs an H100, taken for granted until it has been measured; and under MPS.
+// Cost of going from one process's work to another's on an H100, assumed until it has been measured; and under MPS.
 #define TURN_SWITCH_NS 110000ull
 #define TURN_SWITCH_MPS_NS 60000ull
-// No turn is shorter: below, the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
+// No turn is shorter: the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull
-// A drain that takes longer hands the token over with work still running.
+// A drain that takes longer hands the token over while work still runs.
 #define TURN_DRAIN_NS 200000000ull
-// Under MPS the contexts of all run beside each other, so the next may begin while the last of this one's work runs: that covers what a
-// hand-over takes, 68 us between two turns on an H100.
+// Under MPS all contexts run side by side, so the next may begin while the last of this one's work runs: that hides the
+// hand-over, 68 us between two turns on an H100.
 #define TURN_EARLY_NS 50000ull
-// What a waiter grants a holder beyond its turn and its drain before it takes the token away.
+// What a waiter allows a holder beyond its turn and its drain before it takes the token away.
 #define TURN_GRACE_NS 100000000ull
-// How long a holder may take to its first launch. A thread that waited comes at once where there is a processor for it.
+// How long a holder may take until its first launch. A thread that waited comes at once if there is a processor for it.
 #define TURN_UNUSED_NS 100000000ull
-// What a waiter takes a turn for that has no length yet.
+// What a waiter assumes of a turn that has no length yet.
 #define TURN_UNTOLD_NS 50000000ull
 // No turn is longer, whatever the pool says: a waiter's lease counts on it.
 #define TURN_LONGEST_NS 10000000000ull
 
-// What a switch costs on this GPU, as far as is known. The automatic quantum follows from it.
+// What a switch costs on this GPU, as far as known. The automatic quantum follows from it.
 uint64_t turn_switch_ns(const struct pool_gpu *gpu);
 
-// Learns that a switch to this virtual GPU has cost between least_ns and most_ns: from the end of the other's work to the end of its own
-// first, less what that takes. Quanta follow where the figure has changed by more than a quarter: rounds that are all of one length share
-// out more evenly.
+// Learns that a switch to this virtual GPU cost between least_ns and most_ns: from the end of the other's work to the end of
+// its own first, less what that takes. Quanta follow when the figure has changed by more than a quarter: rounds of equal length
+// share more evenly.
 void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 
 // Takes a token that nobody holds. false: somebody was faster.
 bool turn_claim(struct gate *gate, uint64_t word);
 
-// Says that this virtual GPU waits, and wakes who must know: the holder's agents, or its own where it holds the token and drains. Takes
-// the token from a holder whose turn it may interrupt.
+// Announces that this virtual GPU waits, and wakes those concerned: the holder's agents, or its own if it holds the token and
+// drains. Takes the token from a holder whose turn it may interrupt.
 void turn_request(struct gate *gate, uint64_t now_ns);
 
 // How long this virtual GPU's cap keeps it from wanting the token.
@@ -57,49 +57,50 @@ bool turn_is_capped(const struct gate *gate);
 // The first launch under the grant that `word` describes, by any process of the holder: from here on it counts.
 void turn_begin(struct gate *gate, uint64_t word);
 
-// The length of the turn of a holder that had the token to itself until now.
+// The length of the turn of a holder that had the token to itself so far.
 uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// The holder, for whom `word` stands, gives up the token at about end_ns: at the end of its turn, or without it since it is idle. Who is likely
-// to be next is woken and watches for the token.
+// The holder, for which `word` stands, gives up the token at about end_ns, at the end of its turn or because it is idle. Wakes
+// the likely next holder, which then watches the token.
 void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle);
 
-// The holder keeps the token after all: nobody need watch for it.
+// The holder keeps the token after all: nobody need watch it.
 void turn_call_off(struct gate *gate);
 
-// The turn of the holder, for whom `word` stands, is over. Where the policy would give it the token again, begins its next turn without
-// a drain and returns true. Otherwise calls who is likely to be next.
+// The turn of the holder, for which `word` stands, is over. If the policy would give it the token again, begins its next turn
+// without a drain and returns true. Otherwise calls the likely next holder.
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Takes the token for this virtual GPU where the holder has not launched anything under the grant that `word` describes.
+// Takes the token for this virtual GPU if the holder has launched nothing under the grant that `word` describes.
 void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Closes the gate of the grant that *word describes. false: it was closed, or the token has moved; *word is then what it is now.
+// Closes the gate of the grant that *word describes. false: it was closed, or the token has moved; *word is then the current
+// one.
 bool turn_revoke(struct gate *gate, uint64_t *word);
 
-// Ends the grant that `word` describes and gives the token to the next that wants it; where nobody does, to the same holder afresh, or,
-// with `leaving`, to nobody. For the holder's agent, and for a waiter that takes over. false: the token had moved already.
+// Ends the grant that `word` describes and gives the token to the next that wants it; if none does, to the same holder afresh
+// or, with `leaving`, to nobody. For the holder's agent, and for a waiter that takes over. false: the token had moved already.
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving);
 
-// When the turn of the holder that `word` names has begun, 0 where none runs or nobody holds the token.
+// When the turn of the holder that `word` names began, 0 if none runs or nobody holds the token.
 uint64_t turn_from(const struct gate *gate, uint64_t word);
 
-// When, seen from `since_ns` on, a waiter may take the token from the holder that `word` names.
+// When, if it watches since `since_ns`, a waiter may take the token from the holder that `word` names.
 uint64_t turn_lease_end(const struct gate *gate, uint64_t word, uint64_t since_ns);
 
-// Whether any process of the holder that `word` names lives; where some have launched under the grant, any of these.
+// Whether any process of the holder that `word` names is alive; if some have launched under the grant, any of these.
 bool turn_holder_lives(const struct gate *gate, uint64_t word);
 
-// Charges a virtual GPU for work that ran on after its token had moved.
+// Charges a virtual GPU for work that outlasted its hold on the token.
 void turn_charge_late(struct gate *gate, uint64_t now_ns, uint64_t ns);
 
-// How much work this holder may have in flight: little where a turn is about to end, or where somebody of a higher class may come.
+// How much work this holder may have in flight: little if its turn is about to end, or somebody of a higher class may come.
 uint64_t turn_window(const struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Whether any other virtual GPU waits for the token.
+// Whether other virtual GPUs wait for the token.
 bool turn_others_wait(const struct gate *gate);
 
-// Whether all who wait are of a lower class: this virtual GPU can take the token from each of them as long as it has time left.
+// Whether all that wait are of a lower class: this virtual GPU can take the token from each of them while it has time left.
 bool turn_outranks_waiters(const struct gate *gate);
 
 #endif

@@ -6,21 +6,22 @@
 
 #include "base/clock.h"
 
-// A batch is closed by a mark when it holds so much of the window. What has no mark yet is in nobody's sight: with a quarter kernels of 0.2 ms
-// went in pairs. Marks cost the GPU nothing: on an H100 14 us kernels follow each other as closely with one behind every ninth as with none.
+// A batch is closed by a mark when it holds this part of the window. Nobody sees what has no mark yet: with a quarter, kernels
+// of 0.2 ms went in pairs. Marks cost the GPU nothing: on an H100, 14 us kernels follow each other as closely with one behind
+// every ninth as with none.
 #define BATCH_NS (WINDOW_NS / 16)
-// A span begins and ends with a batch seen complete. That is seen late, when somebody looks, and nobody may have for a while: a span teaches
-// once it is this long and both ends together may be wrong by no more than this part of it.
+// A span begins and ends with a batch seen complete. That is seen late, and only when somebody looks: a span teaches once it is
+// this long and both ends together may be off by at most this part of it.
 #define SPAN_NS (2 * WINDOW_NS)
 #define SPAN_DOUBT_PART 8
-// No launch takes less; a smaller estimate would let an unbounded number into the window.
+// No launch takes less; a smaller estimate would admit any number to the window.
 #define SHORTEST_LAUNCH_NS NS_PER_US
 #define SHORTEST_PAUSE_NS (20 * NS_PER_US)
 #define LONGEST_PAUSE_NS (200 * NS_PER_US)
-// A batch that takes this much longer than estimated tells that the estimates are wrong: nothing is added until it is done.
+// A batch that takes this much longer than estimated shows that the estimates are wrong: nothing is added until it is done.
 #define OVERDUE_NS (100 * NS_PER_US)
-// A launch longer than the window is admitted when so little is left of what is ahead: the GPU goes on without a pause, and a drain that
-// begins then takes hardly longer than that launch.
+// A launch longer than the window is admitted when this little is left of what is ahead: the GPU goes on without a pause, and a
+// drain that begins then takes hardly longer than that launch.
 #define SLACK_NS (30 * NS_PER_US)
 #define PROBES 8u
 
@@ -30,9 +31,9 @@ void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu
     pthread_mutex_init(&window->mutex, NULL);
 }
 
-// The slot of `function`, or the one it may have: the first free one, else the first of those it can be in. A few places for each, since two
-// functions that took turns in one slot would both stay unknown, and an unknown launch waits until the GPU has nothing else. No slot
-// becomes free again, so what is known lies before the first free one.
+// The slot of `function`, or the one it may have: the first free one, else the first of those it can be in. There are a few,
+// since two functions that alternated in one slot would both stay unknown, and an unknown launch waits until the GPU has
+// nothing else. Slots never become free again, so what is known lies before the first free one.
 static uint32_t slot_of(const struct window *window, const void *function)
 {
     // Fibonacci hashing: handles differ in their middle bits.
@@ -47,7 +48,7 @@ static uint32_t slot_of(const struct window *window, const void *function)
     return first;
 }
 
-// The duration learned for `function`, 0 for none. A slot belongs to the function that used it last.
+// The duration learned for `function`, 0 if none. A slot belongs to the function that used it last.
 static struct window_duration *duration_of(struct window *window, const void *function)
 {
     struct window_duration *duration = &window->durations[slot_of(window, function)];
@@ -56,7 +57,7 @@ static struct window_duration *duration_of(struct window *window, const void *fu
     return duration;
 }
 
-// Threads may tell the time in another order than they get the mutex.
+// Threads may read the clock in a different order than they get the mutex.
 static uint64_t since(uint64_t start_ns, uint64_t now_ns)
 {
     return start_ns < now_ns ? now_ns - start_ns : 0;
@@ -101,8 +102,8 @@ static void forget(struct window_functions *functions)
     functions->count = 0;
 }
 
-// What the span's launches take by the estimates of now. Those of the time of launch would not do: a queue is several spans long, and an
-// error corrected once would be corrected again by all that was launched before.
+// What the span's launches take by the current estimates. Those of the time of launch would not do: a queue is several spans
+// long, and an error corrected once would be corrected again by everything launched before.
 static uint64_t span_estimate(const struct window *window)
 {
     const struct window_functions *functions = &window->span_functions;
@@ -112,8 +113,8 @@ static uint64_t span_estimate(const struct window *window)
     return sum;
 }
 
-// Corrects the estimates of the span's functions by how long the span took: all by the same factor, and halfway where something was
-// known before.
+// Corrects the estimates of the span's functions by how long it took: all by the same factor, and halfway if something was
+// known.
 static void learn(struct window *window, uint64_t estimate_ns, uint64_t took_ns)
 {
     for (uint32_t i = 0; i < window->span_functions.count; i++) {
@@ -133,7 +134,7 @@ static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_
     forget(&window->span_functions);
 }
 
-// A batch has just been seen complete and the GPU still works: what is complete took from the start of the span until now.
+// A batch has just been seen complete and the GPU still works: what is complete ran from the start of the span until now.
 static void span_goes_on(struct window *window, uint64_t now_ns)
 {
     uint64_t took = since(window->span_start_ns, now_ns), estimate = span_estimate(window);
@@ -143,8 +144,8 @@ static void span_goes_on(struct window *window, uint64_t now_ns)
     start_span(window, now_ns, window->done_doubt_ns);
 }
 
-// Everything is complete, since some moment between the last look and this one. If that is a narrow gap the span still teaches;
-// otherwise it does only where even the longest it can have taken is less than was estimated.
+// Everything is complete, since some moment between the last look and this one. If that gap is narrow, the span still teaches;
+// otherwise only if even the longest it can have taken is less than was estimated.
 static void span_ends(struct window *window, uint64_t now_ns)
 {
     if (!window->span_start_ns)
@@ -159,8 +160,8 @@ static void span_ends(struct window *window, uint64_t now_ns)
     start_span(window, 0, 0);
 }
 
-// The first batch of a turn is complete, since some moment between the last look and this one. What is loose, or so long that an error in its
-// estimate outweighs a switch, tells nothing.
+// The first batch of a turn is complete, since some moment between the last look and this one. One that is loose, or so long
+// that an error in its estimate outweighs a switch, tells nothing.
 static void note_switch(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
     uint64_t expected = window->granted_ns + batch->estimate_ns, pending = window->last_pending_ns;
@@ -177,7 +178,7 @@ static void take_off(struct window *window, uint64_t now_ns)
     uint64_t pending = window->last_pending_ns > batch->submitted_ns ? window->last_pending_ns : batch->submitted_ns;
     if (window->granted_ns)
         note_switch(window, batch, now_ns);
-    // A batch seen complete in the same look as the one before it began at an unknown time and cannot start a span.
+    // A batch seen complete in the same look as its predecessor began at an unknown time and cannot start a span.
     if (!window->span_start_ns && window->primed && window->last_done_ns < now_ns)
         start_span(window, start_of(window, batch), window->last_done_ns > batch->submitted_ns ? window->done_doubt_ns : 0);
     if (window->span_start_ns) {
@@ -204,7 +205,7 @@ static bool is_done(const struct window *window, const struct window_batch *batc
     return window->ops->mark_done(window->ops_gpu, batch->mark);
 }
 
-// Whether all marks are in one stream, so that the last mark tells of all.
+// Whether all marks are in one stream, so that the last mark speaks for all.
 static bool in_one_stream(const struct window *window)
 {
     const struct window_batch *first = &window->batches[window->first];
@@ -273,7 +274,7 @@ uint64_t window_ahead(struct window *window, uint64_t now_ns)
 {
     pthread_mutex_lock(&window->mutex);
     collect(window, now_ns);
-    // The open batch runs where all closed ones are complete.
+    // The open batch runs if all closed ones are complete.
     const struct window_batch *batch = window->count ? oldest(window) : &window->open;
     uint64_t elapsed = since(start_of(window, batch), now_ns);
     uint64_t ahead = window->closed_ns + window->open.estimate_ns;
@@ -296,8 +297,9 @@ static void copy_batch(struct window_batch *to, const struct window_batch *from)
     memcpy(to, from, offsetof(struct window_batch, functions.each) + from->functions.count * sizeof from->functions.each[0]);
 }
 
-// Adds a launch to the open batch. Returns true and moves the batch to *closed when it is time for a mark: the batch is long enough, or
-// holds something unknown, or the launch went to another stream than the one before, whose work no later mark would stand behind.
+// Adds a launch to the open batch. Returns true and moves the batch to *closed when it is time for a mark: the batch is long
+// enough or contains something unknown, or the launch went to another stream than the one before, whose work no later mark
+// would follow.
 static bool add_launch(struct window *window, void *stream, const void *function, uint64_t now_ns, struct window_batch *closed)
 {
     struct window_duration *duration = duration_of(window, function);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // The window: how much GPU work a contended holder may have in flight, in GPU time.
 //
-// A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its queue
-// short: a launch waits until it and what is ahead of it are no more than the window's width of estimated work, or next to nothing is ahead.
-// Estimates are learned per function and grid from completed work: launches are gathered into batches, each closed by a mark (an untimed
-// event) in its stream, and the time that a span of several batches took corrects the estimates of the functions in it.
+// A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its
+// queue short: a launch waits until it and what is ahead of it are at most the window's width of estimated work, or next to
+// nothing is ahead. Estimates are learned per function and grid from completed work: launches are gathered into batches, each
+// closed by a mark (an untimed event) in its stream, and the time that a span of several batches took corrects the estimates of
+// the functions in it.
 //
 // Invariants
-//  - A single launch is never split or refused: what is longer than the window goes in alone.
+//  - A single launch is never split or refused: one longer than the window goes in alone.
 //  - No thread sleeps holding the mutex, and no GPU operation that can block happens under it.
 //  - A wait for the window ends after WINDOW_PATIENCE_NS without progress: queued work may itself wait for a later launch.
 //  - Estimates only steer the queue length. Shares never depend on them.
@@ -23,35 +24,36 @@
 #include "scheduler/gpu_ops.h"
 
 #define WINDOW_NS 1000000ull // 1 ms: ten times a context switch, a twentieth of a quantum
-// Far from the end of its turn a holder may be this far ahead, but no further than a quarter of the way to the end: a program that launches
-// long kernels and many short ones by turns prepares the short ones while the long ones run.
+// Far from the end of its turn a holder may be this far ahead, but at most a quarter of the way to the end: a program that
+// alternates long kernels with many short ones prepares the short ones while the long ones run.
 #define WINDOW_WIDEST_NS 5000000ull
 // As long as a drain may take.
 #define WINDOW_PATIENCE_NS 200000000ull
-#define WINDOW_BATCHES 64u     // marks in flight at most
+#define WINDOW_BATCHES 64u     // most marks in flight
 #define WINDOW_FUNCTIONS 1024u // learned durations kept, by hash of the function
-// Different functions told apart within one batch, and within one span. Of steps of many short kernels always the same ones would not fit where
-// this is 8: what they were first thought to take is then laid to the others, and the GPU runs dry.
+// Different functions told apart within one batch, and within one span. With 8, steps of many short kernels would leave out the
+// same ones every time: their first assumed time would be blamed on the others, and the GPU would run dry.
 #define WINDOW_BATCH_FUNCTIONS 32u
 
-// How often which functions were launched, by their slots in the table of durations. What does not fit learns nothing this time.
+// How often which functions were launched, by their slots in the table of durations. Those that do not fit learn nothing this
+// time.
 struct window_function {
     uint32_t slot, launches;
 };
 
 struct window_functions {
-    uint64_t other_ns; // estimate of what does not fit, as of its launch
+    uint64_t other_ns; // estimate of those that do not fit, as of their launch
     uint32_t count;
-    struct window_function each[WINDOW_BATCH_FUNCTIONS]; // last, as in a batch: what is not used is not copied
+    struct window_function each[WINDOW_BATCH_FUNCTIONS]; // last, as in a batch: unused ones are not copied
 };
 
 struct window_batch {
     void *mark; // NULL while the batch is open
     void *stream;
-    pthread_t thread;      // who has put the mark: each thread may have a stream of its own by the same handle
+    pthread_t thread;      // that put the mark: the same handle may mean a stream of its own to each thread
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
-    bool loose;            // of unknown duration in part, or launched so slowly that the GPU may have waited for launches
+    bool loose;            // of partly unknown duration, or launched so slowly that the GPU may have waited for launches
     struct window_functions functions;
 };
 
@@ -70,27 +72,28 @@ struct window {
     struct window_batch open; // launches since the last mark
     uint64_t closed_ns;       // estimates of the closed batches
     uint64_t recent_ns;       // estimate of the last launch: the next is likely as long
-    uint64_t last_done_ns;    // when the last batch was seen complete
+    uint64_t last_done_ns;    // when the last batch was seen complete,
     uint64_t done_doubt_ns;   // and by how much earlier it may have been
     uint64_t last_pending_ns; // when a batch was last seen incomplete
 
-    // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. How long it took teaches.
-    // The first batch after a clear may have stood behind work from before and teaches nothing.
+    // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. Its duration is what is learned
+    // from.
+    // The first batch after a clear may have stood behind earlier work; nothing is learned from it.
     bool primed;
     uint64_t span_start_ns; // 0: no span
     uint64_t span_doubt_ns; // by how much earlier it may have begun
     struct window_functions span_functions;
 
-    uint64_t granted_ns; // when the turn came whose first batch has not been seen complete yet; 0: none
-    // What the last switch has cost, until that is asked for; 0, 0: nothing new. Whether there is anything is looked at without the mutex.
+    uint64_t granted_ns; // when the turn began whose first batch has not been seen complete yet; 0: none
+    // What the last switch cost, until somebody asks; 0, 0: nothing new. Whether there is news can be seen without the mutex.
     uint64_t switch_least_ns;
     _Atomic uint64_t switch_most_ns;
 
     struct window_duration durations[WINDOW_FUNCTIONS];
 };
 
-// What the duration of a launch is learned by: its function and how many blocks it has, to a power of two, since one function may take very
-// different times for different grids. Only compared, never followed.
+// What a launch's duration is learned by: its function and its number of blocks, to a power of two, since one function may take
+// very different times for different grids. Only compared, never followed.
 static inline const void *window_key(const void *function, unsigned int x, unsigned int y, unsigned int z)
 {
     uint64_t blocks = (uint64_t)x * y * z;
@@ -100,22 +103,23 @@ static inline const void *window_key(const void *function, unsigned int x, unsig
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
-// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since no more than width_ns of
-// estimated work would then be in flight, counting it as long as the launch before, or since next to nothing is.
+// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since at most width_ns of
+// estimated work would then be in flight, assuming that it is as long as the launch before, or since next to nothing is.
 uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
 
-// Takes note of a launch of `function` that has just been given to `stream`.
+// Notes a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);
 
-// A thread that waited for the turn goes ahead: what passes from granted_ns, when the other's work was complete, to the end of the first
-// batch, less what that takes, is what the switch has cost. Where launches have gone ahead already, nothing is learned from this turn.
+// A thread that waited for the turn goes ahead: the time from granted_ns, when the other's work was complete, to the end of the
+// first batch, less what that takes, is the cost of the switch. If launches have gone ahead already, nothing is learned from
+// this turn.
 void window_granted(struct window *window, uint64_t granted_ns);
 
-// What the last switch has cost, once, between *least_ns and *most_ns. false: nothing new.
+// What the last switch cost, once, between *least_ns and *most_ns. false: nothing new.
 bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns);
 
-// How much estimated work is ahead, UINT64_MAX where that cannot be told: nothing is known to be, or what is takes longer than estimated,
-// or work from before the first batch may be. For the agent, while it drains.
+// How much estimated work is ahead; UINT64_MAX if unknown: none is known of, it takes longer than estimated, or there may be
+// some from before the first batch. For the agent, while it drains.
 uint64_t window_ahead(struct window *window, uint64_t now_ns);
 
 // Estimated GPU time of one launch of `function`; 0: not learned yet. Exposed for tests.

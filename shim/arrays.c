@@ -12,7 +12,7 @@
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
-// The driver packs allocations up to this size into blocks that it has already (H100, driver 580).
+// The driver packs allocations up to this size into blocks that it already has (H100, driver 580).
 #define SMALL_BYTES (1ull << 20)
 
 // Takes no memory when it is made.
@@ -40,7 +40,7 @@ static struct small *smalls;
 
 void arrays_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     arrays = NULL;
     smalls = NULL;
@@ -59,13 +59,13 @@ static bool enroll(struct array *array)
     return array->hh.tbl != NULL;
 }
 
-// An array on its way. Without a device: nothing is charged, the driver answers.
+// An array under way. Without a device, nothing is charged and the driver answers.
 struct request {
     struct device *device;
     CUcontext context;
     uint64_t bytes; // as the driver will round them, or an estimate
     uint64_t taken;
-    bool packed; // a small array: where its memory comes from is measured
+    bool packed; // a small array: the source of its memory is measured
     struct measurement measurement;
     const char *function;
 };
@@ -85,7 +85,7 @@ static unsigned channel_bytes(CUarray_format format)
     }
 }
 
-// An estimate where the driver does not say: without its padding, with half as much again for the smaller levels of a mipmapped array.
+// An estimate if the driver does not say: without its padding, and half as much again for a mipmapped array's smaller levels.
 static uint64_t estimate(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
 {
     uint64_t bytes =
@@ -94,7 +94,8 @@ static uint64_t estimate(const CUDA_ARRAY3D_DESCRIPTOR *d, unsigned levels)
     return levels > 1 ? bytes > UINT64_MAX / 3 * 2 ? UINT64_MAX : bytes + bytes / 2 : bytes;
 }
 
-// What an array of this description takes. `levels` is 0 for a plain one. *rc is the driver's answer to making one without memory.
+// What an array of this description takes. `levels` is 0 for a plain one. *rc is the driver's answer to making one without
+// memory.
 static uint64_t required_bytes(const struct device *device, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned levels,
                                CUresult *rc)
 {
@@ -120,7 +121,7 @@ static uint64_t required_bytes(const struct device *device, const CUDA_ARRAY3D_D
     return known == CUDA_SUCCESS && required.size ? required.size : estimate(descriptor, levels);
 }
 
-// Takes the block that a small array may need; nothing where the quota is full and the array may still fit into a block that is paid for.
+// Takes the block that a small array may need; none if the quota is full and the array may still fit into one that is paid for.
 static int take_packed(struct request *request)
 {
     request->taken = HOLDINGS_BLOCK_BYTES;
@@ -162,7 +163,7 @@ static CUresult begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR *de
     return CUDA_SUCCESS;
 }
 
-// What of the block taken for a small array stays charged: none where the driver took none. Under the mutex.
+// How much of the block taken for a small array stays charged: none if the driver took none. Under the mutex.
 static int settle_packed(struct request *request, bool quiet, int64_t lost_bytes)
 {
     struct small *small = small_of(request->context);
@@ -188,7 +189,7 @@ static int settle_packed(struct request *request, bool quiet, int64_t lost_bytes
     return 0;
 }
 
-// Books an array that the driver has made, on a device.
+// Books an array that the driver has made on a device.
 static CUresult book(struct request *request, void *handle, CUresult (*destroy)(void *handle), bool quiet, int64_t lost_bytes)
 {
     struct device *device = request->device;
@@ -242,8 +243,8 @@ static CUresult destroy_mipmapped(void *handle)
 #define DEEP                                                                                                                   \
     descriptor->Width, descriptor->Height, descriptor->Depth, descriptor->Format, descriptor->NumChannels, descriptor->Flags
 
-// CREATES(name, (parameters), valid, fields, levels, destroy, arguments): a function that makes *array as *descriptor says. `valid`:
-// whether it has what else it needs to succeed.
+// CREATES(name, (parameters), valid, fields, levels, destroy, arguments): a function that makes *array as *descriptor says.
+// `valid`: whether it has everything else it needs to succeed.
 #define CREATES(name, parameters, valid, fields, levels, destroy, ...)                                                         \
     CUresult name parameters                                                                                                   \
     {                                                                                                                          \
@@ -266,7 +267,7 @@ CREATES(cuArray3DCreate_v2, (CUarray * array, const CUDA_ARRAY3D_DESCRIPTOR *des
 CREATES(cuMipmappedArrayCreate, (CUmipmappedArray * array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned int levels),
         (array && levels), DEEP, levels, destroy_mipmapped, array, descriptor, levels)
 
-// The array leaves the books before the driver can use its handle again.
+// The array leaves the books before the driver can reuse its handle.
 static struct array *withdraw(const void *handle)
 {
     struct array *array;
@@ -278,7 +279,7 @@ static struct array *withdraw(const void *handle)
     return array;
 }
 
-// One small array less: what it may have given back, of `freed` bytes that came free without a doubt. Under the mutex.
+// One small array less: returns what it may have given back, of `freed` bytes that certainly came free. Under the mutex.
 static uint64_t leave_small(CUcontext context, int64_t freed)
 {
     struct small *small = small_of(context);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Attaching: what happens behind the program's first cuInit. The process becomes a member of a virtual GPU on every GPU that it sees.
+// Attaching: what the program's first cuInit does. The process becomes a member of a virtual GPU on every GPU that it sees.
 //
 // Invariants
 //  - Nothing happens before the program calls cuInit: no pool, no thread, no driver call.
-//  - Either everything has happened or nothing has: a refusal gives back its slot, memberships and mapping, and one line says why. A
-//    later cuInit tries anew. While refused, the hooks let nothing be allocated or launched.
-//  - Once attached, further calls of cuInit only ask the driver.
+//  - All or nothing: a refusal gives back its slot, memberships and mapping, and one line says why. A later cuInit tries again.
+//    While refused, the hooks let nothing be allocated or launched.
+//  - Once attached, further cuInit calls only ask the driver.
 //  - A forked child is not attached, whatever its parent was; it attaches by its own cuInit.
 //  - The program's errno and its stack of contexts are left as they were.
 //
@@ -13,11 +13,11 @@
 //
 //     CUDA_ERROR_INVALID_VALUE      an option that is not understood
 //     CUDA_ERROR_SYSTEM_NOT_READY   a pool that cannot be made, opened, mapped, locked or that is full
-//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller than a
-//                                   chunk or a context
+//     CUDA_ERROR_OUT_OF_MEMORY      a quota that does not fit: not beside the other reservations, not on the GPU, or smaller
+//                                   than a chunk or a context
 //     CUDA_ERROR_NOT_PERMITTED      options that differ from those of the virtual GPU joined; no quota where one is required
 //
-// Thread safe. Lock order: the attach mutex comes first, then the pool lock, then all others.
+// Thread safe. Lock order: first the attach mutex, then the pool lock, then all others.
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -52,15 +52,15 @@
 #include "shim/stream_table.h"
 #include "shim/vmm.h"
 
-// A process that is killed keeps its reservation until the driver has taken it down, about a tenth of a second. Whoever starts it anew
-// at once shall not be refused for that.
+// A process that is killed keeps its reservation until the driver has taken it down, about a tenth of a second. Restarting it
+// at once must not be refused for that.
 #define RESERVATION_PATIENCE_NS (300 * NS_PER_MS)
 #define RESERVATION_LOOK_NS (20 * NS_PER_MS)
 
 #define MIB(bytes) ((unsigned long long)((bytes) >> 20))
 #define GIB(bytes) ((double)(bytes) / (1ull << 30))
 
-// options/ knows nothing of the pool nor of the scheduler: they meet here.
+// options/ knows neither the pool nor the scheduler: they meet here.
 _Static_assert(OPTIONS_NAME_BYTES <= POOL_NAME_BYTES, "a name that is understood fits");
 _Static_assert((int)PRIORITY_NORMAL == POLICY_NORMAL && (int)PRIORITY_HIGH == POLICY_HIGH && (int)PRIORITY_LOW == POLICY_LOW,
                "a class means to the policy what it means to people");
@@ -68,16 +68,16 @@ _Static_assert(OPTIONS_MAX_DEVICES <= POOL_MAX_GPUS, "every device that has opti
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct pool pool;
-static bool handlers_registered; // inherited by a forked child, as the handlers are
-static pid_t attached_pid;       // whose state this is: a child made by _Fork or clone has run no fork handler
+static bool handlers_registered; // inherited by a forked child, like the handlers
+static pid_t attached_pid;       // whose state this is: in a child made by _Fork or clone no fork handler ran
 
-// Everything that one attempt works on; dropped as a whole when it is refused.
+// The state of one attempt, dropped as a whole if it is refused.
 struct attempt {
     struct options options;
     uint32_t process;
     struct error error;
-    CUresult refusal; // what cuInit will say
-    bool outbid;      // refused because of what others have reserved or hold now
+    CUresult refusal; // what cuInit will return
+    bool outbid;      // refused for what others have reserved or hold now
 };
 
 static int refuse(struct attempt *attempt, CUresult refusal)
@@ -118,13 +118,13 @@ static void after_fork(void)
 static void at_exit(void)
 {
     int saved = errno;
-    // A child on the parent's address space (vfork) must not stop the parent's agent.
+    // A child in the parent's address space (vfork) must not stop the parent's agent.
     if (device_attached() && getpid() == attached_pid)
         agent_stop();
     errno = saved;
 }
 
-// The quota in whole chunks that the options ask for on this device, 0 for none.
+// The quota in whole chunks that the options ask for on this device, 0 if none.
 static int quota_of(struct attempt *attempt, const struct device *device, uint32_t gpu, uint64_t *chunks)
 {
     char source[OPTIONS_SOURCE_BYTES];
@@ -177,7 +177,7 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
         return refuse(attempt, vgpu == -ENOMEM   ? CUDA_ERROR_OUT_OF_MEMORY
                                : vgpu == -EEXIST ? CUDA_ERROR_NOT_PERMITTED
                                                  : CUDA_ERROR_SYSTEM_NOT_READY);
-    // A joiner may leave the quota to the virtual GPU it joins, so what counts is what that one has.
+    // A joiner may leave the quota to the virtual GPU it joins, so that one's counts.
     if (options->require_quota && atomic_load(&pool.layout->vgpus[vgpu].quota_chunks) == 0) {
         error_set(&attempt->error, -EPERM, "%s=1 and no memory quota for GPU %d (%s): set %s",
                   option_table[OPTION_REQUIRE_QUOTA].variable, device->ordinal, device->name,
@@ -247,7 +247,7 @@ static int enter_pool_patiently(struct attempt *attempt, int count)
     return rc;
 }
 
-// Both may fail for want of memory only. Then a fork would leave the child with our state, so the attempt is refused.
+// Both fail only for want of memory. A fork would then leave the child with our state, so the attempt is refused.
 static int register_handlers(struct attempt *attempt)
 {
     if (!handlers_registered && (pthread_atfork(NULL, NULL, after_fork) || atexit(at_exit))) {
@@ -269,7 +269,7 @@ static void announce(const struct device *device, const struct options *options)
     else
         snprintf(memory, sizeof memory, "no quota%s: shares the %.2f GiB that nobody has reserved",
                  options->given[OPTION_MEMORY] ? ", since quotas are given for other GPUs" : "", GIB(view.total_bytes));
-    // Class and limit are said where they are not the defaults.
+    // Class and limit are mentioned unless they are the defaults.
     uint32_t limit = atomic_load(&vgpu->limit_percent), priority = atomic_load(&vgpu->priority);
     char more[64] = "";
     size_t length = 0;
@@ -286,10 +286,10 @@ static void say_alias(const char *alias, const char *value, const char *option, 
     if (used)
         log_info("%s=%s is taken as %s", alias, value, option);
     else
-        log_info("%s is not used beside %s", alias, option);
+        log_info("%s is ignored, since %s is set", alias, option);
 }
 
-// Two copies would make a virtual GPU each and wait for one another at every launch.
+// Two copies would each make a virtual GPU and wait for each other at every launch.
 static int refuse_second_copy(struct attempt *attempt)
 {
     const void *other = loader_find(RTLD_NEXT, API_DOOR_NAME);
@@ -323,7 +323,8 @@ static CUresult attach(unsigned int flags)
     aliases_tell(&attempt.options, say_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)
-        log_warn("%.*s is no option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="), unknown);
+        log_warn("%.*s is not an option of this version and has no effect: see vgpu help env", (int)strcspn(unknown, "="),
+                 unknown);
     CUresult rc = REAL(cuInit)(flags);
     if (rc == CUDA_SUCCESS)
         rc = REAL(cuDeviceGetCount)(&count);
@@ -361,7 +362,7 @@ CUresult cuInit(unsigned int flags)
         return REAL(cuInit)(flags);
     int saved = errno, cancel = cancel_disable();
     driver_layer_seen();
-    (void)REAL_EXISTS(cuInit); // finds the driver, if nobody has yet, before any lock is held
+    (void)REAL_EXISTS(cuInit); // finds the driver, if nobody has yet, before any lock is taken
     pthread_mutex_lock(&mutex);
     CUresult rc = device_attached() ? REAL(cuInit)(flags) : attach(flags);
     pthread_mutex_unlock(&mutex);

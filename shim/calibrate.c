@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Asking the driver what a GPU is, and measuring what one context takes on it, once per pool and GPU.
+// Asks the driver what a GPU is, and measures what one context takes on it, once per pool and GPU.
 //
-// A context grows after its creation: with the first module whose kernels print or use the heap (on the H100 by 138 MiB), for good, and
-// at the first launch of a kernel that uses malloc by the heap, which nothing announces. Both belong to its price from the start. What
-// the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the GPU, and nobody's.
+// A context grows after its creation: for good, with the first module whose kernels print or use the heap (on the H100 by 138
+// MiB); and by the heap at the first launch of a kernel that uses malloc, which nothing announces. Both belong to its price
+// from the start. What the first context of a GPU costs beyond that (on the H100, 3.2 MiB) is taken once, whoever uses the GPU,
+// and charged to nobody.
 #include "shim/calibrate.h"
 
 #include <stdio.h>
@@ -15,8 +16,8 @@
 #define LEAST_BYTES (1ull << 20)
 #define ATTEMPTS 6
 
-// CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS: that a daemon
-// runs, or a folder of one is there, says nothing about this process. An older driver does not know; then the cost of a switch is learned.
+// CU_DEVICE_ATTRIBUTE_MPS_ENABLED, which older headers lack: the driver's own answer, true for clients of MPS. That a daemon
+// runs, or has a folder, says nothing about this process. An older driver cannot tell; then the cost of a switch is learned.
 #define ATTRIBUTE_MPS_ENABLED ((CUdevice_attribute)133)
 
 static bool is_mps_client(CUdevice ordinal)
@@ -45,8 +46,8 @@ CUresult identify(CUdevice ordinal, struct identity *identity)
     return CUDA_SUCCESS;
 }
 
-// A module with one kernel that does nothing where it is launched with 0, but could print and use the heap: a context grows by what its
-// kernels could need. PTX: the driver compiles it for the GPU that it finds.
+// A module with one kernel that does nothing when launched with 0, but could print and use the heap: a context grows by what
+// its kernels could need. In PTX, which the driver compiles for the GPU it finds.
 static const char module_image[] =
     ".version 6.0\n"
     ".target sm_50\n"
@@ -67,7 +68,7 @@ static const char module_image[] =
     "    ret;\n"
     "}\n";
 
-// Makes the current context grow as it will in use. Returns what it will grow by later, since the kernel could not be launched.
+// Makes the current context grow as it will in use. Returns what it will still grow by, since the kernel could not be launched.
 static uint64_t use_context(void)
 {
     CUmodule module; // ends with the context
@@ -94,8 +95,8 @@ static bool free_bytes(uint64_t *available, uint64_t *total)
     return true;
 }
 
-// What one more context takes, with one current; 0 if that can't be said. A context that is created becomes current, and one that is
-// destroyed on its own thread no longer is. *alone: free memory came back to the byte, so that it was the context's alone.
+// What one more context takes, with one current; 0 if that can't be told. A context becomes current when created, and stops
+// being so when destroyed on its own thread. *alone: free memory came back to the byte, so it was all the context's.
 static uint64_t measure_once(CUdevice ordinal, bool *alone)
 {
     uint64_t before, between, after, total;
@@ -111,8 +112,8 @@ static uint64_t measure_once(CUdevice ordinal, bool *alone)
     return holdings_round_up(before - between, HOLDINGS_BLOCK_BYTES) + later;
 }
 
-// Programs outside the pool may take and give memory meanwhile, contexts of their own above all. So a figure counts where free memory
-// came back to the byte, or where it is seen a second time.
+// Programs outside the pool may take and give memory meanwhile, above all contexts of their own. So a figure counts if free
+// memory came back to the byte, or if it is seen twice.
 static uint64_t measure(CUdevice ordinal)
 {
     uint64_t seen[ATTEMPTS];
@@ -133,7 +134,7 @@ uint64_t calibrate_context(CUdevice ordinal)
     int active;
     CUcontext primary;
     uint64_t bytes = 0;
-    // A primary context that the program has already is not ours to retain and release.
+    // A primary context that the program already has is not ours to retain and release.
     if (REAL(cuDevicePrimaryCtxGetState)(ordinal, &flags, &active) != CUDA_SUCCESS || active ||
         REAL(cuDevicePrimaryCtxRetain)(&primary, ordinal) != CUDA_SUCCESS)
         goto out;

@@ -11,7 +11,7 @@ void capture_begin(CUstream stream)
     int saved = errno;
     streams_lock();
     bool other = streams_capturing();
-    // Counted first, marked second: a launch that finds nothing counted came before the mark.
+    // Counted first, marked second: a launch that finds the count 0 came before the mark.
     streams_capture_begins();
     gpu_ops_keep_mark(stream, !other && REAL_EXISTS(cuCtxRecordEvent), NULL);
     errno = saved;
@@ -38,7 +38,7 @@ void capture_launched(CUstream stream)
     if (stream != CU_STREAM_PER_THREAD)
         return;
     int saved = errno;
-    // The thread has one mark, which moves on: what it stood behind before comes before what it stands behind now.
+    // The thread has one mark, which moves on: what was before the old place is before the new one.
     gpu_ops_keep_mark(stream, false, &driver_layer_calls);
     errno = saved;
 }

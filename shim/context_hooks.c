@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Contexts: each is charged what it takes, from its creation to its end. And the current context of a thread.
+// Contexts: each is charged what it takes, from its creation to its end. And a thread's current context.
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
@@ -13,15 +13,15 @@
 #include "shim/modules.h"
 #include "shim/stream_table.h"
 
-// Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which the driver itself
-// does one at a time.
+// Makes "is it active, then charge it" one step. Held while the driver makes or destroys a primary context, which it does one
+// at a time itself.
 static pthread_mutex_t primary_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-// Held while the books of a context are closed or opened. The driver may give its handle to another thread's as soon as it has destroyed
-// it: whoever comes first, the destroyer or the maker of the next one, closes the books of the old one.
+// Held while the books of a context are closed or opened. As soon as the driver has destroyed a context it may give the handle
+// to another thread's: whichever comes first, the destroyer or the maker of the next one, closes the old one's books.
 static pthread_mutex_t books_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-// How often the program has retained each primary context, less its releases. Never more than the driver counts.
+// How often the program has retained each primary context, less its releases. Never more than the driver's count.
 static uint32_t primary_retains[DEVICE_MAX];
 
 void context_hooks_reset(void)
@@ -31,9 +31,9 @@ void context_hooks_reset(void)
     memset(primary_retains, 0, sizeof primary_retains);
 }
 
-// A context on its way.
+// A context under way.
 struct creation {
-    struct device *device; // NULL: no such device, the driver will say so
+    struct device *device; // NULL: no such device, as the driver will say
     uint64_t bytes;
 };
 
@@ -48,7 +48,7 @@ static CUresult creation_begin(struct creation *creation, CUdevice ordinal, cons
     return CUDA_SUCCESS;
 }
 
-// With the books mutex. Not retired: it is the next one.
+// With the books mutex. Not retired: then it is the next one.
 static void close_books(CUcontext context)
 {
     if (!context_retired(context))
@@ -74,7 +74,7 @@ static CUresult creation_end(const struct creation *creation, CUresult result, c
     if (creation->device && result == CUDA_SUCCESS) {
         pthread_mutex_lock(&books_mutex);
         close_books(*context);
-        // Without memory for the books a context stays charged until the process ends, which favours nobody.
+        // If there is no memory for the books, a context stays charged until the process ends, which favours nobody.
         context_add(*context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
         pthread_mutex_unlock(&books_mutex);
     } else if (creation->device) {
@@ -102,7 +102,7 @@ CREATES(cuCtxCreate_v3, (CUcontext * context, CUexecAffinityParam *params, int c
         context, params, count, flags, ordinal)
 CREATES(cuCtxCreate_v4, (CUcontext * context, CUctxCreateParams *params, unsigned int flags, CUdevice ordinal), context, params,
         flags, ordinal)
-// Contexts for graphics libraries are contexts like others.
+// Contexts for graphics libraries are contexts like any others.
 CREATES(cuGLCtxCreate, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
 CREATES(cuGLCtxCreate_v2, (CUcontext * context, unsigned int flags, CUdevice ordinal), context, flags, ordinal)
 CREATES(cuVDPAUCtxCreate,
@@ -135,7 +135,7 @@ CUresult cuCtxDestroy_v2(CUcontext context)
     return destroy(context, REAL(cuCtxDestroy_v2));
 }
 
-// cuCtxAttach and cuCtxDetach count the uses of a context that the program has made; the last detach destroys it.
+// cuCtxAttach and cuCtxDetach count the uses of a context made by the program; the last detach destroys it.
 CUresult cuCtxAttach(CUcontext *context, unsigned int flags)
 {
     CUresult rc = REAL(cuCtxAttach)(context, flags);
@@ -176,7 +176,7 @@ out:
     return rc;
 }
 
-// A release that leaves the program's other retains ends nothing and must disturb nothing: the marks of a retired context are lost.
+// A release that leaves other retains of the program ends nothing and must disturb nothing: a retired context's marks are lost.
 static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), bool at_once)
 {
     struct device *device = device_of(ordinal);
@@ -185,7 +185,7 @@ static CUresult end_primary(CUdevice ordinal, CUresult (*driver_end)(CUdevice), 
     pthread_mutex_lock(&primary_mutex);
     CUcontext context = device ? context_primary(device) : NULL;
     bool last = context && (at_once || primary_retains[ordinal] <= 1);
-    // Whether this call ends the context is known only afterwards: there may be retains that did not come through here. Until then
+    // Whether this call ends the context is known only afterwards: some retains may not have come through here. Until then
     // nobody uses it.
     if (last) {
         green_retire_device(device, true);

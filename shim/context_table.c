@@ -64,7 +64,7 @@ bool context_known(CUcontext handle, bool *primary)
     return known;
 }
 
-// What the context takes beyond what it took when it was made.
+// What the context takes beyond what it took at its creation.
 static int64_t charged_growth(const struct context *context)
 {
     const int64_t *growth = context->growth_bytes;
@@ -132,7 +132,7 @@ static void disown(struct mark *list)
         list->context = NULL;
 }
 
-// Marks on the context's own lists go with it. Those that somebody holds outlive it; mark_drop frees them then.
+// Marks on the context's own lists go with it. Those that somebody holds outlive it, until mark_drop frees them.
 static void kill_marks(struct context *context)
 {
     disown(context->unused);
@@ -215,7 +215,7 @@ static void release_locked(struct context *context)
 struct context *context_use_next(const struct device *device, struct context *previous)
 {
     pthread_mutex_lock(&mutex);
-    // Still in the table: a context is removed after it was retired, and that waits for us.
+    // Still in the table: a context is removed only after it was retired, and that waits for us.
     struct context *context = previous ? previous->hh.next : contexts;
     while (context && (context->device != device || context->retired))
         context = context->hh.next;
@@ -338,7 +338,7 @@ bool contexts_earlier_done(const struct device *device)
 
 void contexts_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     pthread_cond_init(&unused, NULL);
     contexts = NULL;

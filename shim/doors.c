@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The doors through which a program gets at a CUDA function, and who stands in each:
+// The doors through which a program reaches a CUDA function, and who guards each:
 //
 //  a. direct link against libcuda               the exported wrapper of the same name comes first in the global scope
 //  b. dynamic libcudart                         the same (runtime_*.c); its own way to the driver is c and d
@@ -7,11 +7,12 @@
 //  d. cuGetProcAddress, cuGetProcAddress_v2,    below, and in runtime_doors.c
 //     cudaGetDriverEntryPoint[ByVersion]
 //
-// In c and d the real resolver is asked first, and its answer is exchanged by address: which version and which stream variant a name
+// For c and d, the real resolver is asked first and its answer exchanged by address: which version and stream variant a name
 // means is the resolver's business. Nothing is found that would not be found without this library.
 //
-// dlsym and dlvsym jump to the real function for every name that is not CUDA's or NVML's, so that RTLD_NEXT and RTLD_DEFAULT mean
-// the caller's. A call would not do: the dynamic linker tells the caller by the return address. Hence the trampoline in assembly.
+// dlsym and dlvsym jump to the real function for every name that is not CUDA's or NVML's, so that RTLD_NEXT and RTLD_DEFAULT
+// mean the caller's. A call would not do, since the dynamic linker knows the caller by the return address. Hence the trampoline
+// in assembly.
 #include "shim/hooks.h"
 
 #include <dlfcn.h>
@@ -26,8 +27,8 @@ struct route dlvsym_route(void *handle, const char *name, const char *version, c
 TRAMPOLINE(dlsym, THIRD_ARGUMENT);
 TRAMPOLINE(dlvsym, FOURTH_ARGUMENT);
 
-// Whether a name has the form of a driver, runtime or NVML function: cuXxx, cudaXxx, nvmlXxx. Not cublasXxx or curl_xxx. By hand: see
-// loader.h for who asks.
+// Whether a name looks like a driver, runtime or NVML function: cuXxx, cudaXxx, nvmlXxx. Not cublasXxx or curl_xxx. By hand:
+// see loader.h for who asks.
 static bool is_cuda_name(const char *name)
 {
     if (name[0] == 'c' && name[1] == 'u') {
@@ -52,9 +53,8 @@ static struct route answer(void *value)
     return (struct route){.value = value};
 }
 
-// The search came upon our own wrapper. Without this library it would have gone on: is there a real function behind? RTLD_NEXT from
-// here is the global scope behind us; `caller`, where the search began there, may see libraries that the global scope does
-// not have.
+// The search found our own wrapper. Without this library it would have gone on: is there a real function behind it? RTLD_NEXT
+// from here is the global scope behind us; `caller`, if the search began there, may see libraries that the global scope lacks.
 static struct route own_wrapper(void *wrapper, const char *name, const char *version, const void *caller)
 {
     if (loader_find(RTLD_NEXT, name))
@@ -70,7 +70,7 @@ static struct route found(void *pointer, const char *name, const char *version, 
                                      : answer(hooks_substitute_named(pointer, name));
 }
 
-// "The next one after the caller", which the real function can only answer to the caller.
+// "The next one after the caller": only to the caller can the real function answer that.
 static struct route route_next(void *real, const char *name, const char *version, const void *caller)
 {
     if (!hooks_has_row(name))
@@ -78,7 +78,7 @@ static struct route route_next(void *real, const char *name, const char *version
     void *next = loader_find_after(caller, name);
     if (next)
         return answer(hooks_substitute_named(next, name));
-    // Nothing there. To a caller before us, the real function would answer with our wrapper.
+    // Nothing there. To a caller in front of us, the real function would answer with our wrapper.
     return loader_precedes_us(caller) ? answer(loader_ask(RTLD_NEXT, name, version)) : jump_to(real);
 }
 
@@ -92,7 +92,7 @@ struct route dlsym_route(void *handle, const char *name, const void *caller)
     void *pointer = real(handle, name);
     if (pointer)
         return found(pointer, name, NULL, handle == RTLD_DEFAULT ? caller : NULL);
-    // RTLD_DEFAULT from here has not seen the caller's own scope. No wrapper is there, or the global scope would have had it.
+    // RTLD_DEFAULT from here has not seen the caller's own scope. It holds no wrapper, or the global scope would have had it.
     return handle == RTLD_DEFAULT ? jump_to((void *)real) : answer(NULL);
 }
 
@@ -100,8 +100,8 @@ struct route dlvsym_route(void *handle, const char *name, const char *version, c
 {
     loader_dlvsym *real = loader_next_dlvsym();
     if (__builtin_expect(!is_cuda_name(name) || !real, 1)) {
-        // A library before us that interposes dlsym too asks so for "the real one". Its next is this library, which has no
-        // versions, so the real dlvsym would pass us over and what it finds would bypass the hooks.
+        // A library in front of us that also interposes dlsym asks this way for "the real one". Its next is this library, which
+        // has no versions, so the real dlvsym would pass us over and its answer would bypass the hooks.
         if (handle == RTLD_NEXT && loader_is_same(name, "dlsym") && loader_precedes_us(caller))
             return answer((void *)dlsym);
         if (handle == RTLD_NEXT && loader_is_same(name, "dlvsym") && loader_precedes_us(caller))

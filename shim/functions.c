@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Functions: when the program asks for one, its code is charged to its module or library, see shim/modules.h, and the local memory that its
-// frame needs to the context, see shim/limits.h.
+// Functions: when the program asks for one, its code is charged to its module or library (shim/modules.h), and the local memory
+// that its frame needs to the context (shim/limits.h).
 #include <string.h>
 
 #include "shim/device.h"
@@ -8,7 +8,7 @@
 #include "shim/modules.h"
 #include "shim/stream_table.h"
 
-// `rc` is the answer to a question for a function, `known` that to one for its frame.
+// `rc` is the answer to a request for a function, `known` to one for its frame.
 static CUresult foresee(CUresult rc, CUresult known, int frame_bytes, const char *function)
 {
     return rc == CUDA_SUCCESS && known == CUDA_SUCCESS && frame_bytes > 0 ? limits_foresee_frame((size_t)frame_bytes, function)
@@ -33,7 +33,7 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     return answer;
 }
 
-// Loads the code of a kernel of a library in the current context, and gives the function there. *loaded is whether the driver did.
+// Loads the code of a library's kernel in the current context, and gives the function there. *loaded: whether the driver did.
 static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary library, bool *loaded, const char *name)
 {
     CUmodule module;
@@ -43,7 +43,7 @@ static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary lib
     CUresult rc = REAL(cuKernelGetFunction)(function, kernel);
     capture_restore(mode);
     *loaded = rc == CUDA_SUCCESS;
-    // The program can ask a function for its module, and that for more.
+    // The program can ask a function for its module, and the module for more.
     if (*loaded && question.device && REAL(cuFuncGetModule)(&module, *function) == CUDA_SUCCESS)
         module_of_library(module, library);
     return module_question_end(&question, rc, name);
@@ -52,7 +52,7 @@ static CUresult load_kernel(CUfunction *function, CUkernel kernel, CUlibrary lib
 CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel)
 {
     bool loaded;
-    CUlibrary library = NULL; // stays so with drivers before 12.5, where who asked for the kernel has been charged
+    CUlibrary library = NULL; // stays NULL with drivers before 12.5, where whoever asked for the kernel was charged
     (void)REAL(cuKernelGetLibrary)(&library, kernel);
     CUresult rc = load_kernel(function, kernel, library, &loaded, __func__);
     rc = foresee_function(rc, function, __func__);
@@ -70,7 +70,8 @@ CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *nam
     const struct device *device = rc == CUDA_SUCCESS ? device_current() : NULL;
     if (!device)
         return rc;
-    // The first launch would load the code, where it could not be refused. What is wrong with the kernel itself the launch will say.
+    // The first launch would load the code, when it is too late to refuse. The launch will report what is wrong with the kernel
+    // itself.
     if (load_kernel(&function, *kernel, library, &loaded, __func__) == CUDA_ERROR_OUT_OF_MEMORY)
         rc = CUDA_ERROR_OUT_OF_MEMORY;
     CUresult known = REAL(cuKernelGetAttribute)(&frame, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, *kernel, device->ordinal);

@@ -7,7 +7,7 @@
 #include "shim/context_table.h"
 #include "shim/stream_table.h"
 
-// The agent's thread is in the relaxed capture mode for good.
+// The agent's thread stays in the relaxed capture mode for good.
 static __thread bool relaxed;
 
 static bool is_capturing(void *gpu, void *stream)
@@ -18,8 +18,8 @@ static bool is_capturing(void *gpu, void *stream)
     return rc == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT || (rc == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE);
 }
 
-// The context of a stream, in use and current. That need not be the one that was: a graph can be launched into the stream of another
-// context, and what has a stream can be launched without a context. NULL: unknown.
+// The context of a stream, in use and current. It need not be the one that was: a graph can be launched into a stream of
+// another context, and with a stream no current context is needed. NULL: unknown.
 static struct context *enter_context_of(CUstream stream)
 {
     CUcontext handle = NULL;
@@ -40,7 +40,7 @@ static void leave_context(struct context *context)
     context_release(context);
 }
 
-// Takes a mark of the context, which is current, and records it behind the stream, or behind the whole context.
+// Takes a mark of the context, which is current, and records it behind the stream or the whole context.
 static struct mark *record(struct context *context, CUstream stream, bool whole)
 {
     struct mark *mark = mark_take(context);
@@ -143,7 +143,7 @@ static bool fence_renew(void *gpu)
     bool whole = !streams_capturing() && REAL_EXISTS(cuCtxRecordEvent);
     struct context *context = context_use_next(device, NULL);
     while (context) {
-        // What is behind the whole primary context is behind its green ones, too.
+        // What is behind the whole primary context is also behind its green ones.
         if (!whole || !context_is_green(context))
             fenced = fence_context(device, context, whole) && fenced;
         context = context_use_next(device, context);

@@ -13,7 +13,7 @@
 
 // What an executable graph allocates on one device.
 struct part {
-    uint64_t bytes;  // of all its allocations, were none to use the memory of another
+    uint64_t bytes;  // of all its allocations, if none reused the memory of another
     uint64_t backed; // see pools_graph_begin
 };
 
@@ -31,13 +31,13 @@ static struct graph *graphs;
 
 void graph_memory_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     graphs = NULL;
     atomic_store(&graph_memory_graphs, 0);
 }
 
-// Adds what the nodes of a graph allocate to `parts`, child graphs included. Returns whether they do.
+// Adds to `parts` what the nodes of a graph allocate, child graphs included. Returns whether they allocate at all.
 static bool add_allocations(CUgraph graph, struct part *parts)
 {
     bool allocates = false;
@@ -65,7 +65,7 @@ static bool add_allocations(CUgraph graph, struct part *parts)
     return allocates;
 }
 
-// Takes note of an executable graph that the driver has made. Instantiation may upload it, so the charge is settled.
+// Notes an executable graph that the driver has made. Instantiation may upload it, so the charge is settled.
 static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph source)
 {
     if (result != CUDA_SUCCESS || !device_attached())
@@ -106,7 +106,7 @@ CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec handle, CUst
     if (graph)
         memcpy(parts, graph->parts, sizeof parts);
     pthread_mutex_unlock(&mutex);
-    if (!graph || capture_under_way(stream)) // captured, it becomes a part of another graph
+    if (!graph || capture_under_way(stream)) // captured, it becomes part of another graph
         return CUDA_SUCCESS;
     memset(launch->memory, 0, sizeof launch->memory);
     int ordinal = 0;
@@ -132,8 +132,8 @@ CUresult graph_memory_settle(struct graph_launch *launch, CUresult result, CUstr
     for (int ordinal = 0; graph && result == CUDA_SUCCESS && ordinal < DEVICE_MAX; ordinal++)
         graph->parts[ordinal].backed = launch->memory[ordinal].trims;
     pthread_mutex_unlock(&mutex);
-    // Two graphs that took turns on the same memory, launched side by side, need more than they did. What was launched can't be taken
-    // back; what it does not need any more, it gives back at once.
+    // Two graphs that alternated on the same memory need more when launched side by side. What was launched can't be taken
+    // back; what it no longer needs, it gives back at once.
     for (int ordinal = 0; ordinal < DEVICE_MAX; ordinal++) {
         if (!exceeded[ordinal])
             continue;

@@ -24,7 +24,7 @@ static struct green *greens;
 
 void green_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     greens = NULL;
 }
@@ -61,7 +61,7 @@ CUresult cuGreenCtxCreate(CUgreenCtx *handle, CUdevResourceDesc description, CUd
     return rc;
 }
 
-// The record of a living green context. Under the mutex; it stays until the primary context ends.
+// The record of a live green context. Under the mutex; it stays until the primary context ends.
 static struct green *find(CUgreenCtx handle)
 {
     struct green *green = handle ? greens : NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What a heap asks of the GPU, by the driver's virtual memory management. Calls are made in the relaxed capture mode, since
-// another thread may begin a capture at any time.
+// What a heap needs from the GPU, through the driver's virtual memory management. Calls are made in the relaxed capture mode,
+// since another thread may begin a capture at any time.
 #include <errno.h>
 
 #include "shim/context_table.h"
@@ -33,13 +33,13 @@ static void range_release(void *gpu, uint64_t address, uint64_t bytes)
     capture_restore(mode);
 }
 
-// The last chunk of the process may have room for some of it.
+// The process's last chunk may have room for some of it.
 static bool has_room(const struct device *device, uint64_t bytes)
 {
     return bytes <= device_view(device).free_bytes + device->holdings.pool->chunk_bytes;
 }
 
-// Of what is held without being used, the heap's own is its own business: it must not be called from here.
+// A heap's own unused memory is its own business: it must not be called from here.
 static bool memory_fits(void *gpu, uint64_t bytes)
 {
     struct device *device = ((struct heap_place *)gpu)->device;
@@ -110,7 +110,7 @@ static int unmap(void *gpu, uint64_t address, uint64_t bytes)
     return error_of(rc);
 }
 
-// Heaps here allocate and free for all streams only.
+// Heaps here always allocate and free for all streams.
 static void *mark_put(void *gpu, void *stream)
 {
     (void)stream;

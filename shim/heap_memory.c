@@ -14,7 +14,7 @@
 
 struct served {
     struct heap_place place;
-    struct heap *heap; // NULL: could not be made, the context is left to the driver
+    struct heap *heap; // NULL: could not be made, and the context is left to the driver
     struct served *next;
 };
 
@@ -25,7 +25,7 @@ static struct served *table;
 void heap_memory_enable(bool enable)
 {
     if (enable && (!REAL_EXISTS(cuCtxRecordEvent) || !REAL_EXISTS(cuMemSetAccess))) {
-        log_warn("VGPU_ALLOCATOR=chunk needs a driver of CUDA 12.5 or newer: allocations are the driver's");
+        log_warn("VGPU_ALLOCATOR=chunk needs a driver of CUDA 12.5 or newer: the driver allocates instead");
         enable = false;
     }
     atomic_store(&enabled, enable);
@@ -33,7 +33,7 @@ void heap_memory_enable(bool enable)
 
 void heap_memory_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     atomic_store(&enabled, false);
     pthread_rwlock_init(&lock, NULL);
     table = NULL;
@@ -55,7 +55,7 @@ static struct served *owner_of(CUdeviceptr address)
     return served;
 }
 
-// Under the lock for writing.
+// With the lock held for writing.
 static void serve(CUcontext context, struct device *device)
 {
     struct served *served = calloc(1, sizeof *served);
@@ -65,13 +65,13 @@ static void serve(CUcontext context, struct device *device)
     const struct heap_config config = {.ops = &heap_gpu_cuda, .gpu = &served->place, .capacity_bytes = device->physical_bytes};
     int rc = heap_create(&config, &served->heap);
     if (rc)
-        log_warn("VGPU_ALLOCATOR=chunk: no address space for GPU %d (error %d): allocations are the driver's", device->ordinal,
+        log_warn("VGPU_ALLOCATOR=chunk: no address space for GPU %d (error %d): the driver allocates instead", device->ordinal,
                  -rc);
     served->next = table;
     table = served;
 }
 
-// The current context's heap, with the lock held for reading; NULL without it.
+// The current context's heap, with the lock held for reading; NULL: none, and the lock not held.
 static struct served *enter_current(void)
 {
     CUcontext context = NULL;
@@ -100,7 +100,7 @@ bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function,
 {
     if (!atomic_load_explicit(&enabled, memory_order_relaxed) || streams_capturing())
         return false;
-    // What no GPU can hold the driver refuses in its own words.
+    // The driver refuses in its own words what no GPU can hold.
     const struct device *device = device_current();
     if (device && device_exceeded(device, bytes))
         return false;

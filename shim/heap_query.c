@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What the program asks of memory that a heap has given out (VGPU_ALLOCATOR=chunk). To the driver it is part of a larger
-// mapping; the answers here are those of an allocation by itself.
+// What the program asks about memory that a heap gave out (VGPU_ALLOCATOR=chunk). To the driver it is part of a larger mapping;
+// the answers here are those for an allocation of its own.
 #include <errno.h>
 
 #include "base/log.h"
 #include "shim/heap_memory.h"
 
-// The driver counts buffers from 1; those of heaps are apart.
+// The driver numbers buffers from 1; those of heaps are set apart.
 #define BUFFER_ID_BIT (1ull << 62)
 
 CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr address)

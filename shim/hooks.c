@@ -13,7 +13,7 @@
 
 enum kind { KIND_DRIVER, KIND_RUNTIME, KIND_NVML, KIND_COUNT };
 
-// The wrappers under names of their own: the rows of the runtime and of NVML need no prototype here.
+// The wrappers, under names of their own: the rows of the runtime and of NVML need no prototypes here.
 #define DRIVER_HOOK(name) void wrapper_##name(void) __asm__(#name);
 #define RUNTIME_HOOK(name) void wrapper_##name(void) __asm__(#name);
 #define NVML_HOOK(name) void wrapper_##name(void) __asm__(#name);
@@ -47,7 +47,7 @@ __thread unsigned driver_layer_calls;
 
 static const char *const soname_prefix[KIND_COUNT] = {"libcuda.so", "libcudart.so", "libnvidia-ml.so"};
 
-// Where the rows of one kind are in one loaded library. Immutable once published, never freed.
+// Where the rows of one kind are in a loaded library. Immutable once published, never freed.
 #define IMAGE_SLOTS 1024u
 _Static_assert(2 * sizeof rows / sizeof rows[0] <= IMAGE_SLOTS, "the hash table stays at most half full");
 
@@ -92,8 +92,8 @@ static void image_put(struct image *image, void *address, void (*wrapper)(void))
     }
 }
 
-// Makes the map of one library and publishes it, unless another thread did so meanwhile. All calls into the dynamic linker come
-// before the first one is visible, and none under a lock.
+// Maps one library and publishes the map, unless another thread has. All calls into the dynamic linker come before the first
+// map is visible, and none is under a lock.
 static void image_learn(void *handle, enum kind kind)
 {
     struct image *head = atomic_load_explicit(&images, memory_order_acquire);
@@ -121,7 +121,7 @@ static void image_learn(void *handle, enum kind kind)
                 return;
             }
         made->next = head;
-        // The release pairs with the acquire in hooks_substitute and above.
+        // This release pairs with the acquire in hooks_substitute and above.
     } while (!atomic_compare_exchange_weak_explicit(&images, &head, made, memory_order_release, memory_order_acquire));
 }
 
@@ -135,7 +135,7 @@ static CUresult stand_in_init(void)
     return CUDA_ERROR_NO_DEVICE;
 }
 
-// Fills in all slots, so that no later REAL, under whatever lock its caller holds, calls into the dynamic linker.
+// Fills in all slots, so that no later REAL, whatever lock its caller holds, calls into the dynamic linker.
 static void driver_resolve_all(void *handle)
 {
     for (int id = 0; id < DRIVER_COUNT; id++) {
@@ -204,7 +204,7 @@ bool hooks_has_row(const char *name)
     return row_named(name) != NULL;
 }
 
-// The length of a function's name without its version and stream suffix: what cuGetProcAddress is asked for.
+// The length of a function's name without version and stream suffix: what cuGetProcAddress is asked for.
 static size_t family_length(const char *name)
 {
     size_t length = strlen(name);
@@ -237,7 +237,7 @@ void *hooks_substitute(void *pointer)
     return pointer;
 }
 
-// Takes note of the library that a function lies in, where it is one of this kind. Returns whether it is.
+// Notes the library that a function lies in, if it is one of this kind. Returns whether it is.
 static bool learn_library_of(const void *pointer, enum kind kind)
 {
     const struct link_map *object = loader_object(pointer);
@@ -263,7 +263,7 @@ void *hooks_substitute_named(void *pointer, const char *name)
     int saved = errno;
     void *result = hooks_substitute(pointer);
     const struct row *row = result == pointer ? row_of_family(name) : NULL;
-    // Where the library is known and has no such row, or cannot be pinned (dlmopen), the answer stays unknown.
+    // If the library is known and has no such row, or cannot be pinned (dlmopen), the answer stays unknown.
     if (row && !hooks_is_wrapper(pointer) && learn_library_of(pointer, row->kind)) {
         result = hooks_substitute(pointer);
         if (result == pointer && row->kind == KIND_DRIVER)

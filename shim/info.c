@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What the program is told of its GPU's memory: total is the quota, free what is left of it or what the driver has left, if that is
-// less. Without a quota, the same of what nobody has reserved.
+// What the program is told about its GPU's memory: as total the quota, as free what is left of it or, if less, what the driver
+// has left. Without a quota, the same of what nobody has reserved.
 #include <limits.h>
 #include <stddef.h>
 
@@ -8,7 +8,7 @@
 #include "shim/heap_memory.h"
 #include "shim/memory_pools.h"
 
-// Replaces the driver's figures for the whole GPU by the tenant's.
+// Replaces the driver's figures for the whole GPU with the tenant's.
 static void tell(struct device *device, size_t *free_bytes, size_t *total_bytes)
 {
     pools_settle();
@@ -31,7 +31,7 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
     return rc;
 }
 
-// The first version of the interface counts in 32 bits; what does not fit is told as the largest number that does.
+// The first version of the interface counts in 32 bits; what does not fit is reported as the largest number that does.
 static unsigned int narrow(size_t bytes)
 {
     return bytes > UINT_MAX ? UINT_MAX : (unsigned int)bytes;

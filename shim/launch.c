@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Launches: every call that gives kernels to the GPU passes the gate of its device.
 //
-// On the way in and out there is no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
-// their handles; in the per-thread forms NULL stands for the thread's own stream.
+// The way in and out has no lock, clock, environment or log, and no driver call but the launch. The gate tells streams apart by
+// their handles; in the per-thread forms NULL means the thread's own stream.
 //
-// A launch is known to the window by its function and the size of its grid, a graph launch by its executable: one gate and one
-// duration for the whole graph. Updating an executable changes how long it takes as other arguments do for a kernel; the window learns it anew from the next launches.
-// What a kernel or a graph launches from the device belongs to the launch that it came with.
+// The window knows a launch by its function and grid size, a graph launch by its executable: one gate and one duration for the
+// whole graph. Updating an executable changes its duration, as other arguments do a kernel's; the window learns it anew from
+// the next launches. What a kernel or a graph launches from the device belongs to the launch it came with.
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@
 #include "shim/launch.h"
 #include "shim/priorities.h"
 
-// The device that a stream works on; NULL: unknown, the driver will say so. Leaves the thread's current context as it was.
+// The device of a stream; NULL: unknown, as the driver will say. Leaves the thread's current context as it was.
 static struct device *device_of_stream(CUstream stream)
 {
     CUdevice ordinal = -1;
@@ -27,26 +27,26 @@ static struct device *device_of_stream(CUstream stream)
     return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
 }
 
-// The device whose gate a launch of a kernel passes. Without a current context the driver takes the stream's (driver 580).
+// The device whose gate a kernel launch passes. Without a current context the driver takes the stream's (driver 580).
 static inline struct device *kernel_device(CUstream stream)
 {
     struct device *device = device_current();
     return __builtin_expect(device != NULL, 1) ? device : device_of_stream(stream);
 }
 
-// A graph runs on the stream's device, whatever context is current.
+// A graph runs on its stream's device, whatever context is current.
 static inline struct device *graph_device(CUstream stream)
 {
     struct device *device = __builtin_expect(device_several(), 0) ? device_of_stream(stream) : NULL;
     return device ? device : device_current();
 }
 
-// What the window knows a launch by, from the names that the functions below give to their parameters.
+// What the window knows a launch by, from the parameter names of the functions below.
 #define GRID_KEY(f) window_key((f), grid_x, grid_y, grid_z)
 #define CONFIG_KEY(f) (config ? window_key((f), config->gridDimX, config->gridDimY, config->gridDimZ) : (f))
 
-// The value of the launch `call`, made between the enter and the leave of the gate of the device `where`. The window's key is made only
-// where the window is asked.
+// The value of the launch `call`, made between entering and leaving the gate of the device `where`. The window's key is made
+// only if the window needs it.
 #define GATED_ON(where, stream, function, call)                                                                                \
     (__extension__({                                                                                                           \
         CUresult gated_rc;                                                                                                     \

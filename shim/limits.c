@@ -40,7 +40,7 @@ CUresult limits_foresee_frame(size_t frame_bytes, const char *function)
     CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
     if (REAL(cuCtxGetLimit)(&limit, CU_LIMIT_STACK_SIZE) == CUDA_SUCCESS) {
-        // A limit that would hold them now may be lowered before the launch.
+        // A limit that would hold the frames now may be lowered before the launch.
         limit = context_first_limit(context, CONTEXT_STACK, limit);
         int64_t frames = bytes_of(device, CONTEXT_STACK, frame_bytes) - bytes_of(device, CONTEXT_STACK, limit);
         int64_t before = context_growth(context, CONTEXT_FRAMES);
@@ -60,7 +60,7 @@ static bool grows(CUlimit limit, enum context_limit *which)
     return limit == CU_LIMIT_STACK_SIZE || limit == CU_LIMIT_MALLOC_HEAP_SIZE;
 }
 
-// The driver may round a value or cut it; what it says afterwards counts.
+// The driver may round or cap a value; what it says afterwards counts.
 static CUresult set_limit(struct device *device, CUcontext context, CUlimit limit, enum context_limit which, size_t value)
 {
     size_t now;
@@ -80,12 +80,12 @@ static CUresult set_limit(struct device *device, CUcontext context, CUlimit limi
     else if (REAL(cuCtxGetLimit)(&now, limit) == CUDA_SUCCESS)
         growth = bytes_of(device, which, now) - first;
     int64_t change = taken + context_grow(context, which, growth);
-    // What was taken beforehand is settled: more was taken than needed, or a limit was lowered.
+    // Settles what was taken beforehand: more than needed, or a limit was lowered.
     int64_t surplus = (taken > 0 ? taken : 0) - change;
     if (surplus > 0)
         holdings_give(&device->holdings, (uint64_t)surplus);
     else if (surplus < 0 && device_take(device, (uint64_t)-surplus))
-        context_grow(context, which, growth + surplus); // the driver has rounded up beyond the quota
+        context_grow(context, which, growth + surplus); // the driver rounded up beyond the quota
     return rc;
 }
 

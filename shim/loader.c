@@ -16,10 +16,10 @@ struct elf {
     const char *soname;
 };
 
-// Marks the place of this library among the loaded objects.
+// Marks this library's place among the loaded objects.
 static const char here;
 
-// The dynamic linker has put addresses into most dynamic sections; a read-only one (the vDSO's) still has offsets.
+// The dynamic linker has put addresses into most dynamic sections; read-only ones (the vDSO's) still have offsets.
 static const void *elf_pointer(Elf64_Addr base, Elf64_Addr value)
 {
     return (const void *)(value < base ? base + value : value);
@@ -66,7 +66,7 @@ static void *elf_match(const struct elf *elf, const Elf64_Sym *symbol, const cha
     return (void *)(elf->base + symbol->st_value);
 }
 
-// The first definition of a function by this name, of whatever version.
+// The first definition of a function by this name, whatever its version.
 static void *elf_find(const struct elf *elf, const char *name)
 {
     void *found = NULL;
@@ -98,7 +98,7 @@ static void *elf_find(const struct elf *elf, const char *name)
     return found;
 }
 
-// How many symbols the table has: the hash tables are the only ones to say.
+// How many symbols the table has: only the hash tables tell.
 static uint32_t elf_symbol_count(const struct elf *elf)
 {
     if (elf->hash)
@@ -166,9 +166,9 @@ static void walk_objects(struct walk *walk)
     dl_iterate_phdr(walk_object, walk);
 }
 
-// A function of the C library by its symbol table. dlsym is in libc since glibc 2.34, in libdl before; there is one implementation
-// behind all its versions. Reads the list of objects as a debugger does: it only ever grows at its end, and both libraries stand in it
-// from the start, or what is preloaded would not run.
+// A function of the C library, by its symbol table. dlsym is in libc since glibc 2.34 and in libdl before; all its versions are
+// one implementation. Reads the list of objects as a debugger does: it only grows at its end, and both libraries are in it from
+// the start, or nothing preloaded would run.
 static void *libc_function(const char *name)
 {
     void *found = NULL;
@@ -181,7 +181,7 @@ static void *libc_function(const char *name)
     return found;
 }
 
-// Each slot below is filled by whoever comes first; all find the same. Relaxed order will do: what the pointers lead to is code.
+// Each slot below is filled by whoever comes first; all find the same. Relaxed order will do: the pointers lead to code.
 static loader_dlsym *libc_dlsym_function(void)
 {
     static loader_dlsym *function;
@@ -193,7 +193,7 @@ static loader_dlsym *libc_dlsym_function(void)
     return known;
 }
 
-// A failed call of ours has set dlerror(): the program must not find it.
+// A failed call of ours has set dlerror(), which the program must not see.
 static void *quiet(void *result)
 {
     if (!result)
@@ -217,7 +217,7 @@ void *loader_ask(void *handle, const char *name, const char *version)
     loader_dlsym *plain = version ? NULL : libc_dlsym_function();
     loader_dlvsym *versioned = version ? libc_dlvsym_function() : NULL;
     void *found = versioned ? versioned(handle, name, version) : plain ? plain(handle, name) : NULL;
-    // Keeps the call from becoming a jump, which would make the caller's caller ask.
+    // Keeps the call from becoming a jump, which would make the caller's caller the one who asks.
     __asm__ volatile("");
     return found;
 }

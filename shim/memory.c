@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Memory with an address of its own: linear, pitched and managed, and its freeing.
+// Memory with an address of its own (linear, pitched and managed), and how it is freed.
 //
-// Every allocation takes its part of the quota first and asks the driver then. What is plainly an error of the caller goes to the
-// driver untouched, whose answer it is.
+// Every allocation first takes its part of the quota, then asks the driver. A plain error of the caller's goes to the driver
+// unchanged, for it to answer.
 #include <errno.h>
 #include <stddef.h>
 
@@ -14,12 +14,12 @@
 // The driver's pitches are multiples of this (H100, driver 580).
 #define PITCH_BYTES 512u
 
-// An allocation on its way. Without a device: a call that cannot succeed, which the driver answers.
+// An allocation under way. Without a device, the call cannot succeed, and the driver answers it.
 struct request {
     struct device *device;
     uint64_t bytes;
     uint64_t taken;
-    bool refused; // yet the driver is asked for its answer
+    bool refused; // but the driver is asked for its answer
     const char *function;
 };
 
@@ -33,7 +33,8 @@ static int take(struct request *request)
     return rc;
 }
 
-// CUDA_SUCCESS: ask the driver. `valid`: whether the call has the arguments that it needs to succeed. Fails closed while not attached.
+// CUDA_SUCCESS: ask the driver. `valid`: whether the call has the arguments it needs to succeed. Fails closed while not
+// attached.
 static CUresult begin(struct request *request, bool valid, uint64_t bytes, const char *function)
 {
     *request = (struct request){.bytes = bytes, .function = function};
@@ -49,7 +50,7 @@ static CUresult begin(struct request *request, bool valid, uint64_t bytes, const
     return device_exceeded(request->device, bytes) ? CUDA_SUCCESS : rc;
 }
 
-// Books what the driver gave, or gives back what was taken. `bytes` is what the driver really gave.
+// Books what the driver gave, or gives back what was taken. `bytes` is what it really gave.
 static CUresult end(struct request *request, CUresult result, CUdeviceptr address, uint64_t bytes)
 {
     if (!request->device)
@@ -108,7 +109,7 @@ CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flag
     return end(&request, rc, rc == CUDA_SUCCESS ? *pointer : 0, bytes);
 }
 
-// The most that a pitched allocation takes: what it really takes is known from the pitch that the driver chose.
+// The most that a pitched allocation takes: how much it does follows from the pitch that the driver chose.
 static uint64_t pitched_bytes(uint64_t width, uint64_t height)
 {
     return holdings_product(holdings_round_up(width, PITCH_BYTES), height);
@@ -173,7 +174,7 @@ CUresult cuMemFree_v2(CUdeviceptr address)
     struct release release = release_begin(address);
     rc = release_end(&release, REAL(cuMemFree_v2)(address));
     if (!release.booked)
-        pools_settle(); // the address may have been a pool's, and this call waits for the GPU
+        pools_settle(); // the address may be a pool's, and this call waits for the GPU
     return rc;
 }
 

@@ -12,22 +12,22 @@
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
-// A pool grows in steps of this size, or by more where a single allocation needs it (H100, driver 580).
+// A pool grows in steps of this size, or by more if a single allocation needs it (H100, driver 580).
 #define STEP_BYTES (32ull << 20)
 
-// How long an allocation that is about to be refused waits for others from the same pool, which are mostly made in microseconds.
+// How long an allocation about to be refused waits for others from the same pool, most of which take microseconds.
 #define OTHERS_PATIENCE_NS (20 * NS_PER_MS)
 #define OTHERS_LOOK_NS (50 * NS_PER_US)
 
 struct memory_pool {
     CUmemoryPool handle; // of a device's graph memory, which has none: the device
     bool graphs;
-    uint64_t trims;        // of graph memory: how often it was given back, and 1
-    struct device *device; // NULL: its memory is not on a GPU, nothing is charged
+    uint64_t trims;        // of graph memory: how often it was given back, plus 1
+    struct device *device; // NULL: its memory is not on a GPU and not charged
     uint64_t charged_bytes;
-    uint64_t promised_bytes; // allocations under way, as asked
+    uint64_t promised_bytes; // allocations under way, as asked for
     uint64_t growth_bytes;   // the most that these can make it grow by
-    bool destroyed;          // by the program; the driver's pool lives until what came from it is freed
+    bool destroyed;          // by the program; the driver's pool lives until all that came from it is freed
     UT_hash_handle hh;
 };
 
@@ -35,7 +35,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_pool *memory_pools;
 static _Atomic int charged_pools; // pools with a charge, for the early way out of pools_settle
 
-// The memory of a device's graphs behaves as a pool does: it grows when a graph is launched, and keeps what it has until it is trimmed.
+// The memory of a device's graphs behaves like a pool: it grows when a graph is launched, and keeps what it has until it is
+// trimmed.
 static uint64_t attribute(const struct memory_pool *pool, CUmemPool_attribute which, CUgraphMem_attribute graphs,
                           uint64_t fallback)
 {
@@ -113,9 +114,9 @@ static void forget(struct memory_pool *pool)
     free(pool);
 }
 
-// Brings the charge to what the pool has reserved, or down to what it can have reserved once the allocations under way are made: what they
-// took beforehand may not be reserved yet, and what is trimmed meanwhile they can bring back. Returns 0, or -ENOMEM where the pool has grown by
-// more than the quota has left.
+// Brings the charge to what the pool has reserved, or down to what it can have reserved once the allocations under way are
+// made: what they took beforehand may not be reserved yet, and they can bring back what is trimmed meanwhile. Returns 0, or
+// -ENOMEM if the pool has grown by more than the quota has left.
 static int settle(struct memory_pool *pool)
 {
     uint64_t charged = pool->charged_bytes;
@@ -189,21 +190,21 @@ bool pools_reclaim(struct device *device)
 
 void pools_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     memory_pools = NULL;
     atomic_store(&charged_pools, 0);
 }
 
-// The most that an allocation of `bytes` can make the pool grow by.
+// The most by which an allocation of `bytes` can make the pool grow.
 static uint64_t growth_of(const struct memory_pool *pool, uint64_t bytes)
 {
     return holdings_round_up(bytes, pool->graphs ? HOLDINGS_BLOCK_BYTES : STEP_BYTES);
 }
 
-// Takes what an allocation of `bytes` from the pool can make it grow by: nothing where it fits into what the pool has, which the
-// driver cannot promise (fragments), so that the end looks again. Memory freed by cuMemFree the driver goes on counting as used (580),
-// so there may be more unused than it seems, never less.
+// Takes what an allocation of `bytes` from the pool can make it grow by: nothing if it fits into what the pool has, which the
+// driver cannot promise (fragments), so the end checks again. The driver goes on counting memory freed by cuMemFree as used
+// (580), so more may be unused than it seems, never less.
 static int take(struct memory_pool *pool, uint64_t bytes)
 {
     uint64_t reserved = reserved_bytes(pool, 0);
@@ -218,12 +219,12 @@ static int take(struct memory_pool *pool, uint64_t bytes)
     return rc;
 }
 
-// An allocation from a pool, on its way.
+// An allocation from a pool, under way.
 struct request {
     struct memory_pool *pool; // NULL: nothing is charged
     struct device *device;    // the pool's, whichever is current
     uint64_t bytes;
-    uint64_t growth_bytes;  // the most that it can make the pool grow by
+    uint64_t growth_bytes;  // the most by which it can make the pool grow
     bool others;            // were under way when this request began, or was refused
     uint64_t backed, trims; // of a graph: the pool's trims when it last had its memory, and when this request began
     const char *function;
@@ -252,7 +253,7 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     request->pool = pool && pool->device ? pool : NULL;
     request->device = request->pool ? pool->device : NULL;
     request->others = request->pool && pool->growth_bytes > 0;
-    // Also of a graph that has its memory: what is trimmed until the end of the launch comes back.
+    // Even if a graph has its memory: what is trimmed before the end of the launch comes back.
     if (pool && !request->growth_bytes)
         request->growth_bytes = growth_of(pool, request->bytes);
     if (pool && pool->graphs && request->backed == pool->trims)
@@ -269,8 +270,8 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
     return rc;
 }
 
-// After a refusal: whether others were under way, which had taken what they may turn out not to need. Sleeps a little then. *deadline_ns
-// starts at 0.
+// After a refusal: whether others were under way, which may turn out not to need what they took. Then sleeps a little.
+// *deadline_ns starts at 0.
 static bool await_others(const struct request *request, uint64_t *deadline_ns)
 {
     uint64_t now = clock_now_ns();
@@ -305,7 +306,7 @@ static CUresult begin(struct request *request, CUmemoryPool handle, struct devic
     return rc ? device_refuse(device, request->bytes, request->function) : CUDA_SUCCESS;
 }
 
-// Returns 0, or -ENOMEM where the pool has grown by more than the quota has left.
+// Returns 0, or -ENOMEM if the pool has grown by more than the quota has left.
 static int conclude(struct memory_pool *pool, uint64_t bytes, uint64_t growth_bytes)
 {
     pthread_mutex_lock(&mutex);
@@ -324,7 +325,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
     CUstreamCaptureMode mode = capture_relax();
     int rc = conclude(request->pool, request->bytes, request->growth_bytes);
     if (rc && result == CUDA_SUCCESS) {
-        // The pool has grown by more than was foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
+        // The pool has grown more than foreseen and the quota is full: the memory goes back, and with it what the pool grew by.
         REAL(cuMemFreeAsync)(address, stream);
         REAL(cuStreamSynchronize)(stream);
         pools_reclaim(request->device);
@@ -335,8 +336,8 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
     return result;
 }
 
-// Whether the driver answers by itself: a call that cannot succeed, or one that only becomes a node of a graph. Else *device is set, or
-// *rc is the answer.
+// Whether the driver answers by itself: a call that cannot succeed, or that only becomes a node of a graph. Else *device is
+// set, or *rc is the answer.
 static bool forward(bool valid, CUstream stream, struct device **device, CUresult *rc)
 {
     *rc = CUDA_SUCCESS;
@@ -353,8 +354,8 @@ static CUmemoryPool current_pool(const struct device *device)
     return handle;
 }
 
-// ALLOCATES(name, (parameters), valid, stream, pool, arguments): a function that allocates *pointer of `bytes` from `pool` in the
-// order of `stream`. `valid`: whether it has the arguments that it needs to succeed.
+// ALLOCATES(name, (parameters), valid, stream, pool, arguments): a function that allocates *pointer of `bytes` from `pool` in
+// the order of `stream`. `valid`: whether it has the arguments it needs to succeed.
 #define ALLOCATES(name, parameters, valid, stream, pool, ...)                                                                  \
     CUresult name parameters                                                                                                   \
     {                                                                                                                          \
@@ -388,7 +389,7 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
     if (rc != CUDA_SUCCESS)
         return rc;
     int saved = errno;
-    // A pool of managed memory may name no place; its memory comes to the GPU that uses it.
+    // A pool of managed memory may name no location; its memory comes to the GPU that uses it.
     struct device *device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE  ? device_of(properties->location.id)
                             : properties->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ? device_current()
                                                                                       : NULL;
@@ -399,8 +400,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
     return rc;
 }
 
-// A pool from which memory is still in use lives on in the driver until that is freed, but can't be asked then how much that is. So it
-// is destroyed in the program's eyes only, and for good at the first synchronisation that finds it empty.
+// A pool with memory still in use lives on in the driver until that is freed, but can't be asked how much it is. So it is
+// destroyed only as far as the program can see, and for good at the first synchronisation that finds it empty.
 CUresult cuMemPoolDestroy(CUmemoryPool handle)
 {
     bool postpone = false;
@@ -424,14 +425,14 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
         return CUDA_ERROR_INVALID_VALUE;
     if (!postpone)
         return REAL(cuMemPoolDestroy)(handle);
-    // As the driver does: a device whose pool goes away returns to its default pool.
+    // As in the driver: a device whose pool goes away returns to its default pool.
     if (REAL(cuDeviceGetMemPool)(&current, ordinal) == CUDA_SUCCESS && current == handle &&
         REAL(cuDeviceGetDefaultMemPool)(&standard, ordinal) == CUDA_SUCCESS)
         REAL(cuDeviceSetMemPool)(ordinal, standard);
     return CUDA_SUCCESS;
 }
 
-// The pool of another process, which is charged: nothing can be allocated from it here.
+// Another process's pool, charged there: nothing can be allocated from it here.
 CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *handle, void *shareable, CUmemAllocationHandleType type,
                                             unsigned long long flags)
 {

@@ -11,14 +11,14 @@
 #define HASH_NONFATAL_OOM 1 // the library never exits
 #include <uthash.h>
 
-// How long a program may be kept waiting for another loading where it loads a module, and where it asks for a function.
+// How long a program may be kept waiting for another loading when it loads a module, and when it asks for a function.
 #define LOAD_PATIENCE_NS (10 * NS_PER_S)
 #define QUESTION_PATIENCE_NS (250 * NS_PER_MS)
 
-// What is measured as more than this is loaded and measured a second time, and the smaller figure counts: an allocation of another
-// process whose chunks were taken before the first one began has no second time.
-// What a function seems to have taken beyond that is not its code, and a function cannot be loaded twice: the context has grown by what kernels
-// that print need, which is in its price (shim/calibrate.h), or variables have been loaded.
+// What measures as more than this is loaded and measured a second time, and the smaller figure counts: another process's
+// allocation whose chunks were taken before the first measurement began does not happen twice.
+// What a function seems to take beyond this is not its code, and a function cannot be loaded twice: the context has grown by
+// what kernels that print need, which is in its price (shim/calibrate.h), or variables were loaded.
 #define DOUBTFUL_BYTES (8ull << 20)
 
 // A variable that the program has asked for.
@@ -33,15 +33,15 @@ struct function {
     char key[];
 };
 
-// A module or a library in one context. Charged is what was measured when it was loaded, or what its known variables take, if that is
-// more: those of a lazy driver are loaded later. So is the code of its functions, which is measured by itself.
+// A module or a library in one context. The charge is what was measured when it was loaded or, if more, what its known
+// variables take: a lazy driver loads those later. The same goes for the code of its functions, which is measured separately.
 struct loaded {
-    const void *handle, *library; // the library that a module is a part of, NULL for others
+    const void *handle, *library; // the library that a module is part of, NULL for others
     CUcontext context;
     struct device *device;
     uint64_t charged_bytes;
-    uint64_t code_bytes; // charged beyond that, for functions
-    uint64_t owed_bytes; // code that is there and did not fit
+    uint64_t code_bytes; // charged on top, for functions
+    uint64_t owed_bytes; // code that is there but did not fit
     struct function *functions;
     uint64_t variable_bytes;
     struct variable *variables;
@@ -53,7 +53,7 @@ static struct loaded *list;
 
 void modules_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     list = NULL;
 }
@@ -67,7 +67,7 @@ static struct loaded *find(const void *handle, CUcontext context)
     return loaded;
 }
 
-// The same, made where there is none; NULL: out of memory.
+// The same, made if there is none; NULL: out of memory.
 static struct loaded *find_or_make(const void *handle, CUcontext context, struct device *device)
 {
     struct loaded *loaded = find(handle, context);
@@ -93,7 +93,7 @@ static uint64_t taken_since(const struct measurement *measurement)
     return lost_bytes > 0 ? holdings_round_up((uint64_t)lost_bytes, HOLDINGS_BLOCK_BYTES) : 0;
 }
 
-// Charges a module `bytes` in all, where that is more than it is charged. Returns 0 or -ENOMEM.
+// Charges a module `bytes` in all, if that is more than it is charged. Returns 0 or -ENOMEM.
 static int charge(const void *handle, CUcontext context, struct device *device, uint64_t bytes, const char *function)
 {
     int saved = errno;
@@ -109,7 +109,7 @@ static int charge(const void *handle, CUcontext context, struct device *device, 
         if (rc == 0 && loaded && loaded->charged_bytes == charged)
             loaded->charged_bytes = bytes;
         else if (rc == 0)
-            holdings_give(&device->holdings, bytes - charged); // unloaded or charged by another thread meanwhile
+            holdings_give(&device->holdings, bytes - charged); // unloaded, or charged by another thread meanwhile
         pthread_mutex_unlock(&mutex);
     }
     if (rc)
@@ -129,7 +129,7 @@ static bool is_known(const struct module_question *question)
     return function != NULL;
 }
 
-// Under the mutex. Without memory for it, the function is measured once more when it is asked for again.
+// Under the mutex. Without memory for it, the function is measured again the next time it is asked for.
 static void know(struct loaded *loaded, const struct module_question *question)
 {
     struct function *function;
@@ -142,7 +142,7 @@ static void know(struct loaded *loaded, const struct module_question *question)
         free(function);
 }
 
-// Charges the owner of a function `bytes` of code more, and what it owes. Returns 0 or -ENOMEM.
+// Charges the owner of a function `bytes` more of code, plus what it owes. Returns 0 or -ENOMEM.
 static int charge_code(const struct module_question *question, uint64_t bytes, const char *function)
 {
     struct device *device = question->device;
@@ -245,7 +245,7 @@ void modules_drop_context(CUcontext context)
     give_back(withdraw(NULL, context));
 }
 
-// A load on its way.
+// A load under way.
 struct load {
     CUcontext context;
     struct device *device; // NULL: no context is current, nothing is loaded yet
@@ -276,8 +276,8 @@ static void load_leave(const struct load *load)
         measure_leave(&load->measurement);
 }
 
-// The value of `call`, which loads a module or a library into *handle, or of `again`, which does so a second time. What does not fit is
-// unloaded again.
+// The value of `call`, which loads a module or a library into *handle, or of `again`, which does so a second time. What does
+// not fit is unloaded again.
 #define LOADED_OR_AGAIN(handle, unload, call, again)                                                                           \
     (__extension__({                                                                                                           \
         struct load loading;                                                                                                   \
@@ -301,13 +301,13 @@ static void load_leave(const struct load *load)
     }))
 #define LOADED(handle, unload, call) LOADED_OR_AGAIN(handle, unload, call, call)
 
-// What a module is compiled with. The options say where a log goes and how much room it has there, and are answered in the same place
-// with how long it is: to a second loading that would be the room. So that is made without a log, and its answers go nowhere.
+// What a module is compiled with. The options say where a log goes and how large it may be, and the same place is answered with
+// its length: a second loading would take that for its room. So the second is made without a log, and its answers go nowhere.
 struct compilation {
     unsigned int count;
     CUjit_option *options;
     void **values;
-    void *copy; // to be freed; NULL: none, for want of options or memory
+    void *copy; // to be freed; NULL: none, for lack of options or memory
 };
 
 static bool is_log(CUjit_option option)
@@ -408,7 +408,7 @@ CUresult cuLibraryGetModule(CUmodule *module, CUlibrary library)
     return rc;
 }
 
-// A module leaves the books before the driver can use its handle again.
+// A module leaves the books before the driver can reuse its handle.
 CUresult cuModuleUnload(CUmodule module)
 {
     struct loaded *withdrawn = withdraw(module, NULL);
@@ -431,7 +431,7 @@ CUresult cuLibraryUnload(CUlibrary library)
     return rc;
 }
 
-// Notes a variable of a module. Returns what all of its known variables take, in whole blocks; 0: out of memory.
+// Notes a variable of a module. Returns what all its known variables take, in whole blocks; 0: out of memory.
 static uint64_t note_variable(const void *handle, CUcontext context, struct device *device, uint64_t address, uint64_t bytes)
 {
     int saved = errno;
@@ -453,7 +453,8 @@ static uint64_t note_variable(const void *handle, CUcontext context, struct devi
     return all;
 }
 
-// The program has asked for a variable of this address and size. Where the module's variables do not fit, the question is refused.
+// The program has asked for a variable with this address and size. If the module's variables do not fit, the request is
+// refused.
 static CUresult got_variable(const void *handle, uint64_t address, uint64_t bytes, const char *function)
 {
     CUcontext context;
@@ -464,7 +465,7 @@ static CUresult got_variable(const void *handle, uint64_t address, uint64_t byte
     return all && charge(handle, context, device, all, function) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-// A function that tells where a variable is and how large. The program may leave out either, so the driver is asked once more.
+// A function that tells where a variable is and how large. The program may omit either, so the driver is asked once more.
 #define TELLS_VARIABLE(name, pointer_type, size_type, handle_type)                                                             \
     CUresult name(pointer_type *pointer, size_type *bytes, handle_type handle, const char *variable)                           \
     {                                                                                                                          \

@@ -25,7 +25,7 @@ static int missing_function(void)
     return NVML_ERROR_FUNCTION_NOT_FOUND;
 }
 
-// Resolved on first use; without the library it is looked for again the next time. The library stays pinned.
+// Resolved on first use; if the library is missing, it is looked for again the next time. It stays pinned.
 void *nvml_entry(enum nvml_id id)
 {
     static _Atomic(void *) entries[NVML_COUNT];

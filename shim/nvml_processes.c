@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// NVML's lists of running processes, in every version: the tenant's own and no others.
+// NVML's lists of running processes, in every version: only the tenant's own.
 //
-// The compute list is made from the pool, with what each process is charged: the driver's has numbers of another PID namespace in many
-// containers, or nothing at all. Of the lists of graphics processes and of clients of MPS the driver's entries for processes of the
-// tenant are left.
+// The compute list is made from the pool, with what each process is charged: in many containers the driver's has numbers of
+// another PID namespace, or nothing at all. The lists of graphics processes and of MPS clients keep the driver's entries for
+// the tenant's processes.
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -11,10 +11,10 @@
 
 #include "shim/nvml.h"
 
-// All versions of an entry begin alike. NVML counts with *count what fits into `entries`, and answers with what there is.
+// All versions of an entry begin alike. NVML takes in *count what fits into `entries`, and answers with what there is.
 typedef int list_function(void *device, unsigned int *count, void *entries);
 
-#define MARGIN 8 // processes that may come between two questions
+#define MARGIN 8 // processes that may appear between two questions
 
 struct instance {
     unsigned int gpu, compute;
@@ -54,7 +54,7 @@ unsigned int nvml_keep_members(const struct nvml_tenant *tenant, void *entries, 
     return kept;
 }
 
-// Gives out `found` entries as NVML does.
+// Hands out `found` entries as NVML does.
 static int put(unsigned int *count, void *entries, const void *list, unsigned int found, size_t bytes)
 {
     unsigned int room = *count;

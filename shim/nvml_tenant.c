@@ -11,7 +11,7 @@
 #include "shim/heap_memory.h"
 #include "shim/memory_pools.h"
 
-// What a process reads of a pool that it is not in.
+// What a process reads of a pool it does not belong to.
 struct nvml_onlooker {
     struct options options;
     struct pool pool;
@@ -36,8 +36,8 @@ static bool parse_uuid(const char *text, uint8_t uuid[POOL_UUID_BYTES])
     return digits == 2 * POOL_UUID_BYTES;
 }
 
-// Which number CUDA would give to the device with this index and UUID, or -1: it would not see it. With GPUs of several models and
-// no CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA may count differently.
+// The number that CUDA would give to the device with this index and UUID, or -1 if it would not see it. With GPUs of several
+// models and no CUDA_DEVICE_ORDER=PCI_BUS_ID, CUDA may count differently.
 static int ordinal_of(unsigned int index, const char *uuid)
 {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
@@ -48,7 +48,7 @@ static int ordinal_of(unsigned int index, const char *uuid)
         size_t length = strcspn(visible, ",");
         unsigned long number = strtoul(visible, &end, 10);
         bool is_number = end == visible + length && length > 0;
-        // An abbreviated UUID will do for CUDA.
+        // CUDA accepts an abbreviated UUID.
         if (is_number ? number == index : length > 4 && strncasecmp(visible, uuid, length) == 0)
             return ordinal;
         visible += length + (visible[length] == ',');
@@ -96,7 +96,7 @@ static bool look_on(struct nvml_tenant *tenant, void *nvml_device, const char *u
     if (NVML_REAL(nvmlDeviceGetMemoryInfo)(nvml_device, &physical) != NVML_SUCCESS)
         return false;
     if (NVML_REAL(nvmlDeviceGetIndex)(nvml_device, &index) != NVML_SUCCESS)
-        index = UINT_MAX; // known by its UUID only
+        index = UINT_MAX; // known only by its UUID
     int ordinal = ordinal_of(index, uuid_text);
     if (ordinal < 0 || ordinal >= OPTIONS_MAX_DEVICES)
         return false;

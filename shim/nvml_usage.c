@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // NVML's utilization: the tenant's own.
 //
-// A GPU counts as busy for a tenant while it is busy, as the driver says, and the tenant holds the token: the smaller of the two shares
-// of time. The token's is taken over the last second or more, and in a process's first question since the virtual GPU began.
+// A GPU counts as busy for a tenant while the driver says that it is busy and the tenant holds the token: the smaller of the
+// two shares of time. The token's is taken over the last second or more or, in a process's first question, since the virtual
+// GPU began.
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -12,10 +13,10 @@
 #include "scheduler/grant.h"
 #include "shim/nvml.h"
 
-#define LONG_NS NS_PER_S           // an interval that a new one may begin after
+#define LONG_NS NS_PER_S           // an interval after which a new one may begin
 #define SHORT_NS (100 * NS_PER_MS) // a shorter interval says nothing
 
-// Per GPU of the pool: since when the present interval is, what had been held by then, and what the one before it gave.
+// Per GPU of the pool: when the current interval began, what had been held by then, and the result of the one before.
 static struct interval {
     uint64_t vgpu_created_ns; // another virtual GPU begins anew
     uint64_t since_ns, held_ns;
@@ -29,11 +30,11 @@ static uint64_t held_until(const struct nvml_tenant *tenant, uint64_t now_ns)
     const struct pool_vgpu *vgpu = &layout->vgpus[tenant->vgpu];
     uint64_t word, held, begun, company;
     int tries = 8;
-    do { // until both are of the same grant
+    do { // until both belong to the same grant
         word = atomic_load(&layout->gpus[tenant->gpu].token);
         held = atomic_load(&vgpu->held_ns);
         begun = grant_get(&vgpu->begun, word);
-        company = grant_get(&layout->gpus[tenant->gpu].company_ns, word); // had by others in this grant
+        company = grant_get(&layout->gpus[tenant->gpu].company_ns, word); // what others had in this grant
     } while (atomic_load(&layout->gpus[tenant->gpu].token) != word && --tries > 0);
     if (token_holder(word) != tenant->vgpu || grant_since(begun, now_ns) <= company)
         return held;
@@ -83,8 +84,8 @@ int nvmlDeviceGetUtilizationRates(void *device, struct nvml_utilization *utiliza
     return result;
 }
 
-// The driver's samples are of single processes: those of others are left out. The number of samples that there is room to be made for
-// stays the driver's.
+// The driver's samples are of single processes; those of others are left out. The driver still decides how many samples there
+// must be room for.
 int nvmlDeviceGetProcessUtilization(void *device, struct nvml_process_sample *samples, unsigned int *count,
                                     unsigned long long last_seen_us)
 {

@@ -33,7 +33,7 @@ const CUlaunchConfig *priority_launch(const CUlaunchConfig *config, CUlaunchConf
     return copy;
 }
 
-// The value to set: the given one, or a copy with the priority that is allowed.
+// The value to set: the given one, or a copy with the allowed priority.
 static const CUlaunchAttributeValue *allowed_value(CUlaunchAttributeID id, const CUlaunchAttributeValue *value,
                                                    CUlaunchAttributeValue *copy)
 {

@@ -18,10 +18,10 @@ static const char *const runtime_names[RUNTIME_COUNT] = {
 // A process has one runtime, seldom two or three. Filled in order, never emptied.
 #define MAX_RUNTIMES 16
 static struct runtime runtimes[MAX_RUNTIMES];
-static struct runtime absent;               // stands for a runtime that is not there
+static struct runtime absent;               // stands for a missing runtime
 static _Atomic(struct runtime *) given_out; // see runtime_given_out
 
-// Which runtime a call site means. A power of two, some times the call sites of a large framework.
+// Which runtime a call site means. A power of two, several times the call sites of a large framework.
 #define SITE_COUNT 4096u
 #define SITE_PROBES 8u
 static struct {
@@ -54,8 +54,8 @@ static struct runtime *runtime_with(void *handle)
     return &absent;
 }
 
-// Whether a function of this name is a runtime's and not that of a library which interposes some functions and passes them on. Packagers
-// rename runtimes; what they all define, and hardly anybody interposes, is the export table.
+// Whether a function of this name is a runtime's, not that of a library that interposes some functions and passes them on.
+// Packagers rename runtimes; all of them define the export table, and hardly anybody interposes it.
 static bool is_runtime(const void *function)
 {
     const struct link_map *object = loader_object(function);
@@ -72,7 +72,7 @@ static struct runtime *runtime_containing(const void *pointer)
     return handle ? runtime_with(handle) : NULL;
 }
 
-// The runtime that a library interposes which is loaded behind this one: the global scope would be that library again.
+// The runtime interposed by a library that is loaded behind this one: the global scope would be that library again.
 static struct runtime *runtime_after(const void *caller)
 {
     const void *next = caller;
@@ -82,8 +82,8 @@ static struct runtime *runtime_after(const void *caller)
     return next ? runtime_containing(next) : NULL;
 }
 
-// Where the dynamic linker would have bound the caller's cudaMalloc without this library: to the global scope where what it has
-// there serves every version, else by the symbol's version, which names the runtime that the caller depends on.
+// Where the dynamic linker would have bound the caller's cudaMalloc without this library: to the global scope if what that has
+// serves every version, else by the symbol's version, which names the runtime that the caller depends on.
 static struct runtime *find_runtime(const void *caller)
 {
     static const char *const sonames[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"};

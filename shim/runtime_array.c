@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Runtime layer: arrays and mipmapped arrays. Where the runtime is unseen they are charged by their elements, in whole blocks; how the
-// driver arranges them is not seen.
+// Runtime layer: arrays and mipmapped arrays. With an unseen runtime they are charged by their elements, in whole blocks; the
+// driver's layout is not seen.
 #include "shim/runtime_api.h"
 
-// An array on its way.
+// An array under way.
 struct array {
     struct runtime *runtime;
     size_t bytes;
@@ -17,12 +17,12 @@ static size_t times(size_t a, size_t b)
     return holdings_product(a, b ? b : 1);
 }
 
-// Of all levels of an array; each next one has half the size in every direction.
+// Of all levels of an array; each has half the size of the one before in every direction.
 static size_t level_bytes(const struct cudaChannelFormatDesc *desc, struct cudaExtent extent, unsigned int levels,
                           unsigned int flags)
 {
     size_t bytes = 0;
-    // A sparse array, and one that is mapped later, have no memory of their own.
+    // A sparse array, or one mapped later, has no memory of its own.
     if (!desc || flags & (cudaArraySparse | cudaArrayDeferredMapping))
         return 0;
     size_t element = (size_t)(desc->x + desc->y + desc->z + desc->w) / 8;
@@ -44,7 +44,7 @@ static bool array_begin(struct array *array, struct runtime *runtime, size_t byt
     return runtime_sight(runtime) != RUNTIME_UNSEEN || !bytes || runtime_take(bytes, &array->holdings, &array->taken);
 }
 
-// Returns whether the array, at `handle` where `result` says so, is paid for or need not be. If it is not, the caller frees it.
+// Returns whether the array, at `handle` if `result` says so, is paid for or need not be. If not, the caller frees it.
 static bool array_end(struct array *array, cudaError_t result, const void *handle)
 {
     if (result != cudaSuccess) {
@@ -52,7 +52,7 @@ static bool array_end(struct array *array, cudaError_t result, const void *handl
             holdings_give(array->holdings, array->taken);
         return true;
     }
-    // Nothing taken: the runtime was not known to be unseen when the call began.
+    // Nothing was taken: the runtime was not known to be unseen when the call began.
     if (!array->holdings && (!array->bytes || !runtime_decide(array->runtime, result, array->calls)))
         return true;
     return (array->holdings || runtime_take(array->bytes, &array->holdings, &array->taken)) &&
@@ -103,7 +103,7 @@ cudaError_t cudaMallocMipmappedArray(cudaMipmappedArray_t *made, const struct cu
     return runtime_refuse(runtime);
 }
 
-// The charge goes after the array: until then nobody else is given its memory, and its handle only then.
+// The charge goes after the array: until then nobody else gets its memory, and only then its handle.
 cudaError_t cudaFreeArray(cudaArray_t array)
 {
     struct runtime *runtime = RUNTIME_OF_CALLER();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Door d of the runtime: cudaGetDriverEntryPoint and its kin. See doors.c.
 //
-// The prototypes are here and not taken from the toolkit: CUDA 11 has three parameters where CUDA 12 has four (the fourth is passed on
-// untouched, a runtime of CUDA 11 does not look at it), and only 12.5 and later have ByVersion. An enum, cudaError_t or
-// other, is an int to the ABI.
+// The prototypes are here, not from the toolkit: CUDA 11 has three parameters where CUDA 12 has four (the fourth is passed on
+// untouched; a CUDA 11 runtime ignores it), and only 12.5 and later have ByVersion. To the ABI an enum, cudaError_t or other,
+// is an int.
 #include "shim/runtime.h"
 
 #pragma GCC visibility push(default)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Runtime layer: launches. Each wrapper forwards; where the runtime is unseen, the launch passes the gate here.
+// Runtime layer: launches. Each wrapper forwards; with an unseen runtime, the launch passes the gate here.
 #include "shim/runtime_api.h"
 
-// One launch: `call` with whatever brackets it. A macro, so that for a seen runtime it is the plain call.
+// One launch: `call` and what brackets it. A macro, so that for a seen runtime it is the plain call.
 #define LAUNCH(runtime, driver_stream, function, call)                                                                         \
     __extension__({                                                                                                            \
         enum runtime_sight sight = runtime_sight(runtime);                                                                     \

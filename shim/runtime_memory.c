@@ -4,8 +4,8 @@
 
 #include "allocator/allocations.h"
 
-// The runtime's own pitch is not known before it answers; 512 bytes is what every GPU so far aligns to. The charge is settled by the
-// real pitch afterwards.
+// The runtime's pitch is not known before it answers; every GPU so far aligns to 512 bytes. The real pitch settles the charge
+// afterwards.
 #define LIKELY_PITCH 512u
 
 static size_t pitched(size_t width, size_t rows)
@@ -99,8 +99,8 @@ cudaError_t cudaMallocFromPoolAsync_ptsz(void **ptr, size_t size, cudaMemPool_t 
     return malloc_from_pool(runtime, RUNTIME_REAL(runtime, cudaMallocFromPoolAsync_ptsz), ptr, size, memPool, stream);
 }
 
-// Freeing through an unseen runtime: the charge made here is withdrawn first, since another thread may be given the address at once.
-// An allocation that the driver layer has charged is not this layer's to return; its own free passes there.
+// Freeing through an unseen runtime: the charge made here is withdrawn first, since another thread may get the address at once.
+// This layer does not return what the driver layer has charged; the driver layer sees that free itself.
 static bool withdraw(struct runtime *runtime, const void *pointer, struct allocation *allocation)
 {
     return runtime_sight(runtime) == RUNTIME_UNSEEN && pointer && allocation_withdraw((uint64_t)(uintptr_t)pointer, allocation);
@@ -150,10 +150,10 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
     return result;
 }
 
-// The size stands at the same place in every version of the structure, so one wrapper does for all.
+// The size is at the same place in every version of the structure, so one wrapper does for all.
 _Static_assert(offsetof(struct cudaDeviceProp, totalGlobalMem) == 288, "where CUDA 11, 12 and 13 have it");
 
-// The runtime reads the properties from the driver once and keeps them, so no driver call proves nothing here.
+// The runtime reads the properties from the driver once and keeps them, so the absence of a driver call proves nothing here.
 static cudaError_t adjust_properties(struct runtime *runtime, cudaError_t result, struct cudaDeviceProp *prop, int device)
 {
     if (result == cudaSuccess && runtime_sight(runtime) == RUNTIME_UNSEEN)

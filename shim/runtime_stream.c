@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Runtime layer: streams, captures, synchronisation, reset. Nothing of it needs a turn on the GPU; creating a stream is one more call by
-// which a runtime is noticed that does not pass the driver layer. Of an unseen runtime the streams and captures are noted here, so that
-// a drain finds the streams and leaves the captures alone.
+// Runtime layer: streams, captures, synchronisation, reset. None of it needs a turn on the GPU; creating a stream is one more
+// call that reveals a runtime that does not pass the driver layer. An unseen runtime's streams and captures are noted here, so
+// that a drain finds the streams and leaves the captures alone.
 #include "shim/captures.h"
 #include "shim/priorities.h"
 #include "shim/runtime_api.h"

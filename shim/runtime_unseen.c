@@ -38,8 +38,8 @@ bool runtime_decide(struct runtime *runtime, cudaError_t result, unsigned calls)
     return true;
 }
 
-// The device of the current context; NULL where there is none or the quota has no room for the context. Such a runtime makes contexts
-// current out of sight, and makes primary contexts: one more retain through the hook enters it into the books and charges it.
+// The device of the current context; NULL if there is none or the quota has no room for it. Such a runtime makes contexts
+// current out of sight, primary ones: one more retain, through the hook, books and charges it.
 static struct device *current_device(void)
 {
     CUcontext context = NULL;
@@ -86,7 +86,7 @@ cudaError_t runtime_charge_end(struct runtime_charge *charge, cudaError_t result
     if (!charge->holdings && !runtime_decide(runtime, result, charge->calls))
         return result;
     int saved = errno;
-    // Nothing taken: the runtime was not known to be unseen when the call began.
+    // Nothing was taken: the runtime was not known to be unseen when the call began.
     bool charged = charge->holdings || runtime_charge_begin(charge, runtime, bytes);
     if (charged) {
         struct allocation allocation = {.address = (uint64_t)(uintptr_t)*pointer,
@@ -215,7 +215,7 @@ void runtime_end_context(void)
 
 void runtime_unseen_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     handles = NULL;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Streams, their captures, and the calls that wait for the GPU. None of them is gated: they give the GPU nothing to do.
+// Streams, their captures, and the calls that wait for the GPU. None is gated: they give the GPU nothing to do.
 //
-// A synchronisation is when the driver takes back what its memory pools do not use, so it is when the pools' charges are brought up to
+// At a synchronisation the driver takes back what its memory pools do not use, so then the pools' charges are brought up to
 // date.
 #include <stddef.h>
 
@@ -28,7 +28,7 @@ CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags, int pr
     return created(REAL(cuStreamCreateWithPriority)(stream, flags, priority), stream);
 }
 
-// The stream leaves the table first: another thread may be given its handle as soon as it is destroyed.
+// The stream leaves the table first: another thread may get its handle as soon as it is destroyed.
 CUresult cuStreamDestroy(CUstream stream)
 {
     stream_remove(stream);
@@ -117,8 +117,8 @@ CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph, const 
                  REAL(cuStreamBeginCaptureToGraph_ptsz)(stream, graph, dependencies, dependency_data, count, mode));
 }
 
-// A capture ends also where the result is an error (it was invalidated, or left streams unjoined), and does not where the stream is
-// not the one it began on. The stream's state before and after tells.
+// A capture can end with an error (it was invalidated, or left streams unjoined), and does not end on a stream other than the
+// one it began on. The stream's state before and after tells.
 static CUresult ended(CUstream stream, bool was_capturing, CUresult result)
 {
     if (was_capturing && !capture_under_way(stream))

@@ -111,7 +111,7 @@ void streams_unlock(void)
 
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument)
 {
-    // While a stream that synchronises with the legacy stream is being captured, nothing can be given to the legacy stream at all.
+    // While a stream that synchronises with the legacy stream is being captured, the legacy stream accepts nothing at all.
     bool going = capture_under_way(NULL) || visit(argument, NULL);
     for (struct stream *stream = streams; stream && going; stream = stream->hh.next)
         if (stream->context == context && !capture_under_way(stream->handle))
@@ -121,7 +121,7 @@ bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream str
 
 void streams_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     streams = NULL;
     atomic_store(&streams_count.captures, 0);

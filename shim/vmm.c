@@ -14,7 +14,7 @@
 
 struct memory {
     CUmemGenericAllocationHandle handle;
-    uint32_t handles;  // times the program has obtained the handle, less its releases; 0: not in the table of handles
+    uint32_t handles;  // how often the program obtained the handle, less its releases; 0: not in the table of handles
     uint32_t mappings; // and those about to be made
     uint64_t bytes;
     struct device *device;
@@ -33,7 +33,7 @@ struct mapping {
 struct tile {
     CUarrayMapInfo info;
     struct memory *memory;
-    CUcontext context; // whose end is the array's
+    CUcontext context; // which ends with the array
     bool whole;        // the array has one mapping, of all of it, and regions mean nothing (deferred mapping)
     struct tile *next;
 };
@@ -45,7 +45,7 @@ static struct tile *tiles;
 
 void vmm_reset(void)
 {
-    // Not freed: another thread of the parent may have been halfway through a change when it forked.
+    // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     by_handle = NULL;
     mappings = NULL;
@@ -65,7 +65,7 @@ static bool enter_handle(struct memory *memory)
     return memory->hh.tbl != NULL;
 }
 
-// Gives the memory back once nothing holds it.
+// Gives the memory back when nothing holds it any more.
 static void check_end(struct memory *memory)
 {
     if (memory->handles || memory->mappings)
@@ -118,7 +118,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
     return rc;
 }
 
-// The handle leaves the table before the driver can use its number again; the memory stays charged until the driver has answered.
+// The handle leaves the table before the driver can reuse its number; the memory stays charged until the driver has answered.
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 {
     pthread_mutex_lock(&mutex);
@@ -158,7 +158,7 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void 
 {
     struct heap_piece piece;
     CUcontext context;
-    // What a heap gives out is memory of cuMemAlloc, which has no handle.
+    // What a heap gives out is cuMemAlloc memory, which has no handle.
     if (heap_memory_find((CUdeviceptr)(uintptr_t)address, &piece, &context) != -ENOENT)
         address = (void *)HEAP_MEMORY_NOWHERE;
     CUresult rc = REAL(cuMemRetainAllocationHandle)(handle, address);
@@ -185,7 +185,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
     errno = saved;
     if (!mapping)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    // Counted before the driver maps: from then on another thread may release the handle.
+    // Counted before the driver maps: after that, another thread may release the handle.
     pthread_mutex_lock(&mutex);
     struct memory *memory = find(handle);
     if (memory)
@@ -203,7 +203,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
         mapping->bytes = bytes;
         mapping->memory = memory;
         HASH_ADD(hh, mappings, address, sizeof mapping->address, mapping);
-        // Without memory for the books, the memory stays charged until the process ends.
+        // If there is no memory for the books, the memory stays charged until the process ends.
         if (!mapping->hh.tbl)
             free(mapping);
     } else {
@@ -252,7 +252,7 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
     return rc;
 }
 
-// A handle that this process knows already names the same memory once more.
+// A handle that this process already knows names the same memory once more.
 CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle, void *shareable, CUmemAllocationHandleType type)
 {
     CUresult rc = REAL(cuMemImportFromShareableHandle)(handle, shareable, type);
@@ -299,7 +299,7 @@ static void remove_tile(struct tile **link)
     free(tile);
 }
 
-// Notes what is about to be mapped; false: out of memory. On the list *added, which remove_tile takes back.
+// Notes what is about to be mapped; false: out of memory. Puts it on the list *added, which remove_tile takes back.
 static bool add_tiles(const CUarrayMapInfo *list, unsigned count, struct tile **added)
 {
     CUcontext context = NULL;

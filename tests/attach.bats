@@ -72,8 +72,8 @@ tenant() {
 @test "a variable that looks like an option and is none is warned of by name" {
     run -0 --separate-stderr shim env VGPU_MEMROY=2G "$PROGRAMS/attach_try"
     assert_equal "$output" "cuInit 0"
-    assert_contains "$stderr" "VGPU_MEMROY is no option"
-    refute_contains "$stderr" "VGPU_POOL is no option"
+    assert_contains "$stderr" "VGPU_MEMROY is not an option"
+    refute_contains "$stderr" "VGPU_POOL is not an option"
 }
 
 @test "another tool's variable is taken for the quota, and a line says so" {
@@ -90,7 +90,7 @@ tenant() {
 
 @test "the library's own variable counts before another tool's, and a line says so" {
     run -0 --separate-stderr shim env VGPU_MEMORY=1G CUDA_DEVICE_MEMORY_LIMIT_0=nonsense "$PROGRAMS/attach_try"
-    assert_contains "${stderr_lines[0]}" "CUDA_DEVICE_MEMORY_LIMIT_0 is not used beside VGPU_MEMORY"
+    assert_contains "${stderr_lines[0]}" "CUDA_DEVICE_MEMORY_LIMIT_0 is ignored, since VGPU_MEMORY is set"
     assert_contains "${stderr_lines[1]}" "quota 1.00 GiB"
 }
 

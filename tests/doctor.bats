@@ -35,7 +35,7 @@ odd() {
 
 finds_dead() {
     run -0 --separate-stderr "$VGPU" doctor
-    finds ok pool "0 programs use" "takes back what dead ones left"
+    finds ok pool "used by 0 programs" "takes back what dead ones left"
 }
 
 no_folder() {
@@ -49,7 +49,7 @@ no_folder() {
     refute_contains "$output" "FAIL"
     finds ok driver "CUDA 1"
     finds ok gpu "0: "
-    finds ok pool "$VGPU_POOL is not there yet"
+    finds ok pool "$VGPU_POOL does not exist yet"
     finds ok library "$SHIM"
     finds ok start "gets its GPUs"
     finds ok coverage " functions "
@@ -161,7 +161,7 @@ no_folder() {
     finds FAIL options "VGPU_MEMORY=lots is not understood"
     finds ok start
     VGPU_MEMROY=8G run -0 --separate-stderr "$VGPU" doctor
-    finds warn options "VGPU_MEMROY is no option"
+    finds warn options "VGPU_MEMROY is not an option"
     CUDA_DEVICE_MEMORY_LIMIT=1g run -0 --separate-stderr "$VGPU" doctor
     finds ok options "CUDA_DEVICE_MEMORY_LIMIT=1g is taken as VGPU_MEMORY"
     CUDA_DEVICE_SM_LIMIT=lots run -1 --separate-stderr "$VGPU" doctor
@@ -175,7 +175,7 @@ no_folder() {
     spawn_shim "$PROGRAMS/attach_try" keep
     wait_until file_has "$out" "cuInit 0"
     run -0 --separate-stderr "$VGPU" doctor
-    finds ok pool "$VGPU_POOL of user $(id -u), mode 0600, layout version" "1 program use"
+    finds ok pool "$VGPU_POOL of user $(id -u), mode 0600, layout version" "used by 1 program"
     refute_contains "$output" "dead ones"
     kill -KILL "$pid"
     # The driver's threads of a killed program may end a while after its first.
@@ -209,14 +209,14 @@ no_folder() {
     VGPU_POOL=$folder/none SIMGPU_STATE=/dev/shm/vgpu-test.$$ run --separate-stderr \
         setpriv --reuid=65534 --clear-groups "$folder/vgpu" doctor
     rm -rf "$folder" "/dev/shm/vgpu-test.$$"
-    finds FAIL pool "$folder/none cannot be made: Permission denied"
+    finds FAIL pool "$folder/none cannot be created: Permission denied"
     output=$first
     finds FAIL pool "cannot open the pool $folder/pool: Permission denied: set VGPU_POOL to a path of your own"
 }
 
 @test "a folder without a pool and without a place for one is told" {
     VGPU_POOL=$BATS_TEST_TMPDIR/nowhere/pool run -1 --separate-stderr "$VGPU" doctor
-    finds FAIL pool "nowhere/pool cannot be made: No such file or directory" "its directory must exist"
+    finds FAIL pool "nowhere/pool cannot be created: No such file or directory" "its directory must exist"
 }
 
 @test "a pool whose lock is kept by a stopped program is told" {

@@ -35,7 +35,7 @@ refused() { # STATUS MESSAGE ARGUMENT...
     assert_equal "$(sha256sum <"$VGPU_POOL")" "$before"
 }
 
-@test "set changes every option of a virtual GPU that lives, and says nothing" {
+@test "set changes every option of a live virtual GPU, and says nothing" {
     tenant name=train quota=4096 charge=1000
     run -0 --separate-stderr "$VGPU" set train --weight 700 --limit 30 --priority high --quantum 5 --concurrency 3 --memory 4G
     assert_equal "$output$stderr" ""
@@ -45,6 +45,13 @@ refused() { # STATUS MESSAGE ARGUMENT...
     has '.vgpus[0] | .weight == 700 and .limit_percent == 0 and .priority == "normal" and .quantum_ns == 0 and .concurrency == 1 and .quota_bytes == 4294967296'
     run -0 "$VGPU" set train --memory 25% --compute-limit 50%
     has '.vgpus[0] | .quota_bytes == 20 * 1073741824 and .limit_percent == 50'
+}
+
+@test "the help names every option that set has" {
+    run -0 "$VGPU" help set
+    for flag in memory weight limit priority quantum concurrency gpu pool; do
+        assert_contains "$output" "  --$flag "
+    done
 }
 
 @test "set names the virtual GPU as list does, also one without a given name" {
@@ -80,7 +87,7 @@ refused() { # STATUS MESSAGE ARGUMENT...
 
 @test "what set does not understand is refused with 2, and nothing is changed" {
     tenant name=train quota=4096
-    refused 2 "no virtual GPU named" --weight 5
+    refused 2 "no virtual GPU given" --weight 5
     refused 2 "nothing to change" train
     refused 2 "unexpected argument 'other'" train other --weight 5
     refused 2 "--weight: VGPU_WEIGHT=0 is not understood: allowed is a whole number from 1 to 10000" train --weight 0

@@ -476,7 +476,7 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     run -2 --separate-stderr "$VGPU" list --watch=0
     assert_contains "$stderr" "--watch=0 is not understood"
     run -2 --separate-stderr "$VGPU" list --watch --interval 2
-    assert_contains "$stderr" "--interval does not go with --watch"
+    assert_contains "$stderr" "--interval cannot be combined with --watch"
 }
 
 # --- list: terminals --------------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ static bool is_child; // findings go to the parent
 
 static const char *const words[] = {[DOCTOR_OK] = "ok", [DOCTOR_WARN] = "warn", [DOCTOR_FAIL] = "FAIL"};
 
-// What a child says through its pipe begins with this; all else that comes from there was said by what it loaded.
+// Prefix of what a child says through its pipe; everything else there comes from what it loaded.
 #define CHILD_MARK '\1'
 
 static void add(enum doctor_status status, const char *check, const char *text)
@@ -69,7 +69,8 @@ static const struct probe {
     bool under_library;
 } probes[] = {{"driver", doctor_driver, false}, {"doors", doctor_doors, true}};
 
-// Never returns. The parent's environment but for the options, which are checked by themselves; under the library with a pool of its own.
+// Never returns. The parent's environment without the options, which are checked separately; if under the library, with a pool
+// of its own.
 static void become_probe(const struct probe *probe, int out, const char *library, const char *pool)
 {
     for (int id = 0; id < OPTION_COUNT; id++)
@@ -87,7 +88,7 @@ static void become_probe(const struct probe *probe, int out, const char *library
     _exit(STATUS_FAILED);
 }
 
-// Takes one line from a child. `said` keeps the last one that was no finding.
+// Takes one line from a child. `said` keeps the last one that was not a finding.
 static void take_line(char *line, char said[TEXT_BYTES])
 {
     int status = line[0] == CHILD_MARK ? line[1] - '0' : -1;
@@ -101,7 +102,7 @@ static void take_line(char *line, char said[TEXT_BYTES])
     }
 }
 
-// Reads until the child has closed its end. False: it did not within its time.
+// Reads until the child closes its end. False: it did not in time.
 static bool take_findings(int in, char said[TEXT_BYTES])
 {
     char line[2 * TEXT_BYTES];
@@ -203,8 +204,8 @@ void doctor_details(void)
 {
     puts(
         "  --json         print one JSON object instead of lines\n\n"
-        "One line for each check: 'ok', 'warn' for what works and costs something, 'FAIL' for what keeps programs from running\n"
-        "on virtual GPUs or lets them past their limits. Nothing is changed. Exit status: 1 if a line says FAIL, else 0.");
+        "One line for each check: 'ok', 'warn' for what works at a cost, 'FAIL' for what keeps programs from running on virtual\n"
+        "GPUs or lets them exceed their limits. Nothing is changed. Exit status: 1 if a line says FAIL, else 0.");
 }
 
 static int run_child(const char *name)

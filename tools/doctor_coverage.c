@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Which functions of the driver at hand the library does not know.
+// Which of the installed driver's functions the library does not know.
 #include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 
 struct tally {
     unsigned exported, hooked, unknown;
-    char names[256]; // of the unknown ones, as many as there is room for
+    char names[256]; // of the unknown ones, as many as fit
 };
 
 static void count(struct tally *tally, const char *name)
@@ -33,8 +33,8 @@ static void count(struct tally *tally, const char *name)
         snprintf(tally->names + length, sizeof tally->names - length, ", ...");
 }
 
-// Every function that the library exports, by its file's table of dynamic symbols; the file is the dynamic linker's, so its form is not
-// questioned beyond its bounds.
+// Every function that the library exports, from its file's table of dynamic symbols; the dynamic linker has accepted the file,
+// so its form is checked only for its bounds.
 static void count_exports(const unsigned char *file, size_t bytes, struct tally *tally)
 {
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)file;
@@ -72,8 +72,8 @@ void doctor_coverage(void *library)
     if (tally.exported == 0)
         doctor_say(DOCTOR_WARN, "coverage", "what the driver exports cannot be read");
     else if (tally.unknown == 0)
-        doctor_say(DOCTOR_OK, "coverage", "of the driver's %u functions %u are hooked, the others pass through", tally.exported,
-                   tally.hooked);
+        doctor_say(DOCTOR_OK, "coverage", "%u of the driver's %u functions are hooked; the others pass through", tally.hooked,
+                   tally.exported);
     else
         doctor_say(DOCTOR_WARN, "coverage",
                    "%u of the driver's %u functions are newer than this version, and what goes through them is not limited: %s",

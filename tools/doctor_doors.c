@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Every way in which a program comes by a driver function, tried out under the library in a program that has nothing of CUDA: this one.
+// Every way to get a driver function, tried under the library in a program that has nothing of CUDA: this one.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <stdio.h>
@@ -9,8 +9,8 @@
 
 #define LIBRARY "libvgpu_shim.so"
 
-// The function that stands for all: a hooked one, whose name cuGetProcAddress knows without its version. The weak reference is a direct
-// link that does not need the driver to be there.
+// The function that stands for all: a hooked one, whose name cuGetProcAddress knows without its version. The weak reference is
+// a direct link that does not need the driver to be there.
 #define FUNCTION "cuMemAlloc_v2"
 #define FAMILY "cuMemAlloc"
 #define FAMILY_VERSION 3020
@@ -28,7 +28,7 @@ static int is_ours(const void *address)
     return strcmp(slash ? slash + 1 : file, LIBRARY) == 0;
 }
 
-// Where a door leads. Nowhere is as it would be without the library, but for doors that always lead somewhere.
+// Where a door leads. Nowhere is the same as without the library, except for doors that always lead somewhere.
 static void tell(const char *door, const void *address, const char *nowhere)
 {
     if (is_ours(address))
@@ -66,13 +66,13 @@ static void try_runtime(void)
         runtime ? (int (*)(const char *, void **, unsigned long long, int *))dlsym(runtime, "cudaGetDriverEntryPoint") : NULL;
     int status, rc = get ? get(FAMILY, &found, 0, &status) : 0;
     char nowhere[64] = "no CUDA runtime with it is on the library path";
-    // A runtime that cannot start has no doors: that its driver or the pool are to blame has been said by others.
+    // A runtime that cannot start has no doors: other checks have blamed its driver or the pool.
     if (rc)
         snprintf(nowhere, sizeof nowhere, "the runtime does not start (error %d)", rc);
     tell("cudaGetDriverEntryPoint", rc == 0 ? found : NULL, nowhere);
 }
 
-// Under the library a program initialises CUDA: in a pool of the test's own, with no quota.
+// Under the library a program initialises CUDA, in a pool of the test's own, without a quota.
 static void try_attach(void *driver)
 {
     CUresult (*init)(unsigned) = (CUresult(*)(unsigned))dlsym(driver, "cuInit");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The driver as programs find it, without the library: its version, its GPUs and their modes, and what it exports.
+// The driver as programs find it without the library: its version, its GPUs and their modes, and what it exports.
 #include <cuda.h>
 #include <dlfcn.h>
 
@@ -8,13 +8,13 @@
 
 #define OLDEST_CUDA 11080
 
-// NVML's, which toolkits need not have a header for.
+// NVML's, for which a toolkit need not have a header.
 typedef struct nvmlDevice_st *nvml_device;
 enum { NVML_SUCCESS = 0, NVML_FEATURE_DISABLED = 0, NVML_FEATURE_ENABLED = 1 };
 
-// --- NVML -------------------------------------------------------------------------------------------------------------------------
+// --- NVML ---
 
-// Persistence and partitioning of one GPU, by the name on its bus: NVML knows all GPUs of the machine, CUDA those that are visible.
+// Persistence and partitioning of one GPU, by its name on the bus: NVML knows all GPUs of the machine, CUDA the visible ones.
 static void check_modes(void *nvml, const char *bus_id, int ordinal)
 {
     int (*find)(const char *, nvml_device *) =
@@ -51,11 +51,12 @@ static void *open_nvml(void)
         doctor_say(DOCTOR_OK, "nvml", "driver %s", text);
         return nvml;
     }
-    doctor_say(DOCTOR_WARN, "nvml", "does not start (error %d): are its kernel module and its library of one version?", rc);
+    doctor_say(DOCTOR_WARN, "nvml", "does not start (error %d): are its kernel module and its library of the same version?",
+               rc);
     return NULL;
 }
 
-// --- the GPUs ---------------------------------------------------------------------------------------------------------------------
+// --- the GPUs ---
 
 #define DRIVER_FUNCTIONS(row)                                                                                                  \
     row(cuInit) row(cuDriverGetVersion) row(cuDeviceGetCount) row(cuDeviceGetName) row(cuDeviceTotalMem_v2)                    \
@@ -96,18 +97,18 @@ static void check_gpu(CUdevice device, void *nvml)
         check_modes(nvml, bus_id, device);
 }
 
-// What an error of cuInit means to a person.
+// An error of cuInit in words.
 static const char *advice(CUresult rc)
 {
     switch ((int)rc) {
     case CUDA_ERROR_NO_DEVICE:
         return "no GPU is visible: is CUDA_VISIBLE_DEVICES right, and does this container have a GPU?";
     case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
-        return "libcuda and the kernel module have different versions: restart, or mount the driver that runs into this container";
+        return "libcuda and the kernel module have different versions: restart, or mount the running driver into this container";
     case CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE:
         return "a forward-compatibility libcuda that does not serve this GPU: take it off LD_LIBRARY_PATH";
     case CUDA_ERROR_SYSTEM_NOT_READY:
-        return "the system is not ready: does nvidia-fabricmanager run, where this machine needs it?";
+        return "the system is not ready: is nvidia-fabricmanager running, if this machine needs it?";
     case CUDA_ERROR_OPERATING_SYSTEM:
         return "the operating system refuses: are the device files there, and is there an MPS daemon that does not answer?";
     default:

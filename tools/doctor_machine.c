@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What can be told of the machine without its driver.
+// What can be told about the machine without its driver.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "options/aliases.h"
 #include "tools/doctor.h"
 
-// That glibc is new enough shows in that this command has started.
+// glibc is new enough, or this command would not have started.
 static void check_system(void)
 {
     struct utsname name;
@@ -23,7 +23,7 @@ static void check_system(void)
     doctor_say(DOCTOR_OK, "system", "glibc %s, Linux %s, %s", gnu_get_libc_version(), name.release, name.machine);
 }
 
-// The CUDA_VERSION that a toolkit's header defines, 0 where there is none.
+// The CUDA_VERSION that a toolkit's header defines, 0 if none.
 static unsigned toolkit_version(const char *home)
 {
     char path[PATH_MAX], line[256];
@@ -52,7 +52,7 @@ static void check_toolkit(void)
     doctor_say(DOCTOR_OK, "toolkit", "none; only building needs one");
 }
 
-// The device files, one line for all where they are in order.
+// The device files, on one line if all are in order.
 static void check_device_files(void)
 {
     static const char *const others[] = {"nvidiactl", "nvidia-uvm"};
@@ -70,7 +70,7 @@ static void check_device_files(void)
         snprintf(path, sizeof path, "/dev/%s", entry->d_name);
         if (access(path, R_OK | W_OK) < 0) {
             shut++;
-            doctor_say(DOCTOR_FAIL, "device files", "%s: %s: have it opened to this user, or to a group of his", path,
+            doctor_say(DOCTOR_FAIL, "device files", "%s: %s: give access to this user, or to one of its groups", path,
                        strerror(errno));
         }
     }
@@ -93,7 +93,7 @@ static void check_container(void)
     if (kind)
         doctor_say(
             DOCTOR_OK, "container",
-            "%s: programs of other containers count only if they have the same pool (mount one folder into all, and set %s)",
+            "%s: programs in other containers count only if they use the same pool (mount one folder into all, and set %s)",
             kind, option_table[OPTION_POOL].variable);
 }
 
@@ -107,7 +107,7 @@ static void check_mps(void)
         doctor_say(DOCTOR_OK, "mps", "its daemon runs: one program's fault ends all programs that are its clients");
     else if (errno == ENXIO)
         doctor_say(DOCTOR_WARN, "mps",
-                   "%s is there and no daemon behind it: remove its folder, or start nvidia-cuda-mps-control -d", path);
+                   "%s exists, with no daemon behind it: remove its folder, or start nvidia-cuda-mps-control -d", path);
     else if (errno != ENOENT && errno != ENOTDIR)
         doctor_say(DOCTOR_WARN, "mps", "%s: %s: this user's programs cannot be its clients", path, strerror(errno));
     if (fd >= 0)
@@ -128,7 +128,7 @@ static void tell_alias(const char *alias, const char *value, const char *option,
     if (used)
         doctor_say(DOCTOR_OK, "options", "%s=%s is taken as %s", alias, value, option);
     else
-        doctor_say(DOCTOR_WARN, "options", "%s is not used beside %s: unset one of them", alias, option);
+        doctor_say(DOCTOR_WARN, "options", "%s is ignored, since %s is set: unset one of them", alias, option);
 }
 
 void doctor_options(void)
@@ -143,7 +143,7 @@ void doctor_options(void)
     aliases_tell(&options, tell_alias);
     const char *unknown = options_unknown_variable();
     if (unknown)
-        doctor_say(DOCTOR_WARN, "options", "%.*s is no option of this version and has no effect: see vgpu help env",
+        doctor_say(DOCTOR_WARN, "options", "%.*s is not an option of this version and has no effect: see vgpu help env",
                    (int)strcspn(unknown, "="), unknown);
     for (int id = 0; id < OPTION_COUNT; id++)
         given += options.given[id];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The pool that programs started from here would meet in.
+// The pool in which programs started from here would meet.
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -18,10 +18,10 @@
 
 #define GROUP_DIRECTORY "/run/vgpu" // as in pool_default_path
 
-// Held for microseconds where all is well.
+// Held for microseconds if all is well.
 #define LOCK_PATIENCE_NS (NS_PER_S / 2)
 
-// Whether a pool could be made at `path`: as pool_open does it, up to giving the file its name.
+// Whether a pool could be made at `path`: as in pool_open, short of naming the file.
 static void check_place(const char *path)
 {
     char copy[PATH_MAX];
@@ -31,16 +31,16 @@ static void check_place(const char *path)
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
         doctor_say(DOCTOR_FAIL, "pool",
-                   "%s cannot be made: %s: its directory must exist, be writable and be of a kind that supports "
+                   "%s cannot be created: %s: its directory must exist, be writable and be of a kind that supports "
                    "O_TMPFILE (tmpfs, ext4, xfs)",
                    path, strerror(errno));
         return;
     }
     if (fstatvfs(fd, &space) == 0 && (uint64_t)space.f_bavail * space.f_frsize < sizeof(struct pool_layout))
-        doctor_say(DOCTOR_FAIL, "pool", "%s cannot be made: %s has %llu KiB free and it needs %zu", path, directory,
+        doctor_say(DOCTOR_FAIL, "pool", "%s cannot be created: %s has %llu KiB free and it needs %zu", path, directory,
                    (unsigned long long)space.f_bavail * space.f_frsize >> 10, sizeof(struct pool_layout) >> 10);
     else
-        doctor_say(DOCTOR_OK, "pool", "%s is not there yet; the first program makes it", path);
+        doctor_say(DOCTOR_OK, "pool", "%s does not exist yet; the first program creates it", path);
     close(fd);
 }
 
@@ -57,7 +57,7 @@ static void check_processes(const struct pool *pool)
             dead++;
     }
     pool_probe_close(probe);
-    doctor_say(DOCTOR_OK, "pool", "%u program%s use it%s", live, live == 1 ? "" : "s",
+    doctor_say(DOCTOR_OK, "pool", "used by %u program%s%s", live, live == 1 ? "" : "s",
                dead ? "; the next one to start takes back what dead ones left" : "");
 }
 
@@ -86,8 +86,8 @@ void doctor_pool(void)
     pool_default_path(path, options.pool);
     if (!options.pool[0] && stat(GROUP_DIRECTORY, &status) == 0 && strncmp(path, GROUP_DIRECTORY, strlen(GROUP_DIRECTORY)) != 0)
         doctor_say(DOCTOR_WARN, "pool",
-                   GROUP_DIRECTORY " is there and this user may not write to it: programs of its group and of "
-                                   "this user do not know of each other");
+                   GROUP_DIRECTORY " exists, but this user may not write to it: programs of its group and of "
+                                   "this user do not know about each other");
     int rc = pool_open_readonly(&pool, path, &error);
     if (rc == -ENOENT) {
         check_place(path);

@@ -40,11 +40,11 @@ static const char *numbers(const struct option_alias *alias)
 static void help_env(void)
 {
     puts("Environment variables that a program under libvgpu_shim.so obeys. 'vgpu run' has a flag for each.\n"
-         "A value that is not understood, also an empty one, makes the program's CUDA initialisation fail.");
+         "A value that is not understood, or is empty, makes the program's CUDA initialisation fail.");
     for (const struct option_info *option = option_table; option < option_table + OPTION_COUNT; option++)
         printf("\n%s=%s (--%s)\n    %s\n    allowed: %s\n    default: %s\n", option->variable, option->value, option->flag,
                option->purpose, option->allowed, option->fallback);
-    puts("\nVariables of other tools that are taken for one of these where it is not set itself:");
+    puts("\nVariables of other tools that stand in for one of these if it is not set:");
     for (const struct option_alias *alias = alias_table; alias < alias_table + alias_count; alias++)
         printf("\n%s%s\n    stands for %s\n    allowed: %s\n", alias->variable, numbers(alias),
                option_table[alias->option].variable, alias->allowed);

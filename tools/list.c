@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu list: the virtual GPUs of a pool, once or again and again.
+// vgpu list: the virtual GPUs of a pool, once or repeatedly.
 #include "tools/list.h"
 
 #include <errno.h>
@@ -27,13 +27,13 @@ struct list_options {
 void list_details(void)
 {
     puts(
-        "  --json               print one JSON object; with --watch one in each line\n"
+        "  --json               print one JSON object; with --watch, one per line\n"
         "  --watch[=SECONDS]    show it again every SECONDS (1), until Ctrl-C\n"
-        "  --interval SECONDS   measure SHARE over this time (1); 0 leaves SHARE out and answers at once\n"
+        "  --interval SECONDS   measure SHARE over this time (1); 0 omits SHARE and answers at once\n"
         "  --pool PATH          the pool to look at (VGPU_POOL, or the default pool)\n\n"
         "SHARE is the part of the interval for which a virtual GPU had the GPU, TOTAL the same since it began. A GPU's RESERVED\n"
         "memory is the sum of the quotas on it, OPEN what virtual GPUs without a quota use.\n"
-        "Exit status: 0, also when there is nothing to show; 1 the pool cannot be read; 2 an option is not understood.");
+        "Exit status: 0, even if there is nothing to show; 1 if the pool cannot be read; 2 if an option is not understood.");
 }
 
 static bool parse_seconds(const char *text, double least, double *seconds)
@@ -46,7 +46,7 @@ static bool parse_seconds(const char *text, double least, double *seconds)
     return true;
 }
 
-// Returns 0, or the exit status with the message written. `help` is set where help was asked for.
+// Returns 0, or the exit status after writing the message. `help` is set if help was asked for.
 static int parse_arguments(int argc, char **argv, struct list_options *list, bool *help)
 {
     static const struct option flags[] = {
@@ -89,7 +89,7 @@ static int parse_arguments(int argc, char **argv, struct list_options *list, boo
     }
     if (list->watch && list->interval_given) {
         complain(argv[0],
-                 "--interval does not go with --watch, which measures from one picture to the next: use --watch=SECONDS");
+                 "--interval cannot be combined with --watch, which measures from one output to the next: use --watch=SECONDS");
         return STATUS_USAGE;
     }
     return STATUS_OK;
@@ -173,7 +173,7 @@ static int watch(const char *name, const struct list_options *list, const char *
             continue;
         }
         uint64_t now_ns = clock_now_ns();
-        // After a stop or a long suspension: go on from now, rather than catching up.
+        // After a stop or a long suspension, go on from now rather than catch up.
         next_ns = next_ns + period_ns > now_ns ? next_ns + period_ns : now_ns + period_ns;
         const struct snapshot *before = &snapshots[current];
         current = !current;
@@ -193,7 +193,7 @@ static int once(const char *name, const struct list_options *list, const char *p
     int current = 0, status = take(name, &snapshots[current], path);
     if (status)
         return status;
-    // Nothing to measure where nothing is.
+    // Nothing there, nothing to measure.
     if (list->seconds > 0 && snapshots[0].vgpu_count) {
         struct timespec pause = clock_timespec((uint64_t)(list->seconds * NS_PER_S));
         while (nanosleep(&pause, &pause) < 0 && errno == EINTR)

@@ -9,7 +9,7 @@
 #include "base/version.h"
 #include "tools/list.h"
 
-// Whether every value could be made is noted on the way, so that the code below reads as the schema.
+// Failures to make a value are recorded on the way, so that the code below reads like the schema.
 struct writer {
     bool failed;
 };
@@ -45,7 +45,7 @@ static void put_share(struct writer *writer, cJSON *object, const char *name, do
     checked(writer, share < 0 ? cJSON_AddNullToObject(object, name) : cJSON_AddRawToObject(object, name, digits));
 }
 
-// A new object at the end of `array`; owned by it.
+// A new object at the end of `array`, which owns it.
 static cJSON *add_object(struct writer *writer, cJSON *array)
 {
     cJSON *object = checked(writer, cJSON_CreateObject());
@@ -110,7 +110,7 @@ static void put_us(struct writer *writer, cJSON *object, const char *name, uint6
     checked(writer, known ? cJSON_AddRawToObject(object, name, digits) : cJSON_AddNullToObject(object, name));
 }
 
-// Buckets that are not empty, as (start in nanoseconds, count): in one line, since there are up to 96 of them.
+// Non-empty buckets, as (start in nanoseconds, count), on one line, since there are up to 96 of them.
 static void put_buckets(struct writer *writer, cJSON *object, const uint32_t counts[POOL_HISTOGRAM_BUCKETS])
 {
     char text[POOL_HISTOGRAM_BUCKETS * 36 + 3] = "[";

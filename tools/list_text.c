@@ -11,7 +11,7 @@
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define PROCESSES_NAMED 3 // in one row; a joined name may have hundreds
 
-// Which of the optional columns a list has: those in which somebody is not like everybody.
+// Which optional columns a list has: those in which somebody differs from the default.
 struct shown {
     bool priority, limit;
 };
@@ -53,7 +53,7 @@ static const char *format_bytes(char text[TEXT_BYTES], uint64_t bytes)
     size_t unit = 0;
     for (; value >= 1024 && unit + 1 < COUNT(units); unit++)
         value /= 1024;
-    // Up to MiB in whole numbers: chunks have no parts of them.
+    // Up to MiB in whole numbers: there are no fractional chunks.
     snprintf(text, TEXT_BYTES, unit < 2 ? "%.0f %s" : "%.1f %s", value, units[unit]);
     return text;
 }

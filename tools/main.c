@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu: runs programs on virtual GPUs and shows those there are.
+// vgpu: runs programs on virtual GPUs and shows those that exist.
 #include "tools/command.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ const struct command command_table[] = {
     {"run", command_run, "[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program on a virtual GPU", run_details},
     {"list", command_list, "[--json] [--watch[=SECONDS]] [--interval SECONDS] [--pool PATH]",
      "show the virtual GPUs and their use", list_details},
-    {"set", command_set, "NAME [OPTION]...", "change the options of a virtual GPU that lives", set_details},
+    {"set", command_set, "NAME [OPTION]...", "change the options of a live virtual GPU", set_details},
     {"doctor", command_doctor, "[--json]", "check this machine and say what to do", doctor_details},
     {"help", command_help, "[COMMAND | env [--markdown]]", "explain a command, or the environment variables", help_details},
     {"version", command_version, "", "print the version", NULL},
@@ -87,7 +87,7 @@ int main(int argc, char **argv)
             complain("vgpu", "there is no %s '%s'", name[0] == '-' ? "option" : "command", name);
         return usage_hint("vgpu");
     }
-    // getopt leads its messages with argv[0].
+    // getopt begins its messages with argv[0].
     char full_name[32];
     snprintf(full_name, sizeof full_name, "vgpu %s", command->name);
     argv[1] = full_name;

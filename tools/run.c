@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu run: sets the options and the preload library in the environment and becomes the program.
+// vgpu run: puts the options and the preload library into the environment and becomes the program.
 //
 // Invariant: the program starts with the library preloaded and every option understood, or not at all.
 #include <errno.h>
@@ -28,8 +28,8 @@ void run_details(void)
         snprintf(flag, sizeof flag, "--%s %s", option->flag, option->value);
         printf("  %-24s %s\n  %-24s   %s (default: %s)\n", flag, option->purpose, "", option->allowed, option->fallback);
     }
-    puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is none.\n"
-         "Exit status: the program's; 2 an option is not understood, 125 the library is missing, 126 the program cannot be\n"
+    puts("\nEach flag sets an environment variable: see 'vgpu help env'. Options end at the first argument that is not one.\n"
+         "Exit status: the program's; 2 if an option is not understood, 125 the library is missing, 126 the program cannot be\n"
          "started, 127 it is not found.");
 }
 
@@ -61,8 +61,8 @@ int run_find_library(char path[PATH_MAX], struct error *error)
                      ": the program was not started, since nothing would be enforced");
 }
 
-// The new value of LD_PRELOAD: the library, then what was there. Entries of the library's name are left out: two copies of it, or a path
-// that leads nowhere, would not enforce anything.
+// The new value of LD_PRELOAD: the library, then what was there. Entries of the library's name are dropped: a second copy, or a
+// path that leads nowhere, would enforce nothing.
 static char *make_preload(const char *library, const char *before)
 {
     char *value = malloc(strlen(library) + strlen(before) + 2);
@@ -129,7 +129,7 @@ int command_run(int argc, char **argv)
             return STATUS_NOT_SET_UP;
         }
     }
-    // What the environment says without a flag is checked too: the program would only fail later, in the middle of its start.
+    // Options in the environment without a flag are checked too: the program would otherwise fail later, while starting.
     if (options_complete(&options, &error)) {
         complain(argv[0], "%s", error.text);
         return STATUS_USAGE;

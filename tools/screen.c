@@ -70,7 +70,7 @@ void screen_close(void)
 {
     if (screen.pictures)
         put(LEAVE, strlen(LEAVE));
-    // The signals stay blocked: the command is about to end, and a second Ctrl-C must not turn that into a death.
+    // The signals stay blocked: the command is about to end, and a second Ctrl-C must not kill it first.
     screen.pictures = false;
 }
 
@@ -86,7 +86,7 @@ int screen_show(const char *text)
     fputs("\033[H", out);
     for (unsigned row = 0; row < rows && *text; row++) {
         size_t line = strcspn(text, "\n");
-        // No line feed behind the last row, which would scroll the screen.
+        // No line feed after the last row, which would scroll the screen.
         fprintf(out, "%s%.*s\033[K", row ? "\r\n" : "", (int)line, text);
         text += line + (text[line] == '\n');
     }

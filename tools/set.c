@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// vgpu set: changes the options of virtual GPUs that live.
+// vgpu set: changes the options of live virtual GPUs.
 //
-// Invariant: everything that was asked for is in force afterwards, or nothing of it and one line says why.
+// Invariant: afterwards the whole request is in force, or none of it and one line says why.
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -25,7 +25,8 @@ struct request {
 
 void set_details(void)
 {
-    static const enum option_id ids[] = {OPTION_MEMORY, OPTION_WEIGHT, OPTION_COMPUTE_LIMIT, OPTION_PRIORITY, OPTION_QUANTUM};
+    static const enum option_id ids[] = {OPTION_MEMORY,   OPTION_WEIGHT,  OPTION_COMPUTE_LIMIT,
+                                         OPTION_PRIORITY, OPTION_QUANTUM, OPTION_CONCURRENCY};
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         const struct option_info *option = &option_table[ids[i]];
         char flag[48];
@@ -35,12 +36,12 @@ void set_details(void)
     puts(
         "  --gpu GPU            only on this GPU: its number in 'vgpu list', or its UUID\n"
         "  --pool PATH          the pool (VGPU_POOL, or the default pool)\n\n"
-        "NAME is the one that 'vgpu list' shows. Values are those of 'vgpu run'; see 'vgpu help env'. A quota cannot be made smaller\n"
+        "NAME is the one that 'vgpu list' shows. Values are those of 'vgpu run'; see 'vgpu help env'. A quota cannot be smaller\n"
         "than what is in use, nor larger than what others leave. All changes are made, or none.\n"
-        "Exit status: 0; 1 there is no such virtual GPU, or a change is refused; 2 an option is not understood.");
+        "Exit status: 0; 1 if there is no such virtual GPU, or a change is refused; 2 if an option is not understood.");
 }
 
-// Returns 0, or the exit status with the message written. `help` is set where help was asked for.
+// Returns 0, or the exit status after writing the message. `help` is set if help was asked for.
 static int parse_arguments(int argc, char **argv, struct request *request, bool *help)
 {
     static const struct option flags[] = {
@@ -79,7 +80,7 @@ static int parse_arguments(int argc, char **argv, struct request *request, bool 
     }
     request->vgpu = argv[optind];
     if (!request->vgpu)
-        complain(argv[0], "no virtual GPU named");
+        complain(argv[0], "no virtual GPU given");
     else if (argv[optind + 1])
         complain(argv[0], "unexpected argument '%s'", argv[optind + 1]);
     else if (!changes)
@@ -99,7 +100,7 @@ static bool is_gpu(const struct pool_gpu *gpu, uint32_t index, const char *wante
     return strcmp(wanted, number) == 0 || strcasecmp(wanted, uuid) == 0;
 }
 
-// The change for one virtual GPU: what is a part of the GPU differs from one to the next.
+// The change for one virtual GPU: a part of the GPU differs from one GPU to the next.
 static int make_change(const struct pool *pool, const struct request *request, uint32_t vgpu, struct pool_change *change,
                        struct error *error)
 {
@@ -120,7 +121,7 @@ static int make_change(const struct pool *pool, const struct request *request, u
     return 0;
 }
 
-// Finds the virtual GPUs of this name, one on each GPU at most. Returns how many, or -errno.
+// Finds the virtual GPUs of this name, at most one on each GPU. Returns how many, or -errno.
 static int find(const struct pool *pool, const struct request *request, struct pool_change changes[POOL_MAX_GPUS],
                 struct error *error)
 {

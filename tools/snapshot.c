@@ -11,8 +11,8 @@
 #include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
-// How often the figures of a grant are read again when the token moved meanwhile. A hand-over takes microseconds and turns last
-// milliseconds, so the second try all but always succeeds.
+// How often the figures of a grant are read again if the token moved meanwhile. A hand-over takes microseconds and turns last
+// milliseconds, so the second try almost always succeeds.
 #define TRIES 8
 
 struct reader {
@@ -33,7 +33,7 @@ static uint64_t chunks_to_bytes(const struct reader *reader, uint64_t chunks)
     return __builtin_mul_overflow(chunks, reader->chunk_bytes, &bytes) ? UINT64_MAX : bytes;
 }
 
-// Copies text that may lack its end and may hold anything, control sequences for the terminal included.
+// Copies text that may be unterminated and contain anything, even control sequences for the terminal.
 static void copy_text(char *to, size_t to_bytes, const char *from, size_t from_bytes)
 {
     size_t length = 0;
@@ -108,7 +108,7 @@ static uint64_t beyond(uint64_t ns, uint64_t less_ns)
     return ns > less_ns ? ns - less_ns : 0;
 }
 
-// Reads the figures that change with the token, all of the same grant as far as that can be told.
+// Reads the figures that change with the token, all of the same grant as far as can be told.
 static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu, struct snapshot_vgpu *out)
 {
     const struct pool_gpu *gpu = &reader->layout->gpus[out->gpu];
@@ -129,7 +129,7 @@ static void read_grant(const struct reader *reader, const struct pool_vgpu *vgpu
     uint64_t now_ns = clock_now_ns();
     if (!out->holder)
         return;
-    // What companions have been charged for is not the holder's.
+    // What was charged to companions is not the holder's.
     if (begun_ns < now_ns && begun_ns >= out->created_ns)
         out->held_ns = saturating_add(out->held_ns, beyond(now_ns - begun_ns, company_ns));
     out->contended = charge_from_ns != 0;
@@ -180,7 +180,7 @@ static int read_vgpu(const struct reader *reader, uint32_t index, uint64_t now_n
     int rc = read_processes(reader, vgpu, out);
     if (rc)
         return rc;
-    // With those of the dead: they happened, and a counter that falls would read as a wrong rate.
+    // Including those of the dead: they happened, and a falling counter would look like a wrong rate.
     out->launches = pool_vgpu_launches(reader->layout, index);
     out->waiting = pool_bit_get(reader->layout->gpus[out->gpu].wanting, index);
     read_grant(reader, vgpu, out);
@@ -270,7 +270,7 @@ void snapshot_compare(struct snapshot *now, const struct snapshot *before)
             vgpu->share_interval = part(vgpu->held_ns, now->interval_ns);
             continue;
         }
-        // Who has the token without using it keeps it as long as nobody else asks: that is no use of the GPU.
+        // Having the token without using it, as its holder does until somebody else asks, is no use of the GPU.
         bool idle = vgpu->launches == then->launches && vgpu->charged_ns == then->charged_ns && !vgpu->contended;
         uint64_t held_ns = vgpu->held_ns > then->held_ns ? vgpu->held_ns - then->held_ns : 0;
         vgpu->share_interval = idle ? 0 : part(held_ns, now->interval_ns);

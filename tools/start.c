@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// Lets the command start on a glibc that is older than the one it was linked with; see base/glibc.h.
+// Lets the command start on a glibc older than the one it was linked with; see base/glibc.h.
 //
-// The start files of glibc 2.34 ask for a new version of __libc_start_main, which runs the program's constructors without being given a
-// function that does. The command has no constructors, so the old version, which every glibc has, does as well. The linker's --wrap
-// leads the start files here.
+// The start files of glibc 2.34 ask for a new version of __libc_start_main, which runs the program's constructors without being
+// given a function for that. The command has no constructors, so the old version, which every glibc has, will do. The linker's
+// --wrap leads the start files here.
 #include "base/glibc.h"
 
 typedef int start_main(int argc, char **argv, char **environment);

@@ -50,7 +50,7 @@ static void print_cell(const struct table *table, FILE *out, size_t column, size
     if (table->columns[column].right)
         fprintf(out, "%*s", (int)width, text);
     else if (last)
-        fputs(text, out); // no blanks at the end of a line
+        fputs(text, out); // no trailing blanks on a line
     else
         fprintf(out, "%-*s", (int)width, text);
     if (!last)

@@ -2,6 +2,8 @@
 """Two virtual GPUs in one PyTorch program: each has a stream, a quota that its tensors come out of, and its turns.
 
 usage: torch_two_instances.py LIBTORCH_ALLOCATOR
+
+Build that library first: c++ -shared -fPIC torch_allocator.cpp -o libtorch_allocator.so $(pkg-config --cflags --libs vgpu) -ldl
 """
 
 import ctypes

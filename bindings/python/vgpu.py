@@ -243,7 +243,7 @@ class Task:
         return self._outcome is not None
 
     def cancel(self):
-        """Takes it back before it begins; VGPUError with EBUSY or EALREADY where it is too late."""
+        """Takes it back before it begins; VGPUError with EBUSY or EALREADY if it is too late."""
         _call("task_cancel", self._handle)
         self._queued.pop(self._key, None)
 
@@ -277,11 +277,13 @@ class Region:
         return _library.vgpu_region_bytes(self._handle)
 
     def publish(self, stream=None):
+        """Raises the generation on behalf of the work submitted to `stream` until now, and returns it."""
         generation = c.c_uint64()
         _call("region_publish", self._handle, stream, c.byref(generation))
         return generation.value
 
     def wait(self, seen=0, timeout=None, stream=None):
+        """vgpu_region_await: waits, `timeout` seconds at most, for a generation above `seen`, and returns the newest."""
         generation = c.c_uint64()
         _call("region_await", self._handle, stream, seen, _ns(timeout), c.byref(generation))
         return generation.value
@@ -344,6 +346,7 @@ class VirtualGPU:
         self.close()
 
     def change(self, *, memory=0, weight=0, quantum_us=0, limit_percent=0, priority=0, concurrency=0):
+        """Changes what is not 0, for all members."""
         config = _Config(
             memory_bytes=memory,
             weight=weight,
@@ -365,12 +368,14 @@ class VirtualGPU:
         return _library.vgpu_own_stream(self._handle)
 
     def stream_create(self):
+        """One more stream, as an integer; up to 64 in all."""
         return _made("stream_create", self._handle)
 
     def stream_destroy(self, stream):
         _call("stream_destroy", self._handle, stream)
 
     def synchronize(self, stream=None):
+        """Waits for the work on `stream`, or on all of its streams."""
         _call("synchronize", self._handle, stream)
 
     def malloc(self, size, alignment=0, stream=None):
@@ -380,6 +385,7 @@ class VirtualGPU:
         return _made("malloc_aligned", self._handle, size, alignment)
 
     def free(self, pointer, stream=None):
+        """Frees memory; with `stream`, in the order of that stream."""
         if stream is not None:
             _call("free_async", self._handle, pointer, stream)
         else:
@@ -403,6 +409,7 @@ class VirtualGPU:
         return buffer.raw
 
     def fill(self, pointer, value, size, stream=None):
+        """Sets `size` bytes to `value`, and waits unless given a `stream`."""
         if stream is not None:
             _call("memset_async", self._handle, pointer, value, size, stream)
         else:
@@ -430,12 +437,15 @@ class VirtualGPU:
         return Task(self, lambda: function(*arguments))
 
     def region_create(self, name, size):
+        """Makes a Region, which must be closed before the virtual GPU."""
         return Region(_made("region_create", self._handle, name.encode(), size))
 
     def region_open(self, name, readonly=False):
+        """Maps a Region that some program has made."""
         return Region(_made("region_open", self._handle, name.encode(), _READONLY if readonly else 0))
 
     def region_unlink(self, name):
+        """Removes the name; mappings stay."""
         _call("region_unlink", self._handle, name.encode())
 
     def stats(self):

@@ -38,7 +38,7 @@ static void configurations(void)
     c = config("x"), c.quantum_us = 999;
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "quantum_us 999: allowed is");
     c = config("x"), c.device = 7;
-    REFUSED(vgpu_create(&c, &vgpu), -ENODEV, "device 7: there are 1 GPUs");
+    REFUSED(vgpu_create(&c, &vgpu), -ENODEV, "device 7: this process sees 1 GPU,");
     c = config("x"), c.device_uuid = "GPU-12";
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "device_uuid GPU-12: allowed is");
     c = config("x"), c.device_uuid = "GPU-00000000-0000-0000-0000-000000000000";
@@ -51,7 +51,7 @@ static void configurations(void)
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "limit_percent 101: allowed is 1 to 100");
     c = config("x"), c.priority = 4;
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "priority 4: allowed is 1 to 3");
-    REFUSED(vgpu_open(&(struct vgpu_config)VGPU_CONFIG_INIT, &vgpu), -EINVAL, "wants a name");
+    REFUSED(vgpu_open(&(struct vgpu_config)VGPU_CONFIG_INIT, &vgpu), -EINVAL, "needs a name");
     c = config("x");
     REFUSED(vgpu_open(&c, &vgpu), -ENOENT, "no virtual GPU x");
     EQUAL(vgpu, NULL);
@@ -91,7 +91,7 @@ static void calls(void)
     void *memory;
     REFUSED(vgpu_malloc(NULL, 1, &memory), -EINVAL, "virtual GPU is NULL");
     REFUSED(vgpu_malloc(vgpu, 1, NULL), -EINVAL, "no place for the result");
-    REFUSED(vgpu_memcpy(vgpu, memory, NULL, 1), -EINVAL, "nothing to copy from");
+    REFUSED(vgpu_memcpy(vgpu, memory, NULL, 1), -EINVAL, "the source of the copy");
     REFUSED(vgpu_launch(vgpu, NULL), -EINVAL, "NULL");
     REFUSED(vgpu_launch(vgpu, &launch), -EINVAL, "either function or host_function");
     launch.host_function = &launch;

@@ -88,8 +88,8 @@ static void streams(struct vgpu *vgpu, struct vgpu *other)
     uint64_t ns = 20000000;
     void *args[] = {&ns}, *memory, *again, *third;
     DONE(vgpu_stream_create(vgpu, &stream));
-    REFUSED(api_launch(vgpu, spin, foreign, args), -EINVAL, "none of this virtual GPU's");
-    REFUSED(vgpu_stream_destroy(vgpu, foreign), -EINVAL, "none of this virtual GPU's");
+    REFUSED(api_launch(vgpu, spin, foreign, args), -EINVAL, "not one of this virtual GPU's");
+    REFUSED(vgpu_stream_destroy(vgpu, foreign), -EINVAL, "not one of this virtual GPU's");
     REFUSED(vgpu_stream_destroy(vgpu, vgpu_own_stream(vgpu)), -EINVAL, "own stream");
     // What is freed behind work of one stream serves that stream at once, and another only when the work is over; by whatever calls the work
     // was given.
@@ -115,7 +115,7 @@ static void streams(struct vgpu *vgpu, struct vgpu *other)
         DONE(vgpu_free_async(vgpu, again, NULL));
     }
     DONE(vgpu_stream_destroy(vgpu, stream));
-    REFUSED(vgpu_synchronize(vgpu, stream), -EINVAL, "none of this virtual GPU's");
+    REFUSED(vgpu_synchronize(vgpu, stream), -EINVAL, "not one of this virtual GPU's");
 }
 
 // vgpu_free gives memory on only when the work that was there is done, also what a turn launched by other calls. Most of the quota is in

@@ -105,7 +105,7 @@ static void opened_while_ending(void)
     struct vgpu_task *task;
     int result = -1;
     DONE(vgpu_submit(vgpu, open_late, &region, &task));
-    REFUSED(vgpu_destroy(vgpu), -EBUSY, "1 regions open");
+    REFUSED(vgpu_destroy(vgpu), -EBUSY, "open regions: 1");
     DONE(vgpu_task_wait(task, 0, &result));
     vgpu_task_release(task);
     EQUAL(result, 0);
@@ -166,7 +166,7 @@ static void alone(void)
     DONE(vgpu_region_create(a, "shared", BYTES - 1000, &writer));
     EQUAL(vgpu_region_bytes(writer), BYTES);
     EQUAL(used(a), BYTES);
-    REFUSED(vgpu_region_create(b, "shared", BYTES, &again), -EEXIST, "shared already");
+    REFUSED(vgpu_region_create(b, "shared", BYTES, &again), -EEXIST, "shared exists already");
     DONE(vgpu_region_open(b, "shared", VGPU_REGION_READONLY, &reader));
     EQUAL(used(b), 0);
     unsigned long long access;
@@ -176,7 +176,7 @@ static void alone(void)
 
     // The reader's stream waits for the writer's work, not only for the number.
     REFUSED(vgpu_region_await(reader, NULL, 0, 0, &generation), -ETIMEDOUT, "still 0");
-    REFUSED(vgpu_region_publish(reader, NULL, NULL), -EPERM, "for reading");
+    REFUSED(vgpu_region_publish(reader, NULL, NULL), -EPERM, "read-only");
     api_spin(a, spin, 20000000);
     write_words(a, writer, 5, NULL);
     DONE(vgpu_region_publish(writer, NULL, &generation));
@@ -201,7 +201,7 @@ static void alone(void)
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_region_create(b, "shared", 2 * MIB, &other));
     EQUAL(used(b), 2 * MIB);
-    REFUSED(vgpu_destroy(a), -EBUSY, "1 regions open");
+    REFUSED(vgpu_destroy(a), -EBUSY, "open regions: 1");
     DONE(vgpu_region_close(writer));
     EQUAL(used(a), 0);
     EQUAL(used(b), 2 * MIB + BYTES);

@@ -156,7 +156,7 @@ static void test_fork_under_lock(void)
     atomic_store(&board->go, 0);
     pid_t pid = spawn(forked_under_lock, &lock), careless = spawn(forked_carelessly, NULL);
     becomes(&board->ready, 1);
-    ok(pool_lock(&self.pool, 0, &error) == -ETIMEDOUT && strstr(error.text, "another process keeps it"),
+    ok(pool_lock(&self.pool, 0, &error) == -ETIMEDOUT && strstr(error.text, "another process holds it"),
        "a lock that is held is refused: %s", error.text);
     pool_unlock(lock);
     lock = pool_lock(&self.pool, 0, &error);
