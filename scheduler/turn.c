@@ -190,6 +190,8 @@ static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_n
     // A holder that was given the token afresh and has not come for it has no agent that knows of the grant.
     if (!pool_bit_get(gate->gpu->wanting, token_holder(word)) && !is_adopted(gate, word))
         return true;
+    if (company_admits(gate, gate->vgpu_index, word)) // that agent invites it
+        return false;
     struct policy_entry own = standing_of(gate, gate->vgpu_index), holder = standing_of_holder(gate, word, now_ns);
     struct policy_rules rules = standing_rules(gate);
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
@@ -245,8 +247,7 @@ void turn_request(struct gate *gate, uint64_t now_ns)
         news |= grant_set(&vgpu->charged_from, gate->token, word, 0, now_ns);
         if (!news)
             return;
-        // Who may run beside the holder is invited by its agent.
-        if (word & TOKEN_REVOKED || company_admits(gate, gate->vgpu_index, word) || !may_interrupt(gate, word, now_ns)) {
+        if (word & TOKEN_REVOKED || !may_interrupt(gate, word, now_ns)) {
             ring_members(gate, vgpu);
             return;
         }

@@ -1,132 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Virtual GPUs that run beside the holder of the token: who may, what each is charged, and how they leave. One call at a time, at times of
 // the test's own.
-#include "scheduler/agent.h"
-#include "scheduler/company.h"
-#include "scheduler/grant.h"
-#include "scheduler/policy.h"
-#include "scheduler/turn.h"
-#include "tests/unit/tap.h"
-#include "tests/unit/tenant.h"
-
-#define MS NS_PER_MS
-#define PASS_MS 10000u // a millisecond at weight 100, in units of a pass
-#define LOOK_NS (100 * NS_PER_US)
-
-enum { A, B, C, COUNT };
-
-static struct tenant tenants[COUNT];
-static struct gate gates[COUNT];
-static bool work_is_over[COUNT];
-static struct pool_gpu *gpu;
-static uint64_t now;
-
-static void *no_mark(void *unused, void *stream)
-{
-    (void)unused, (void)stream;
-    return NULL;
-}
-
-static bool mark_is_over(void *over, void *mark)
-{
-    (void)mark;
-    return *(bool *)over;
-}
-
-static void forget(void *unused, void *mark)
-{
-    (void)unused, (void)mark;
-}
-
-static bool renew(void *unused)
-{
-    (void)unused;
-    return true;
-}
-
-static bool fence_is_over(void *over)
-{
-    return *(bool *)over;
-}
-
-static bool is_capturing(void *unused, void *stream)
-{
-    (void)unused, (void)stream;
-    return false;
-}
-
-static const struct gpu_ops ops = {.mark_put = no_mark,
-                                   .mark_done = mark_is_over,
-                                   .mark_drop = forget,
-                                   .fence_renew = renew,
-                                   .fence_done = fence_is_over,
-                                   .is_capturing = is_capturing};
-
-static uint64_t token(void)
-{
-    return atomic_load(&gpu->token);
-}
-
-static void launch(int who)
-{
-    gate_leave(&gates[who], gate_enter(&gates[who], NULL), NULL, &gates[who]);
-}
-
-static void allow(int who, uint32_t concurrency)
-{
-    atomic_store(&gates[who].vgpu->concurrency, concurrency);
-}
-
-// A holds the token after a launch; each allows `concurrency` at a time, and has 20 ms left of the round.
-static void begin(uint32_t concurrency)
-{
-    static const char *const names[] = {"a", "b", "c"};
-    tenant_pool_new("company");
-    for (int i = 0; i < COUNT; i++) {
-        if (tenant_join(&tenants[i], names[i], 0))
-            bail_out(tenants[i].error.text);
-        gates[i] = (struct gate){0};
-        gate_init(&gates[i], &tenants[i].pool, tenants[i].process, tenants[i].gpu, tenants[i].vgpu, &ops, &work_is_over[i]);
-        atomic_store(&gates[i].vgpu->pass, 80 * PASS_MS);
-        allow(i, concurrency);
-        work_is_over[i] = false;
-    }
-    gpu = gates[A].gpu;
-    atomic_store(&gpu->level, 100 * PASS_MS);
-    launch(A);
-    now = clock_now_ns();
-}
-
-static void end(void)
-{
-    for (int i = 0; i < COUNT; i++)
-        pool_close(&tenants[i].pool);
-    tenant_pool_remove();
-}
-
-// `who` comes to wait, and the holder's agent looks. Returns whether `who` may launch.
-static bool comes(int who)
-{
-    turn_request(&gates[who], now);
-    agent_step(&gates[A], now);
-    return company_may_launch(&gates[who], token());
-}
-
-// A and B run for so long, looked at as their agents do.
-static void run_together(uint64_t ns)
-{
-    for (uint64_t until = now + ns; now < until; now += LOOK_NS)
-        for (int i = 0; i < COUNT; i++) {
-            if (company_may_launch(&gates[i], token()))
-                launch(i);
-            agent_step(&gates[i], now);
-        }
-}
-
-static bool is_near(uint64_t value, uint64_t goal, uint64_t slack)
-{
-    return value + slack >= goal && value <= goal + slack;
-}
+#include "tests/unit/company.h"
 
 static void test_invitations(void)
 {
@@ -399,6 +274,17 @@ static void test_who_does_not_come(void)
     end();
 }
 
+// A's work was over when nobody waited, so that it was given the token afresh, and it has not launched since.
+static void test_holder_that_does_not_come(void)
+{
+    begin(2);
+    turn_pass(&gates[A], token(), now, false);
+    ok(token_holder(token()) == gates[A].vgpu_index, "a token that nobody wants stays with its holder");
+    turn_request(&gates[B], now);
+    ok(company_may_launch(&gates[B], token()), "who may run beside it takes it at once, since nobody would invite it");
+    end();
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agents' steps itself
@@ -411,5 +297,6 @@ int main(void)
     test_leaving();
     test_reasons_to_leave();
     test_who_does_not_come();
+    test_holder_that_does_not_come();
     return done_testing();
 }
