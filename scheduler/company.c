@@ -177,9 +177,41 @@ void company_leave(struct gate *gate, uint64_t word)
     bell_ring(gate->pool->layout, process);
 }
 
+static bool works(const struct gate *gate, uint32_t vgpu, uint64_t word)
+{
+    POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
+    {
+        const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
+        if (atomic_load(&member->active_gen) == token_generation(word) &&
+            atomic_load(&member->drained_gen) != token_generation(word))
+            return true;
+    }
+    return false;
+}
+
+bool company_detains(struct gate *gate, uint64_t *word)
+{
+    if (company_next(gate, *word, 0) == POOL_MAX_VGPUS)
+        return false;
+    // In this order, as in any drain: who is invited and has not launched yet finds the gate closed.
+    for (uint64_t grant = token_without_flags(*word); !(*word & TOKEN_REVOKED);) {
+        if (turn_revoke(gate, word))
+            *word |= TOKEN_REVOKED;
+        else if (token_without_flags(*word) != grant)
+            return false;
+    }
+    COMPANY_EACH(vgpu, gate, *word)
+    if (works(gate, vgpu, *word))
+        return true;
+    return false;
+}
+
 void company_ring(const struct gate *gate, uint64_t word)
 {
     COMPANY_EACH(vgpu, gate, word)
-    POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
-    bell_ring(gate->pool->layout, process);
+    {
+        wake_waiters(gate, vgpu);
+        POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
+        bell_ring(gate->pool->layout, process);
+    }
 }

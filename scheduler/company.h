@@ -77,7 +77,11 @@ uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)
 bool company_close(struct gate *gate, uint64_t word);
 void company_leave(struct gate *gate, uint64_t word);
 
-// Makes the agents of all companions look.
+// Closes the gate of the grant that *word describes if it may have companions. Returns whether any of them still works; then the last to
+// drain passes the token on. For who ends the grant of a holder that does not drain: it exits, is dead or late, or was never there.
+bool company_detains(struct gate *gate, uint64_t *word);
+
+// Makes the agents of all companions look, and those of their threads that sleep since they have missed the invitation.
 void company_ring(const struct gate *gate, uint64_t word);
 
 #endif

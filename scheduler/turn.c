@@ -209,7 +209,8 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
         atomic_compare_exchange_strong(&gate->gpu->first, &own, POOL_NO_INDEX);
         return false;
     }
-    if (is_adopted(gate, *word) || !turn_pass(gate, *word | TOKEN_REVOKED, now_ns, false))
+    uint64_t closed = *word | TOKEN_REVOKED;
+    if (is_adopted(gate, *word) || company_detains(gate, &closed) || !turn_pass(gate, closed, now_ns, false))
         ring_members(gate, &layout_of(gate)->vgpus[token_holder(*word)]);
     return true;
 }
@@ -219,10 +220,10 @@ void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (token_holder(word) == POOL_NO_INDEX || is_adopted(gate, word))
         return;
     // Whoever closed the gate to take the token has been stopped or killed on the way, and no agent of the holder drains.
-    if (word & TOKEN_REVOKED)
-        turn_pass(gate, word, now_ns, false);
-    else
+    if (!(word & TOKEN_REVOKED))
         interrupt(gate, &word, now_ns);
+    else if (!company_detains(gate, &word))
+        turn_pass(gate, word, now_ns, false);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
