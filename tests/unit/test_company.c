@@ -270,7 +270,7 @@ static void test_who_does_not_come(void)
     uint64_t old = token_without_flags(word);
     turn_request(&gates[B], now);
     company_invite(&gates[A], old, now);
-    ok(!company_may_launch(&gates[B], token()), "and an invitation into a grant that is over is to nothing");
+    ok(!company_has(gates[B].vgpu, token()), "and an invitation into a grant that is over is to nothing");
     end();
 }
 
