@@ -274,11 +274,16 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct turn_ring ring;
     struct policy_rules rules = standing_rules(gate);
     ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), true);
+    COMPANY_EACH(vgpu, gate, word) // do not wait, and share the rounds
+    ring.wanting[vgpu / 64] |= 1ull << vgpu % 64;
     struct policy_choice choice = policy_start(&ring.ring, &ring.holder, atomic_load(&gate->gpu->level), &rules);
     raise_level(gate, &choice);
     uint64_t turn = granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns);
     // Otherwise the agent of another member was faster, or who made the grant.
-    return grant_set(&gate->vgpu->turn, gate->token, word, 0, turn) ? turn : grant_get(&gate->vgpu->turn, word);
+    if (!grant_set(&gate->vgpu->turn, gate->token, word, 0, turn))
+        return grant_get(&gate->vgpu->turn, word);
+    atomic_fetch_add_explicit(&gate->vgpu->pass, choice.pass - ring.holder.pass, memory_order_relaxed);
+    return turn;
 }
 
 // Who is next if the holder has had the token until now_ns.

@@ -8,6 +8,7 @@
 #include "scheduler/company.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
+#include "scheduler/standing.h"
 #include "scheduler/turn.h"
 #include "tests/unit/tap.h"
 #include "tests/unit/tenant.h"

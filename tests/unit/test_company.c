@@ -121,6 +121,19 @@ static void test_turns_are_renewed(void)
     end();
 }
 
+// A round of the lightest alone is years of the heaviest.
+static void test_rounds_are_shared(void)
+{
+    begin(2);
+    atomic_store(&gates[A].vgpu->weight, 1);
+    atomic_store(&gates[B].vgpu->weight, 10000);
+    comes(B);
+    uint64_t a = standing_of_holder(&gates[A], token(), now).pass, level = atomic_load(&gpu->level);
+    ok(level < a + 1000 * PASS_MS, "who runs beside the holder counts in the rounds that raise the level (%llu ms)",
+       (unsigned long long)(level - a) / PASS_MS);
+    end();
+}
+
 static void test_outrun_companion(void)
 {
     begin(2);
@@ -292,6 +305,7 @@ int main(void)
     test_places();
     test_charges();
     test_turns_are_renewed();
+    test_rounds_are_shared();
     test_outrun_companion();
     test_end_of_the_grant();
     test_leaving();
