@@ -73,11 +73,14 @@ static bool adopt(struct gate *gate, uint64_t word)
         // its first launch.
         atomic_store(&gate->ring_due, true);
     }
-    if (!holds)
-        company_begin(gate, word);
-    else if (!(word & TOKEN_CONTENDED))
+    if (holds && !(word & TOKEN_CONTENDED))
         atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
     return true;
+}
+
+static bool has_adopted(const struct gate *gate, uint64_t word)
+{
+    return atomic_load(&gate->member->active_gen) == token_generation(word);
 }
 
 // Wakes the agent for a grant that has begun, if the token is contended: otherwise nobody needs it.
@@ -250,8 +253,10 @@ static enum gate_pass pass_gate(struct gate *gate)
         if (!adopt(gate, word))
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
-        // A companion's gate has a flag of its own.
-        if (atomic_load(gate->token) == word && company_may_launch(gate, word)) {
+        // A companion's gate has a flag of its own. If it has left and come back meanwhile, this process has to adopt the grant again.
+        if (atomic_load(gate->token) == word && company_may_launch(gate, word) && has_adopted(gate, word)) {
+            if (token_holder(word) != gate->vgpu_index)
+                company_begin(gate, word);
             if (blocked_ns)
                 count_wait(gate, blocked_ns);
             return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;
