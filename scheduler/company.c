@@ -142,7 +142,7 @@ bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns)
         return true;
     struct policy_entry own = standing_of(gate, gate->vgpu_index), holder = standing_of_holder(gate, word, now_ns);
     struct policy_rules rules = standing_rules(gate);
-    return policy_parts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
+    return own.class != holder.class || policy_parts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
 uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)

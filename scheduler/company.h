@@ -40,13 +40,16 @@ static inline bool company_has_closed(const struct pool_vgpu *vgpu, uint64_t wor
     return atomic_load(&vgpu->companion) == (token_without_flags(word) | TOKEN_REVOKED);
 }
 
-// Whether a process of this virtual GPU may launch under `word`: as the holder, or as a companion.
+// Whether a process of this virtual GPU may launch under `word`: as the holder, or as a companion, whose launches always count against the
+// window: who finds that the holder has just forgotten its waiters asks for it again.
 static inline bool company_may_launch(const struct gate *gate, uint64_t word)
 {
     uint32_t holder = token_holder(word);
     if (word & TOKEN_REVOKED || holder == POOL_NO_INDEX)
         return false;
-    return holder == gate->vgpu_index || atomic_load(&gate->vgpu->companion) == token_without_flags(word);
+    if (holder == gate->vgpu_index)
+        return true;
+    return word & TOKEN_CONTENDED && atomic_load(&gate->vgpu->companion) == token_without_flags(word);
 }
 
 // The first companion from number `from` on in the grant that `word` describes, POOL_MAX_VGPUS where there is none.
@@ -67,7 +70,8 @@ void company_begin(struct gate *gate, uint64_t word);
 // Books what this companion has had of the GPU since the last time. From its agent, at each look, before its record says that it has drained.
 void company_charge(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Whether this companion has to leave: it is ahead of its share, its cap is used up, or the company is larger than it or the holder allows.
+// Whether this companion has to leave: it is ahead of its share, its cap is used up, or, since options have changed, the company is larger
+// than it or the holder allows or the holder of another class.
 bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // The companion that the holder has got ahead of by two rounds, and that therefore is to hold the token; POOL_NO_INDEX where there is none.

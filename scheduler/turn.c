@@ -232,15 +232,12 @@ void turn_request(struct gate *gate, uint64_t now_ns)
     pool_bit_set(gate->gpu->wanting, gate->vgpu_index);
     // The token is read after the bit is set: whoever gets it later than this sees the bit, and whoever has it now is rung.
     uint64_t word = atomic_load(gate->token);
+    if (news && (token_holder(word) == gate->vgpu_index || company_has(gate->vgpu, word)))
+        bell_ring(layout_of(gate), gate->process);
     for (;;) {
         uint32_t holder = token_holder(word);
-        if (holder == POOL_NO_INDEX)
+        if (holder == POOL_NO_INDEX || holder == gate->vgpu_index)
             return;
-        if (holder == gate->vgpu_index) {
-            if (news)
-                bell_ring(layout_of(gate), gate->process);
-            return;
-        }
         if (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_CONTENDED))
             continue;
         word |= TOKEN_CONTENDED;

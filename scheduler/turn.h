@@ -46,7 +46,7 @@ void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 // Takes a token that nobody holds. false: somebody was faster.
 bool turn_claim(struct gate *gate, uint64_t word);
 
-// Says that this virtual GPU waits, and wakes who must know: the holder's agents, or its own where it holds the token and drains. Takes
+// Says that this virtual GPU waits, and wakes who must know: the holder's agents, and its own where it drains itself. Takes
 // the token from a holder whose turn it may interrupt.
 void turn_request(struct gate *gate, uint64_t now_ns);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Virtual GPUs that run beside the holder of the token: who may, what each is charged, and how they leave. One call at a time, at times of
 // the test's own.
+#include <pthread.h>
+
 #include "tests/unit/company.h"
 
 static void test_invitations(void)
@@ -264,6 +266,14 @@ static void test_reasons_to_leave(void)
 
     begin(2);
     comes(B);
+    run_together(MS);
+    atomic_store(&gates[A].vgpu->priority, POLICY_HIGH);
+    agent_step(&gates[B], now);
+    ok(!company_may_launch(&gates[B], token()), "and one whose holder is of another class now");
+    end();
+
+    begin(2);
+    comes(B);
     launch(B);
     agent_dismiss(&gates[B]);
     ok(comes(C), "one that exits leaves its place to others");
@@ -298,6 +308,81 @@ static void test_holder_that_does_not_come(void)
     end();
 }
 
+static void *some_mark(void *over, void *stream)
+{
+    (void)stream;
+    return over;
+}
+
+static bool closes_behind_the_back;
+
+// B's agent finds it idle, and it leaves, while a launch of B is on its way through the gate.
+static bool leaves_meanwhile(void *over, void *mark)
+{
+    (void)mark;
+    if (!closes_behind_the_back || !company_close(&gates[B], token()))
+        return *(bool *)over;
+    company_leave(&gates[B], token());
+    return true;
+}
+
+static void *launch_of_b(void *unused)
+{
+    (void)unused;
+    launch(B);
+    return NULL;
+}
+
+static void test_left_meanwhile(void)
+{
+    static struct gpu_ops leaving;
+    pthread_t thread;
+    begin(2);
+    leaving = ops;
+    leaving.mark_put = some_mark;
+    leaving.mark_done = leaves_meanwhile;
+    gates[B].ops = gates[B].window.ops = &leaving;
+    comes(B);
+    launch(B);
+    closes_behind_the_back = true;
+    pthread_create(&thread, NULL, launch_of_b, NULL);
+    for (int i = 0; i < 1000 && !pool_bit_get(gpu->wanting, gates[B].vgpu_index); i++)
+        short_nap();
+    is_int(grant_get(&gates[B].vgpu->shared_from, token()), 0, "a launch that has not gone ahead is not charged for");
+    closes_behind_the_back = false;
+    ok(comes(B), "and its virtual GPU comes back");
+    pthread_join(thread, NULL);
+    end();
+}
+
+static uint32_t rings(int who)
+{
+    return atomic_load(&gates[who].pool->layout->processes[gates[who].process].doorbell);
+}
+
+static void test_who_is_told(void)
+{
+    begin(2);
+    comes(B);
+    atomic_store(&gates[B].member->active_gen, token_generation(token())); // a launch is on its way
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    uint32_t before = rings(B);
+    turn_request(&gates[B], now);
+    ok(rings(B) > before, "a companion whose first launch finds the gate closed tells its own agent, which has to drain");
+    end();
+}
+
+static void test_forgotten_contention(void)
+{
+    begin(2);
+    comes(B);
+    atomic_fetch_and(&gpu->token, ~TOKEN_CONTENDED); // as by another process of the holder at the same moment
+    launch(B);
+    ok(token() & TOKEN_CONTENDED && company_has(gates[B].vgpu, token()), "a companion's launches always count");
+    end();
+}
+
 int main(void)
 {
     agent_stop(); // the test takes the agents' steps itself
@@ -312,5 +397,8 @@ int main(void)
     test_reasons_to_leave();
     test_who_does_not_come();
     test_holder_that_does_not_come();
+    test_left_meanwhile();
+    test_who_is_told();
+    test_forgotten_contention();
     return done_testing();
 }
