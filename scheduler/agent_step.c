@@ -310,8 +310,9 @@ static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
     }
     if (!idle && !company_must_leave(gate, word, now_ns))
         return now_ns + look;
-    if (company_close(gate, word))
-        ring_other_members(gate);
+    if (!company_close(gate, word))
+        return now_ns + look;
+    ring_other_members(gate);
     return now_ns;
 }
 
