@@ -12,6 +12,8 @@
 //  - Who closes the gate of a grant (TOKEN_REVOKED) looks for companions after that, and who launches as a companion looks at the token after he
 //    has counted in: a companion's launch is seen by the drain, or does not take place. The same holds for the one companion
 //    whose own gate is closed.
+//  - Who ends a grant whose holder does not drain (it has exited, is dead or late) closes the gate first and leaves the move to the last
+//    companion that drains; companions that do not drain in time are not waited for longer than a holder.
 //  - GPU time is booked once: a company of n is charged one n-th each. What companions are charged for is deducted from the holder
 //    (`gpu.company_ns`, of the grant).
 //  - Companions are of the holder's class. Shares stay those of the weights: a companion that gets ahead of the holder by two rounds leaves, and a

@@ -360,6 +360,31 @@ static uint32_t rings(int who)
     return atomic_load(&gates[who].pool->layout->processes[gates[who].process].doorbell);
 }
 
+static int woken;
+
+static void *sleeper(void *unused)
+{
+    (void)unused;
+    uint64_t until = clock_now_ns() + 5 * NS_PER_S;
+    woken = futex_wait(token_futex(gpu), (uint32_t)token(), token_futex_bit(gates[B].vgpu_index), until);
+    return NULL;
+}
+
+// As if the call had come just before the thread fell asleep, and the turn ended before the next.
+static void test_missed_invitation(void)
+{
+    pthread_t thread;
+    begin(2);
+    comes(B);
+    pthread_create(&thread, NULL, sleeper, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 50 * NS_PER_MS}, NULL);
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    pthread_join(thread, NULL);
+    is_int(woken, 0, "who has slept through an invitation is woken when the grant ends");
+    end();
+}
+
 static void test_who_is_told(void)
 {
     begin(2);
@@ -398,6 +423,7 @@ int main(void)
     test_who_does_not_come();
     test_holder_that_does_not_come();
     test_left_meanwhile();
+    test_missed_invitation();
     test_who_is_told();
     test_forgotten_contention();
     return done_testing();

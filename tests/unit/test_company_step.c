@@ -71,8 +71,9 @@ static void test_two_inviters(bool again)
         company_invite(&gates[A], token(), clock_now_ns());
         fewest = beside() < fewest ? beside() : fewest;
     }
-    ok(instructions > 10 * EVERY && most == 1, "of two who are invited at once %s one is let in, if two may run (%u, %llu instructions)",
-       again ? "again" : "first", most, (unsigned long long)instructions);
+    ok(instructions > 10 * EVERY && most == 1,
+       "of two who are invited at once %s one is let in, if two may run (%u, %llu instructions)", again ? "again" : "first",
+       most, (unsigned long long)instructions);
     is_int(fewest, 1, "at the next look at the latest");
     kill_and_wait(child);
     end();
