@@ -169,12 +169,22 @@ static void name_after_process(const struct pool_process *process, char name[POO
     snprintf(name, POOL_NAME_BYTES, "%s:%d", command, (int)process->pid);
 }
 
+// A free place for a virtual GPU. One that died while it held the token may have left others running under its grant (scheduler/company.h),
+// which a new one in its place would take for its own: its place comes last.
+static uint32_t free_place(const struct pool_layout *layout, uint32_t gpu)
+{
+    uint64_t token = atomic_load(&layout->gpus[gpu].token);
+    uint32_t place = POOL_MAX_VGPUS;
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS && (place == POOL_MAX_VGPUS || place + 1 == token >> 32); i++)
+        if (atomic_load(&layout->vgpus[i].state) != POOL_LIVE)
+            place = i;
+    return place;
+}
+
 static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struct tenancy_request *request, struct error *error)
 {
     struct pool_layout *layout = pool->layout;
-    uint32_t index = 0;
-    while (index < POOL_MAX_VGPUS && atomic_load(&layout->vgpus[index].state) == POOL_LIVE)
-        index++;
+    uint32_t index = free_place(layout, gpu);
     if (index == POOL_MAX_VGPUS)
         return error_set(error, -ENOSPC, "the pool %s is full: it has %u virtual GPUs", pool->path, POOL_MAX_VGPUS);
     int rc = reservation_make(pool, gpu, POOL_NO_INDEX, request->quota_chunks, error);
@@ -314,4 +324,14 @@ int pool_reap(struct pool *pool)
     if (reaped)
         atomic_store(&pool->layout->header.reaped_ns, clock_now_ns());
     return reaped;
+}
+
+void pool_try_reap(struct pool *pool)
+{
+    struct error error;
+    int lock = pool_lock(pool, 0, &error);
+    if (lock < 0)
+        return;
+    pool_reap(pool);
+    pool_unlock(lock);
 }

@@ -50,6 +50,9 @@ void pool_leave(struct pool *pool, uint32_t process);
 // Reclaims the slots of all dead processes and what they held. Returns how many there were, or -errno.
 int pool_reap(struct pool *pool);
 
+// The same for who does not hold the pool lock; nothing where another process does, which does the same.
+void pool_try_reap(struct pool *pool);
+
 // The account that a virtual GPU's members charge: its own if it has a quota, else the GPU's open account.
 _Atomic uint64_t *pool_account(struct pool_layout *layout, uint32_t vgpu);
 

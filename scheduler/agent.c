@@ -159,6 +159,10 @@ static void abandon(struct gate *gate)
         company_leave(gate, word);
         return;
     }
+    // Nothing passes the gate any more. Companions that still run see this when they have drained.
+    atomic_store(&gate->member->drained_gen, token_generation(word));
+    if (company_detains(gate, &word))
+        return;
     while (token_holder(word) == gate->vgpu_index && !turn_pass(gate, word, clock_now_ns(), true))
         word = atomic_load(gate->token);
 }

@@ -34,6 +34,8 @@
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
+// Who has drained and still waits for other processes looks so often whether they have died.
+#define DEAD_LOOK_NS (10 * NS_PER_MS)
 // A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
 // comes back, not a queue that filled up in its absence.
 #define CONTENTION_MEMORY_NS (2 * NS_PER_S)
@@ -168,8 +170,13 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
         gate->notes.late_from_ns = now_ns;
     }
     atomic_store(&gate->member->drained_gen, generation);
+    uint64_t look = gate->notes.since_ns + DEAD_LOOK_NS;
+    if (!expired && now_ns >= look && !all_drained(gate, word)) {
+        look = now_ns + DEAD_LOOK_NS;
+        pool_try_reap(gate->pool);
+    }
     if (!expired && !all_drained(gate, word))
-        return gate->notes.since_ns + TURN_DRAIN_NS; // the last of them passes the token on
+        return look; // the last of them passes the token on
     turn_pass(gate, word, clock_now_ns(), false);
     return now_ns;
 }
@@ -303,8 +310,9 @@ static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
     }
     if (!idle && !company_must_leave(gate, word, now_ns))
         return now_ns + look;
-    if (company_close(gate, word))
-        ring_other_members(gate);
+    if (!company_close(gate, word))
+        return now_ns + look;
+    ring_other_members(gate);
     return now_ns;
 }
 

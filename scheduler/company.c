@@ -7,8 +7,10 @@
 #include "scheduler/standing.h"
 #include "scheduler/turn.h"
 
-// `gpu.company` is the grant that has or had companions, with the number of invitations in the bits that a token has its flags in: of two
-// agents of the holder that invite at the same moment, one fails.
+// `gpu.company` is the grant that has or had companions, with the number of invitations in the bits that a token has its flags in. Of two
+// agents of the holder that invite at the same moment, one fails: each notes INVITED in the companion's record, where the other can see it, and
+// opens its gate only if nobody else has invited since it began to look for a place.
+#define INVITED TOKEN_CONTENDED
 #define INVITATION (1ull << 24)
 #define INVITATIONS (0xffull << 24)
 _Static_assert((INVITATIONS & (TOKEN_CONTENDED | TOKEN_REVOKED)) == (TOKEN_CONTENDED | TOKEN_REVOKED),
@@ -62,19 +64,20 @@ bool company_admits(const struct gate *gate, uint32_t index, uint64_t word)
            standing_of(gate, index).class == standing_of(gate, holder).class;
 }
 
-// Makes virtual GPU number `index` a companion, unless the grant is over or another invitation was faster.
-static bool invite(struct gate *gate, uint32_t index, uint64_t word)
+// Makes virtual GPU number `index` a companion, unless the grant is over or `gpu.company` is not what it was any more.
+static bool invite(struct gate *gate, uint32_t index, uint64_t word, uint64_t company)
 {
     struct pool_vgpu *vgpu = vgpu_of(gate, index);
-    uint64_t grant = token_without_flags(word), company = atomic_load(&gate->gpu->company);
+    uint64_t grant = token_without_flags(word), invited = grant | INVITED;
     uint64_t before = atomic_load(&vgpu->companion), now = atomic_load(gate->token);
     // In this order: whatever a later grant writes makes the exchanges fail.
     if (token_without_flags(now) != grant || now & TOKEN_REVOKED)
         return false;
-    uint64_t next = is_of(company, word) ? grant | ((company + INVITATION) & INVITATIONS) : grant;
-    if (!atomic_compare_exchange_strong(&gate->gpu->company, &company, next))
+    if (token_without_flags(before) == grant || !atomic_compare_exchange_strong(&vgpu->companion, &before, invited))
         return false;
-    return atomic_compare_exchange_strong(&vgpu->companion, &before, grant);
+    uint64_t next = is_of(company, word) ? grant | ((company + INVITATION) & INVITATIONS) : grant;
+    bool first = atomic_compare_exchange_strong(&gate->gpu->company, &company, next);
+    return atomic_compare_exchange_strong(&vgpu->companion, &invited, first ? grant : 0) && first;
 }
 
 static void wake_waiters(const struct gate *gate, uint32_t index)
@@ -90,6 +93,7 @@ void company_invite(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (gate->notes.invited != POOL_NO_INDEX)
         wake_waiters(gate, gate->notes.invited);
     gate->notes.invited = POOL_NO_INDEX;
+    uint64_t company = atomic_load(&gate->gpu->company); // before the places are looked at
     struct policy_entry best = {.vgpu = POOL_NO_INDEX, .pass = UINT64_MAX};
     POOL_EACH_BIT(vgpu, gate->gpu->wanting, POOL_MAX_VGPUS)
     if (vgpu != gate->vgpu_index && !company_has(vgpu_of(gate, vgpu), word) && company_admits(gate, vgpu, word) &&
@@ -100,7 +104,7 @@ void company_invite(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_entry holder = standing_of_holder(gate, word, now_ns);
     struct policy_rules rules = standing_rules(gate);
     uint64_t before = best.pass;
-    if (!policy_joins(&best, &holder, atomic_load(&gate->gpu->level), &rules) || !invite(gate, best.vgpu, word))
+    if (!policy_joins(&best, &holder, atomic_load(&gate->gpu->level), &rules) || !invite(gate, best.vgpu, word, company))
         return;
     atomic_fetch_add_explicit(&vgpu_of(gate, best.vgpu)->pass, best.pass - before, memory_order_relaxed);
     // Who does not come is not invited again until he says that he waits.
@@ -141,7 +145,7 @@ bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns)
         return true;
     struct policy_entry own = standing_of(gate, gate->vgpu_index), holder = standing_of_holder(gate, word, now_ns);
     struct policy_rules rules = standing_rules(gate);
-    return policy_parts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
+    return own.class != holder.class || policy_parts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
 uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)
@@ -176,9 +180,41 @@ void company_leave(struct gate *gate, uint64_t word)
     bell_ring(gate->pool->layout, process);
 }
 
+static bool works(const struct gate *gate, uint32_t vgpu, uint64_t word)
+{
+    POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
+    {
+        const struct pool_member *member = &gate->pool->layout->members[process][gate->gpu_index];
+        if (atomic_load(&member->active_gen) == token_generation(word) &&
+            atomic_load(&member->drained_gen) != token_generation(word))
+            return true;
+    }
+    return false;
+}
+
+bool company_detains(struct gate *gate, uint64_t *word)
+{
+    if (company_next(gate, *word, 0) == POOL_MAX_VGPUS)
+        return false;
+    // In this order, as in any drain: who is invited and has not launched yet finds the gate closed.
+    for (uint64_t grant = token_without_flags(*word); !(*word & TOKEN_REVOKED);) {
+        if (turn_revoke(gate, word))
+            *word |= TOKEN_REVOKED;
+        else if (token_without_flags(*word) != grant)
+            return false;
+    }
+    COMPANY_EACH(vgpu, gate, *word)
+    if (works(gate, vgpu, *word))
+        return true;
+    return false;
+}
+
 void company_ring(const struct gate *gate, uint64_t word)
 {
     COMPANY_EACH(vgpu, gate, word)
-    POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
-    bell_ring(gate->pool->layout, process);
+    {
+        wake_waiters(gate, vgpu);
+        POOL_EACH_BIT(process, vgpu_of(gate, vgpu)->members, POOL_MAX_PROCESSES)
+        bell_ring(gate->pool->layout, process);
+    }
 }

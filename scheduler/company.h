@@ -12,6 +12,8 @@
 //  - Who closes the gate of a grant (TOKEN_REVOKED) looks for companions after that, and who launches as a companion looks at the token after he
 //    has counted in: a companion's launch is seen by the drain, or does not take place. The same holds for the one companion
 //    whose own gate is closed.
+//  - Who ends a grant whose holder does not drain (it has exited, is dead or late) closes the gate first and leaves the move to the last
+//    companion that drains; companions that do not drain in time are not waited for longer than a holder.
 //  - GPU time is booked once: a company of n is charged one n-th each. What companions are charged for is deducted from the holder
 //    (`gpu.company_ns`, of the grant).
 //  - Companions are of the holder's class. Shares stay those of the weights: a companion that gets ahead of the holder by two rounds leaves, and a
@@ -40,13 +42,16 @@ static inline bool company_has_closed(const struct pool_vgpu *vgpu, uint64_t wor
     return atomic_load(&vgpu->companion) == (token_without_flags(word) | TOKEN_REVOKED);
 }
 
-// Whether a process of this virtual GPU may launch under `word`: as the holder, or as a companion.
+// Whether a process of this virtual GPU may launch under `word`: as the holder, or as a companion, whose launches always count against the
+// window: who finds that the holder has just forgotten its waiters asks for it again.
 static inline bool company_may_launch(const struct gate *gate, uint64_t word)
 {
     uint32_t holder = token_holder(word);
     if (word & TOKEN_REVOKED || holder == POOL_NO_INDEX)
         return false;
-    return holder == gate->vgpu_index || atomic_load(&gate->vgpu->companion) == token_without_flags(word);
+    if (holder == gate->vgpu_index)
+        return true;
+    return word & TOKEN_CONTENDED && atomic_load(&gate->vgpu->companion) == token_without_flags(word);
 }
 
 // The first companion from number `from` on in the grant that `word` describes, POOL_MAX_VGPUS where there is none.
@@ -67,7 +72,8 @@ void company_begin(struct gate *gate, uint64_t word);
 // Books what this companion has had of the GPU since the last time. From its agent, at each look, before its record says that it has drained.
 void company_charge(struct gate *gate, uint64_t word, uint64_t now_ns);
 
-// Whether this companion has to leave: it is ahead of its share, its cap is used up, or the company is larger than it or the holder allows.
+// Whether this companion has to leave: it is ahead of its share, its cap is used up, or, since options have changed, the company is larger
+// than it or the holder allows or the holder of another class.
 bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // The companion that the holder has got ahead of by two rounds, and that therefore is to hold the token; POOL_NO_INDEX where there is none.
@@ -77,7 +83,11 @@ uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)
 bool company_close(struct gate *gate, uint64_t word);
 void company_leave(struct gate *gate, uint64_t word);
 
-// Makes the agents of all companions look.
+// Closes the gate of the grant that *word describes if it may have companions. Returns whether any of them still works; then the last to
+// drain passes the token on. For who ends the grant of a holder that does not drain: it exits, is dead or late, or was never there.
+bool company_detains(struct gate *gate, uint64_t *word);
+
+// Makes the agents of all companions look, and those of their threads that sleep since they have missed the invitation.
 void company_ring(const struct gate *gate, uint64_t word);
 
 #endif

@@ -73,11 +73,14 @@ static bool adopt(struct gate *gate, uint64_t word)
         // has its first launch.
         atomic_store(&gate->ring_due, true);
     }
-    if (!holds)
-        company_begin(gate, word);
-    else if (!(word & TOKEN_CONTENDED))
+    if (holds && !(word & TOKEN_CONTENDED))
         atomic_store_explicit(&gate->grant, word, memory_order_relaxed);
     return true;
+}
+
+static bool has_adopted(const struct gate *gate, uint64_t word)
+{
+    return atomic_load(&gate->member->active_gen) == token_generation(word);
 }
 
 // Wakes the agent for a grant that has begun, if the token is contended: otherwise it is not needed.
@@ -94,17 +97,8 @@ struct watch {
     uint64_t from_ns;  // its turn: a holder whose turn it is again begins the next one under the same grant
     uint64_t since_ns; // when that was first seen
     uint64_t probe_ns; // when to ask next whether the holder lives
+    uint64_t over_ns;  // when the grant was found to be over; 0: it is not
 };
-
-static void take_back_from_the_dead(struct gate *gate)
-{
-    struct error error;
-    int lock = pool_lock(gate->pool, 0, &error); // whoever holds it now is doing the same
-    if (lock < 0)
-        return;
-    pool_reap(gate->pool);
-    pool_unlock(lock);
-}
 
 // Takes the token from a holder that is dead, has kept it beyond its turn, its drain and some grace, or does not come for it.
 static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watch, uint64_t now_ns)
@@ -117,18 +111,25 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         watch->probe_ns = now_ns + LOOK_UP_NS;
         dead = !turn_holder_lives(gate, word);
     }
-    bool due = now_ns >= turn_lease_end(gate, word, watch->since_ns);
+    bool due = watch->over_ns || now_ns >= turn_lease_end(gate, word, watch->since_ns);
     if (!dead && !due) {
         if (now_ns >= watch->since_ns + TURN_UNUSED_NS)
             turn_take_unused(gate, word, now_ns);
         return;
+    }
+    watch->over_ns = watch->over_ns ? watch->over_ns : now_ns;
+    // Its companions have as long to drain as a holder has.
+    if (company_detains(gate, &word)) {
+        pool_try_reap(gate->pool);
+        if (now_ns < watch->over_ns + TURN_DRAIN_NS + TURN_GRACE_NS && company_detains(gate, &word))
+            return;
     }
     if (!turn_pass(gate, word, now_ns, false))
         return;
     log_debug("took the token from virtual GPU %u, which %s", token_holder(word),
               dead ? "has died" : "kept it beyond its lease");
     if (dead)
-        take_back_from_the_dead(gate);
+        pool_try_reap(gate->pool);
 }
 
 static void sleep_ns(uint64_t ns)
@@ -251,8 +252,11 @@ static enum gate_pass pass_gate(struct gate *gate)
         if (!adopt(gate, word))
             continue;
         atomic_fetch_add(&gate->member->entered, 1);
-        // A companion's gate has its own flag.
-        if (atomic_load(gate->token) == word && company_may_launch(gate, word)) {
+        // A companion's gate has its own flag. If the companion has left and come back meanwhile, this process must adopt the
+        // grant again.
+        if (atomic_load(gate->token) == word && company_may_launch(gate, word) && has_adopted(gate, word)) {
+            if (token_holder(word) != gate->vgpu_index)
+                company_begin(gate, word);
             if (blocked_ns)
                 count_wait(gate, blocked_ns);
             return word & TOKEN_CONTENDED ? GATE_WINDOWED : GATE_OPEN;

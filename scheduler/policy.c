@@ -209,6 +209,8 @@ struct policy_choice policy_start(const struct policy_ring *ring, const struct p
     entry.pass = least(entry.pass, POLICY_PASS_MAX);
     if (due(&entry, rules) > level)
         level = most(level, entry.pass + round);
+    else
+        entry.pass = bounded(&entry, level, round, rules);
     uint64_t turn = policy_time(&entry, level > entry.pass ? level - entry.pass : 0);
     return (struct policy_choice){entry.vgpu, entry.pass, most(turn, rules->shortest_ns), level, round, true};
 }

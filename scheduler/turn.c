@@ -190,6 +190,8 @@ static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_n
     // A holder that was given the token afresh and has not come for it has no agent that knows of the grant.
     if (!pool_bit_get(gate->gpu->wanting, token_holder(word)) && !is_adopted(gate, word))
         return true;
+    if (company_admits(gate, gate->vgpu_index, word)) // that agent invites it
+        return false;
     struct policy_entry own = standing_of(gate, gate->vgpu_index), holder = standing_of_holder(gate, word, now_ns);
     struct policy_rules rules = standing_rules(gate);
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
@@ -207,7 +209,8 @@ static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
         atomic_compare_exchange_strong(&gate->gpu->first, &own, POOL_NO_INDEX);
         return false;
     }
-    if (is_adopted(gate, *word) || !turn_pass(gate, *word | TOKEN_REVOKED, now_ns, false))
+    uint64_t closed = *word | TOKEN_REVOKED;
+    if (is_adopted(gate, *word) || company_detains(gate, &closed) || !turn_pass(gate, closed, now_ns, false))
         ring_members(gate, &layout_of(gate)->vgpus[token_holder(*word)]);
     return true;
 }
@@ -217,10 +220,10 @@ void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (token_holder(word) == POOL_NO_INDEX || is_adopted(gate, word))
         return;
     // Whoever closed the gate to take the token has been stopped or killed on the way, and no agent of the holder drains.
-    if (word & TOKEN_REVOKED)
-        turn_pass(gate, word, now_ns, false);
-    else
+    if (!(word & TOKEN_REVOKED))
         interrupt(gate, &word, now_ns);
+    else if (!company_detains(gate, &word))
+        turn_pass(gate, word, now_ns, false);
 }
 
 void turn_request(struct gate *gate, uint64_t now_ns)
@@ -229,15 +232,12 @@ void turn_request(struct gate *gate, uint64_t now_ns)
     pool_bit_set(gate->gpu->wanting, gate->vgpu_index);
     // The token is read after the bit is set: whoever gets it later than this sees the bit, and whoever has it now is rung.
     uint64_t word = atomic_load(gate->token);
+    if (news && (token_holder(word) == gate->vgpu_index || company_has(gate->vgpu, word)))
+        bell_ring(layout_of(gate), gate->process);
     for (;;) {
         uint32_t holder = token_holder(word);
-        if (holder == POOL_NO_INDEX)
+        if (holder == POOL_NO_INDEX || holder == gate->vgpu_index)
             return;
-        if (holder == gate->vgpu_index) {
-            if (news)
-                bell_ring(layout_of(gate), gate->process);
-            return;
-        }
         if (!(word & TOKEN_CONTENDED) && !atomic_compare_exchange_strong(gate->token, &word, word | TOKEN_CONTENDED))
             continue;
         word |= TOKEN_CONTENDED;
@@ -245,8 +245,7 @@ void turn_request(struct gate *gate, uint64_t now_ns)
         news |= grant_set(&vgpu->charged_from, gate->token, word, 0, now_ns);
         if (!news)
             return;
-        // Who may run beside the holder is invited by its agent.
-        if (word & TOKEN_REVOKED || company_admits(gate, gate->vgpu_index, word) || !may_interrupt(gate, word, now_ns)) {
+        if (word & TOKEN_REVOKED || !may_interrupt(gate, word, now_ns)) {
             ring_members(gate, vgpu);
             return;
         }
@@ -272,11 +271,16 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct turn_ring ring;
     struct policy_rules rules = standing_rules(gate);
     ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), true);
+    COMPANY_EACH(vgpu, gate, word) // do not wait, and share the rounds
+    ring.wanting[vgpu / 64] |= 1ull << vgpu % 64;
     struct policy_choice choice = policy_start(&ring.ring, &ring.holder, atomic_load(&gate->gpu->level), &rules);
     raise_level(gate, &choice);
     uint64_t turn = granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns);
     // Otherwise the agent of another member was faster, or who made the grant.
-    return grant_set(&gate->vgpu->turn, gate->token, word, 0, turn) ? turn : grant_get(&gate->vgpu->turn, word);
+    if (!grant_set(&gate->vgpu->turn, gate->token, word, 0, turn))
+        return grant_get(&gate->vgpu->turn, word);
+    atomic_fetch_add_explicit(&gate->vgpu->pass, choice.pass - ring.holder.pass, memory_order_relaxed);
+    return turn;
 }
 
 // Who is next if the holder has had the token until now_ns.

@@ -46,8 +46,8 @@ void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 // Takes a token that nobody holds. false: somebody was faster.
 bool turn_claim(struct gate *gate, uint64_t word);
 
-// Announces that this virtual GPU waits, and wakes those concerned: the holder's agents, or its own if it holds the token and
-// drains. Takes the token from a holder whose turn it may interrupt.
+// Announces that this virtual GPU waits, and wakes those concerned: the holder's agents, and its own if it drains itself. Takes
+// the token from a holder whose turn it may interrupt.
 void turn_request(struct gate *gate, uint64_t now_ns);
 
 // How long this virtual GPU's cap keeps it from wanting the token.

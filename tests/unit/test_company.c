@@ -1,132 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Virtual GPUs that run beside the holder of the token: who may, what each is charged, and how they leave. One call at a time, at times of
 // the test's own.
-#include "scheduler/agent.h"
-#include "scheduler/company.h"
-#include "scheduler/grant.h"
-#include "scheduler/policy.h"
-#include "scheduler/turn.h"
-#include "tests/unit/tap.h"
-#include "tests/unit/tenant.h"
+#include <pthread.h>
 
-#define MS NS_PER_MS
-#define PASS_MS 10000u // a millisecond at weight 100, in units of a pass
-#define LOOK_NS (100 * NS_PER_US)
-
-enum { A, B, C, COUNT };
-
-static struct tenant tenants[COUNT];
-static struct gate gates[COUNT];
-static bool work_is_over[COUNT];
-static struct pool_gpu *gpu;
-static uint64_t now;
-
-static void *no_mark(void *unused, void *stream)
-{
-    (void)unused, (void)stream;
-    return NULL;
-}
-
-static bool mark_is_over(void *over, void *mark)
-{
-    (void)mark;
-    return *(bool *)over;
-}
-
-static void forget(void *unused, void *mark)
-{
-    (void)unused, (void)mark;
-}
-
-static bool renew(void *unused)
-{
-    (void)unused;
-    return true;
-}
-
-static bool fence_is_over(void *over)
-{
-    return *(bool *)over;
-}
-
-static bool is_capturing(void *unused, void *stream)
-{
-    (void)unused, (void)stream;
-    return false;
-}
-
-static const struct gpu_ops ops = {.mark_put = no_mark,
-                                   .mark_done = mark_is_over,
-                                   .mark_drop = forget,
-                                   .fence_renew = renew,
-                                   .fence_done = fence_is_over,
-                                   .is_capturing = is_capturing};
-
-static uint64_t token(void)
-{
-    return atomic_load(&gpu->token);
-}
-
-static void launch(int who)
-{
-    gate_leave(&gates[who], gate_enter(&gates[who], NULL), NULL, &gates[who]);
-}
-
-static void allow(int who, uint32_t concurrency)
-{
-    atomic_store(&gates[who].vgpu->concurrency, concurrency);
-}
-
-// A holds the token after a launch; each allows `concurrency` at a time, and has 20 ms left of the round.
-static void begin(uint32_t concurrency)
-{
-    static const char *const names[] = {"a", "b", "c"};
-    tenant_pool_new("company");
-    for (int i = 0; i < COUNT; i++) {
-        if (tenant_join(&tenants[i], names[i], 0))
-            bail_out(tenants[i].error.text);
-        gates[i] = (struct gate){0};
-        gate_init(&gates[i], &tenants[i].pool, tenants[i].process, tenants[i].gpu, tenants[i].vgpu, &ops, &work_is_over[i]);
-        atomic_store(&gates[i].vgpu->pass, 80 * PASS_MS);
-        allow(i, concurrency);
-        work_is_over[i] = false;
-    }
-    gpu = gates[A].gpu;
-    atomic_store(&gpu->level, 100 * PASS_MS);
-    launch(A);
-    now = clock_now_ns();
-}
-
-static void end(void)
-{
-    for (int i = 0; i < COUNT; i++)
-        pool_close(&tenants[i].pool);
-    tenant_pool_remove();
-}
-
-// `who` comes to wait, and the holder's agent looks. Returns whether `who` may launch.
-static bool comes(int who)
-{
-    turn_request(&gates[who], now);
-    agent_step(&gates[A], now);
-    return company_may_launch(&gates[who], token());
-}
-
-// A and B run for so long, looked at as their agents do.
-static void run_together(uint64_t ns)
-{
-    for (uint64_t until = now + ns; now < until; now += LOOK_NS)
-        for (int i = 0; i < COUNT; i++) {
-            if (company_may_launch(&gates[i], token()))
-                launch(i);
-            agent_step(&gates[i], now);
-        }
-}
-
-static bool is_near(uint64_t value, uint64_t goal, uint64_t slack)
-{
-    return value + slack >= goal && value <= goal + slack;
-}
+#include "tests/unit/company.h"
 
 static void test_invitations(void)
 {
@@ -243,6 +120,19 @@ static void test_turns_are_renewed(void)
         work_is_over[A] = work_is_over[B] = token() & TOKEN_REVOKED;
     }
     ok(now < asked + 100 * MS, "and has its turn after theirs (%llu ms)", (unsigned long long)(now - asked) / MS);
+    end();
+}
+
+// A round of the lightest alone is years of the heaviest.
+static void test_rounds_are_shared(void)
+{
+    begin(2);
+    atomic_store(&gates[A].vgpu->weight, 1);
+    atomic_store(&gates[B].vgpu->weight, 10000);
+    comes(B);
+    uint64_t a = standing_of_holder(&gates[A], token(), now).pass, level = atomic_load(&gpu->level);
+    ok(level < a + 1000 * PASS_MS, "who runs beside the holder counts in the rounds that raise the level (%llu ms)",
+       (unsigned long long)(level - a) / PASS_MS);
     end();
 }
 
@@ -376,6 +266,14 @@ static void test_reasons_to_leave(void)
 
     begin(2);
     comes(B);
+    run_together(MS);
+    atomic_store(&gates[A].vgpu->priority, POLICY_HIGH);
+    agent_step(&gates[B], now);
+    ok(!company_may_launch(&gates[B], token()), "and one whose holder is of another class now");
+    end();
+
+    begin(2);
+    comes(B);
     launch(B);
     agent_dismiss(&gates[B]);
     ok(comes(C), "one that exits leaves its place to others");
@@ -395,7 +293,118 @@ static void test_who_does_not_come(void)
     uint64_t old = token_without_flags(word);
     turn_request(&gates[B], now);
     company_invite(&gates[A], old, now);
-    ok(!company_may_launch(&gates[B], token()), "and an invitation into a grant that is over is to nothing");
+    ok(!company_has(gates[B].vgpu, token()), "and an invitation into a grant that is over is to nothing");
+    end();
+}
+
+// A's work was over when nobody waited, so that it was given the token afresh, and it has not launched since.
+static void test_holder_that_does_not_come(void)
+{
+    begin(2);
+    turn_pass(&gates[A], token(), now, false);
+    ok(token_holder(token()) == gates[A].vgpu_index, "a token that nobody wants stays with its holder");
+    turn_request(&gates[B], now);
+    ok(company_may_launch(&gates[B], token()), "who may run beside it takes it at once, since nobody would invite it");
+    end();
+}
+
+static void *some_mark(void *over, void *stream)
+{
+    (void)stream;
+    return over;
+}
+
+static bool closes_behind_the_back;
+
+// B's agent finds it idle, and it leaves, while a launch of B is on its way through the gate.
+static bool leaves_meanwhile(void *over, void *mark)
+{
+    (void)mark;
+    if (!closes_behind_the_back || !company_close(&gates[B], token()))
+        return *(bool *)over;
+    company_leave(&gates[B], token());
+    return true;
+}
+
+static void *launch_of_b(void *unused)
+{
+    (void)unused;
+    launch(B);
+    return NULL;
+}
+
+static void test_left_meanwhile(void)
+{
+    static struct gpu_ops leaving;
+    pthread_t thread;
+    begin(2);
+    leaving = ops;
+    leaving.mark_put = some_mark;
+    leaving.mark_done = leaves_meanwhile;
+    gates[B].ops = gates[B].window.ops = &leaving;
+    comes(B);
+    launch(B);
+    closes_behind_the_back = true;
+    pthread_create(&thread, NULL, launch_of_b, NULL);
+    for (int i = 0; i < 1000 && !pool_bit_get(gpu->wanting, gates[B].vgpu_index); i++)
+        short_nap();
+    is_int(grant_get(&gates[B].vgpu->shared_from, token()), 0, "a launch that has not gone ahead is not charged for");
+    closes_behind_the_back = false;
+    ok(comes(B), "and its virtual GPU comes back");
+    pthread_join(thread, NULL);
+    end();
+}
+
+static uint32_t rings(int who)
+{
+    return atomic_load(&gates[who].pool->layout->processes[gates[who].process].doorbell);
+}
+
+static int woken;
+
+static void *sleeper(void *unused)
+{
+    (void)unused;
+    uint64_t until = clock_now_ns() + 5 * NS_PER_S;
+    woken = futex_wait(token_futex(gpu), (uint32_t)token(), token_futex_bit(gates[B].vgpu_index), until);
+    return NULL;
+}
+
+// As if the call had come just before the thread fell asleep, and the turn ended before the next.
+static void test_missed_invitation(void)
+{
+    pthread_t thread;
+    begin(2);
+    comes(B);
+    pthread_create(&thread, NULL, sleeper, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 50 * NS_PER_MS}, NULL);
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    pthread_join(thread, NULL);
+    is_int(woken, 0, "who has slept through an invitation is woken when the grant ends");
+    end();
+}
+
+static void test_who_is_told(void)
+{
+    begin(2);
+    comes(B);
+    atomic_store(&gates[B].member->active_gen, token_generation(token())); // a launch is on its way
+    uint64_t word = token();
+    turn_revoke(&gates[A], &word);
+    uint32_t before = rings(B);
+    turn_request(&gates[B], now);
+    ok(rings(B) > before, "a companion whose first launch finds the gate closed tells its own agent, which has to drain");
+    end();
+}
+
+static void test_forgotten_contention(void)
+{
+    begin(2);
+    comes(B);
+    atomic_fetch_and(&gpu->token, ~TOKEN_CONTENDED); // as by another process of the holder at the same moment
+    launch(B);
+    ok(token() & TOKEN_CONTENDED && company_has(gates[B].vgpu, token()), "a companion's launches always count");
     end();
 }
 
@@ -406,10 +415,16 @@ int main(void)
     test_places();
     test_charges();
     test_turns_are_renewed();
+    test_rounds_are_shared();
     test_outrun_companion();
     test_end_of_the_grant();
     test_leaving();
     test_reasons_to_leave();
     test_who_does_not_come();
+    test_holder_that_does_not_come();
+    test_left_meanwhile();
+    test_missed_invitation();
+    test_who_is_told();
+    test_forgotten_contention();
     return done_testing();
 }

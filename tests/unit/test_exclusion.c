@@ -2,6 +2,7 @@
 // Strict exclusion, instruction by instruction: whenever the gate closes while a launch is on its way in, whoever closed it either finds the
 // grant adopted and the launch counted in, or the launch waits.
 #include "scheduler/agent.h"
+#include "scheduler/company.h"
 #include "scheduler/turn.h"
 #include "tests/unit/fake_gpu.h"
 #include "tests/unit/step.h"
@@ -10,8 +11,9 @@
 enum gate_of {
     HOLDER,
     COMPANION,
-    COMPANION_ALONE
-}; // whose gate closes: that of a holder, of one with a companion, only the companion's
+    COMPANION_ALONE,
+    COMPANION_BACK
+}; // whose gate closes: that of a holder, of one with a companion, only the companion's, and if nothing is under way it opens again
 
 static const struct {
     const char *what;
@@ -26,6 +28,7 @@ static const struct {
     {"beside a holder", true, COMPANION, TOKEN_CONTENDED, 4},
     {"beside a holder who has just invited it", false, COMPANION, TOKEN_CONTENDED, 4},
     {"of a companion that is to leave", true, COMPANION_ALONE, TOKEN_CONTENDED, 4},
+    {"of a companion that leaves and comes back", true, COMPANION_BACK, TOKEN_CONTENDED, 4},
 };
 
 static struct {
@@ -90,12 +93,30 @@ static void open_gate(size_t i)
     futex_wake(token_futex(gpu), FUTEX_EVERYONE);
 }
 
+// The process that launches, as others see it.
+static struct pool_member *launching(void)
+{
+    return &watcher.pool.layout->members[atomic_load(&board->process)][watcher.gpu];
+}
+
+static bool is_seen(void)
+{
+    const struct pool_member *member = launching();
+    uint32_t generation = token_generation(atomic_load(&watcher.pool.layout->gpus[watcher.gpu].token));
+    return atomic_load(&member->entered) != atomic_load(&member->left) && atomic_load(&member->active_gen) == generation;
+}
+
 static void close_gate(size_t i)
 {
-    if (cases[i].closes == COMPANION_ALONE)
-        atomic_fetch_or(&watcher.pool.layout->vgpus[atomic_load(&board->vgpu)].companion, TOKEN_REVOKED);
-    else
+    struct pool_vgpu *launcher = &watcher.pool.layout->vgpus[atomic_load(&board->vgpu)];
+    if (cases[i].closes == HOLDER || cases[i].closes == COMPANION)
         atomic_fetch_or(&watcher.pool.layout->gpus[watcher.gpu].token, TOKEN_REVOKED);
+    else
+        atomic_fetch_or(&launcher->companion, TOKEN_REVOKED);
+    if (cases[i].closes != COMPANION_BACK || is_seen())
+        return;
+    atomic_store(&launching()->active_gen, COMPANY_NO_GENERATION);
+    atomic_fetch_and(&launcher->companion, ~TOKEN_REVOKED);
 }
 
 // Closes the gate behind so many instructions of a launch. Returns 0 when all is well, 1 when the launch was through before that, and -1
@@ -103,7 +124,6 @@ static void close_gate(size_t i)
 static int close_behind(pid_t child, uint64_t instructions, size_t i)
 {
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
-    const struct pool_member *member = &watcher.pool.layout->members[atomic_load(&board->process)][watcher.gpu];
     int status;
     open_gate(i);
     if (!go_on(child)) // to where the launch begins
@@ -112,12 +132,12 @@ static int close_behind(pid_t child, uint64_t instructions, size_t i)
     if (!step(child, instructions))
         return 1;
     close_gate(i);
-    bool seen = atomic_load(&member->entered) != atomic_load(&member->left), waits = false;
-    seen = seen && atomic_load(&member->active_gen) == token_generation(atomic_load(&gpu->token));
+    bool seen = is_seen(), waits = false;
     if (ptrace(PTRACE_CONT, child, NULL, NULL) < 0)
         return -1;
     for (; !waits && waitpid(child, &status, WNOHANG) == 0; short_nap())
         waits = pool_bit_get(gpu->wanting, atomic_load(&board->vgpu));
+    seen = seen || (cases[i].closes == COMPANION_BACK && is_seen());
     if (waits) {
         open_gate(i);
         waitpid(child, &status, 0);

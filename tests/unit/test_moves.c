@@ -109,6 +109,22 @@ static void test_alone(void)
 }
 
 // The holder is due again, since the other is of a hundredth of the weight.
+// As if lighter ones that are gone had raised the level far beyond what the holder has used.
+static void test_start_far_behind(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    atomic_store(&gpu->level, LEVEL + 1000 * NS_PER_S / 100);
+    turn_request(second, now);
+    uint64_t turn = turn_start(holder, token(), now);
+    ok(turn < NS_PER_S, "a turn that begins when others come is a few rounds at most (%llu ms)", (unsigned long long)turn / MS);
+    atomic_store(&second->vgpu->pass, atomic_load(&gpu->level));
+    turn_pass(holder, token(), begun() + turn, false);
+    uint64_t pass = atomic_load(&holder->vgpu->pass), level = atomic_load(&gpu->level);
+    ok(pass + 100 * PASS_MS > level, "and no more is owed to it after that");
+    end();
+}
+
 static void test_renewal(void)
 {
     begin();
@@ -248,6 +264,7 @@ int main(void)
     agent_stop(); // the test takes the agent's steps itself
     test_caps();
     test_alone();
+    test_start_far_behind();
     test_renewal();
     test_interrupter_is_next();
     test_rings();
