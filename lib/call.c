@@ -4,6 +4,7 @@
 
 #include "lib/instance.h"
 #include "options/options.h"
+#include "shim/stream_table.h"
 
 int instance_refuse(const struct vgpu *vgpu)
 {
@@ -18,22 +19,29 @@ struct call call_begin(struct vgpu *vgpu)
 {
     struct entry entry = entry_begin();
     int rc = instance_enter(vgpu);
-    return (struct call){entry, rc, rc ? NULL : vgpu, false};
+    return (struct call){.entry = entry, .rc = rc, .vgpu = rc ? NULL : vgpu};
 }
 
 struct call call_begin_current(struct vgpu *vgpu)
 {
     CUcontext current = NULL;
     struct call call = call_begin(vgpu);
-    if (call.rc || (REAL(cuCtxGetCurrent)(&current) == CUDA_SUCCESS && current == vgpu->gpu->context))
+    if (call.rc)
         return call;
-    call.rc = fail_driver(REAL(cuCtxPushCurrent_v2)(vgpu->gpu->context), "cuCtxPushCurrent");
-    call.pushed = call.rc == 0;
+    if (REAL(cuCtxGetCurrent)(&current) != CUDA_SUCCESS || current != vgpu->gpu->context) {
+        call.rc = fail_driver(REAL(cuCtxPushCurrent_v2)(vgpu->gpu->context), "cuCtxPushCurrent");
+        call.pushed = call.rc == 0;
+    }
+    call.current = call.rc == 0;
+    if (call.current)
+        call.mode = capture_relax();
     return call;
 }
 
 void call_end(const struct call *call)
 {
+    if (call->current)
+        capture_restore(call->mode);
     if (call->pushed)
         REAL(cuCtxPopCurrent_v2)(&(CUcontext){NULL});
     if (call->vgpu)

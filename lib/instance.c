@@ -10,6 +10,7 @@
 #include "pool/change.h"
 #include "scheduler/agent.h"
 #include "scheduler/notice.h"
+#include "shim/stream_table.h"
 
 // How often destruction checks whether the last call has returned.
 #define CALLS_LOOK_NS (100 * NS_PER_US)
@@ -243,11 +244,13 @@ static void dismantle(struct vgpu *vgpu)
     CUcontext context = vgpu->gpu->context;
     // In a failed context every call fails; its end gives the memory back.
     REAL(cuCtxPushCurrent_v2)(context);
+    CUstreamCaptureMode mode = capture_relax();
     streams_wait(&vgpu->streams);
     agent_dismiss(&vgpu->gate);
     window_clear(&vgpu->gate.window);
     heap_destroy(vgpu->heap);
     streams_free(&vgpu->streams);
+    capture_restore(mode);
     REAL(cuCtxPopCurrent_v2)(&context);
     tasks_free(vgpu);
     leave_pool(vgpu);

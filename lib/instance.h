@@ -71,7 +71,9 @@ struct call {
     struct entry entry;
     int rc;            // 0: counted in; else the error of instance_enter, or the driver's
     struct vgpu *vgpu; // where it was counted in
-    bool pushed;       // its context
+    bool current;      // its context is, and the thread may make calls while another captures
+    bool pushed;       // that context
+    CUstreamCaptureMode mode;
 };
 
 #define CALL __attribute__((cleanup(call_end))) struct call

@@ -69,6 +69,11 @@ print(lib.vgpu_create(config, ctypes.byref(out)), lib.vgpu_detail().decode())'
     assert_equal "$stderr" ""
 }
 
+@test "calls neither fail nor spoil it while another thread captures in global mode" {
+    run -0 --separate-stderr "$PROGRAMS/api_capture"
+    VGPU_MEMORY=2G run -0 --separate-stderr shim "$PROGRAMS/api_capture"
+}
+
 @test "what an unmodified program has reserved is refused to the API, and comes back when it is killed" {
     sim_only "the sizes are those of the simulated GPU"
     create() {
