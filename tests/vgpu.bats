@@ -380,16 +380,17 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     done
 }
 
-@test "list shows class and limit where somebody has another than the usual" {
+@test "list shows class, limit and concurrency where somebody has another than the usual" {
     tenant name=usual
     run -0 --separate-stderr "$VGPU" list --interval 0
     refute_contains "${lines[0]}" PRIORITY
     refute_contains "${lines[0]}" LIMIT
-    tenant name=special limit=30 priority=1
+    refute_contains "${lines[0]}" CONCURRENCY
+    tenant name=special limit=30 priority=1 concurrency=2
     run -0 --separate-stderr "$VGPU" list --interval 0
-    [[ ${lines[0]} =~ WEIGHT\ \ PRIORITY\ \ LIMIT\ \ QUANTUM ]]
-    [[ ${lines[1]} =~ usual\ +100\ \ normal\ +none\ +auto ]]
-    [[ ${lines[2]} =~ special\ +100\ \ high\ +30\ %\ +auto ]]
+    [[ ${lines[0]} =~ WEIGHT\ \ PRIORITY\ \ LIMIT\ \ QUANTUM\ \ CONCURRENCY ]]
+    [[ ${lines[1]} =~ usual\ +100\ \ normal\ +none\ +auto\ +1 ]]
+    [[ ${lines[2]} =~ special\ +100\ \ high\ +30\ %\ +auto\ +2 ]]
     json_has '.vgpus | map([.priority, .limit_percent]) == [["normal", 0], ["high", 30]]'
 }
 

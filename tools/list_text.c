@@ -11,25 +11,36 @@
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define PROCESSES_NAMED 3 // in one row; a joined name may have hundreds
 
+#define VGPU_COLUMNS 17 // at most
+
 // Which optional columns a list has: those in which somebody differs from the default.
 struct shown {
-    bool priority, limit;
+    bool priority, limit, concurrency;
 };
 
-static size_t choose_columns(struct table_column columns[16], struct shown shown)
+static size_t choose_columns(struct table_column columns[VGPU_COLUMNS], struct shown shown)
 {
     const struct {
         struct table_column column;
         bool shown;
-    } all[16] = {
-        {{"GPU", true}, true},          {{"NAME", false}, true},
-        {{"WEIGHT", true}, true},       {{"PRIORITY", false}, shown.priority},
-        {{"LIMIT", true}, shown.limit}, {{"QUANTUM", true}, true},
-        {{"QUOTA", true}, true},        {{"USED", true}, true},
-        {{"PEAK", true}, true},         {{"SHARE", true}, true},
-        {{"TOTAL", true}, true},        {{"TOKEN", false}, true},
-        {{"WAITED", true}, true},       {{"LAUNCHES", true}, true},
-        {{"REFUSED", true}, true},      {{"PROCESSES", false}, true},
+    } all[VGPU_COLUMNS] = {
+        {{"GPU", true}, true},
+        {{"NAME", false}, true},
+        {{"WEIGHT", true}, true},
+        {{"PRIORITY", false}, shown.priority},
+        {{"LIMIT", true}, shown.limit},
+        {{"QUANTUM", true}, true},
+        {{"CONCURRENCY", true}, shown.concurrency},
+        {{"QUOTA", true}, true},
+        {{"USED", true}, true},
+        {{"PEAK", true}, true},
+        {{"SHARE", true}, true},
+        {{"TOTAL", true}, true},
+        {{"TOKEN", false}, true},
+        {{"WAITED", true}, true},
+        {{"LAUNCHES", true}, true},
+        {{"REFUSED", true}, true},
+        {{"PROCESSES", false}, true},
     };
     size_t count = 0;
     for (size_t i = 0; i < COUNT(all); i++)
@@ -110,6 +121,8 @@ static void add_vgpu(struct table *table, const struct snapshot_vgpu *vgpu, stru
         table_add(table, "%.3g ms", (double)vgpu->quantum_ns / NS_PER_MS);
     else
         table_add(table, "auto");
+    if (shown.concurrency)
+        table_add(table, "%" PRIu32, vgpu->concurrency);
     table_add(table, "%s", vgpu->quota_bytes ? format_bytes(text, vgpu->quota_bytes) : "none");
     table_add(table, "%s", format_bytes(text, vgpu->used_bytes));
     table_add(table, "%s", format_bytes(text, vgpu->peak_bytes));
@@ -139,11 +152,12 @@ static void add_gpu(struct table *table, const struct snapshot_gpu *gpu)
 int list_text(const struct snapshot *snapshot, FILE *out, bool colour)
 {
     struct table vgpus, gpus;
-    struct table_column columns[16];
-    struct shown shown = {false, false};
+    struct table_column columns[VGPU_COLUMNS];
+    struct shown shown = {0};
     for (size_t i = 0; i < snapshot->vgpu_count; i++) {
         shown.priority |= snapshot->vgpus[i].priority != PRIORITY_NORMAL;
         shown.limit |= snapshot->vgpus[i].limit_percent != 0;
+        shown.concurrency |= snapshot->vgpus[i].concurrency > 1;
     }
     table_init(&vgpus, columns, choose_columns(columns, shown));
     table_init(&gpus, gpu_columns, COUNT(gpu_columns));

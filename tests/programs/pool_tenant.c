@@ -4,7 +4,7 @@
 //
 //   pool_tenant POOL [KEY=VALUE]...
 //
-// name, quota, charge (chunks), weight, limit (percent), priority (enum priority), quantum_ms: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
+// name, quota, charge (chunks), weight, limit (percent), priority (enum priority), quantum_ms, concurrency: as in a tenancy request. gpu (0): which GPU, of 80 GiB. launches, refusals,
 // refused_bytes, peak (chunks), held_ns, charged_ns, waited_ns, idle_ns: figures. waits, wait_us: so many waits of this length. hold=1: takes the token. launch_every_ms: goes on launching.
 // scramble=SEED: overwrites all of the pool but its header with random bytes and pretends to be every process in it.
 //
@@ -117,6 +117,7 @@ int main(int argc, char **argv)
         .limit_percent = (uint32_t)number("limit", 0),
         .priority = text("priority") ? &priority : NULL,
         .quantum_ns = number("quantum_ms", 0) * NS_PER_MS,
+        .concurrency = (uint32_t)number("concurrency", 0),
     };
     int lock = check(pool_lock(&pool, POOL_LOCK_PATIENCE_NS, &problem));
     uint32_t process = (uint32_t)check(pool_claim(&pool, &problem));
