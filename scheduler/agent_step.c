@@ -9,38 +9,40 @@
 #include "scheduler/grant.h"
 #include "scheduler/turn.h"
 
-// While others wait: how often a busy holder is looked at, and one that has gone quiet. The longer where more work is known to be ahead: only for
-// a small part of it, since estimates err, and when nobody launches any more nobody else sees when a batch ends.
+// How often a busy holder is looked at while others wait, and one that has gone quiet. Less often if more work is known to be
+// ahead, by a small part of it: estimates err, and once nothing is launched any more only these looks see when a batch ends.
 #define BUSY_LOOK_NS (250 * NS_PER_US)
 #define LONGEST_BUSY_LOOK_NS NS_PER_MS
 #define BUSY_PART 4
 #define QUIET_LOOK_NS (50 * NS_PER_US)
 #define LONGEST_QUIET_LOOK_NS (250 * NS_PER_US)
 #define QUIET_PART 16
-// A holder without work keeps the token for about the cost of a switch, or for as long as it usually pauses where that is not much
-// against the work between its pauses: a program that waits for the GPU after every step would otherwise lose its turn at each step,
-// and weights would mean nothing between such programs. (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001.) Never a millisecond.
+// A holder without work keeps the token for about the cost of a switch, or for twice its usual pause if that is short compared
+// with the work between its pauses. A program that waits for the GPU after every step would otherwise lose its turn at each
+// step, and weights would mean nothing between such programs (S. Iyer, P. Druschel, "Anticipatory scheduling", SOSP 2001).
+// Never a millisecond.
 #define IDLE_NS (100 * NS_PER_US)
 #define LONGEST_IDLE_NS (900 * NS_PER_US)
 #define IDLE_PART 6 // of the work that came before
-// A pause counts as no longer than this, so that a long one is soon forgotten. Whose pauses have nearly all been so long, eight in a row to begin
-// with, will not come back in time and keeps the token not at all. Nearly all: of requests that arrive at random some follow each other closely.
+// A pause counts as no longer than this, so that a long one is soon forgotten. A holder whose pauses have nearly all been so
+// long, eight in a row to begin with, will not come back in time and does not keep the token at all. Nearly all, because some
+// requests that arrive at random follow each other closely.
 #define LONG_PAUSE_NS (8 * LONGEST_IDLE_NS)
 #define ALWAYS_LONG_NS (LONG_PAUSE_NS / 8 * 7)
-// The next is called so long before the end of a turn: it takes half of that to wake up, and a drain may take no time at all.
+// How long before the end of a turn the next is called: it takes half of that to wake up, and a drain may take no time at all.
 #define CALL_NS (200 * NS_PER_US)
-// A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a turn later costs the GPU
-// more than a processor.
+// A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a late hand-over
+// costs more GPU time than this costs processor time.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
-// Who has drained and still waits for other processes looks so often whether they have died.
+// How often an agent that has drained, and waits for other processes, looks whether they have died.
 #define DEAD_LOOK_NS (10 * NS_PER_MS)
-// A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues each time it
-// comes back, not a queue that filled up in its absence.
+// A token stays contended this long after the last waiter: a tenant that comes and goes (think time) must find short queues
+// each time it comes back, not a queue that filled up in its absence.
 #define CONTENTION_MEMORY_NS (2 * NS_PER_S)
 
-// Whether `holds` of each other process of a virtual GPU that has launched under the grant of this generation.
+// Whether `holds` is true of every other process of a virtual GPU that has launched under the grant of this generation.
 static bool all_other_members(const struct gate *gate, uint32_t vgpu, uint32_t generation,
                               bool (*holds)(const struct pool_member *, uint32_t))
 {
@@ -58,7 +60,7 @@ static bool member_is_drained(const struct pool_member *member, uint32_t generat
     return atomic_load(&member->drained_gen) == generation;
 }
 
-// Whether all other processes that have launched under a grant have drained, those of companions too.
+// Whether all other processes that have launched under a grant have drained, including those of companions.
 static bool all_drained(const struct gate *gate, uint64_t word)
 {
     uint32_t generation = token_generation(word);
@@ -106,9 +108,8 @@ static void learn_pause(struct gate *gate, uint64_t until_ns)
     gate->notes.done_ns = 0;
 }
 
-// How long this holder may stay without work: twice as long as it usually pauses, as far as that is allowed; and no longer than anybody
-// where not even an ordinary pause would be over by then. Who can take
-// the token back when it comes need not keep it so long.
+// How long this holder may keep the token without work: twice its usual pause, within bounds; only the minimum if not even an
+// ordinary pause would be over by then. A holder that can take the token back when it returns need not keep it so long.
 static uint64_t idle_patience(const struct gate *gate)
 {
     uint64_t pause = gate->notes.pause_ns;
@@ -141,7 +142,7 @@ static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
 // Whether all work of this process on the GPU is complete. The fence stands behind what was launched up to notes.quiet_at.
 static bool work_is_done(struct gate *gate)
 {
-    // In this order, as in gate_is_empty: where both are equal, this is the number of launches so far and counts no attempt that may
+    // In this order, as in gate_is_empty: if both are equal, this is the number of launches so far, without attempts that may
     // still be taken back.
     uint64_t left = atomic_load(&gate->member->left), entered = atomic_load(&gate->member->entered);
     if (left != entered)
@@ -159,7 +160,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!gate->notes.since_ns)
         gate->notes.since_ns = now_ns;
     bool expired = now_ns >= gate->notes.since_ns + TURN_DRAIN_NS;
-    // The marks are taken off while the GPU works, so that the next turn does not begin with it.
+    // Marks are taken off while the GPU works, so that the next turn need not begin with that.
     uint64_t ahead = gate_is_empty(gate) ? window_ahead(&gate->window, now_ns) : UINT64_MAX;
     bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
@@ -197,8 +198,8 @@ static uint64_t give_away(struct gate *gate, uint64_t word, uint64_t now_ns)
     return now_ns;
 }
 
-// Whether a virtual GPU whose work is complete has been without for long enough, all its processes. If not, *look becomes no longer than
-// until then, and halfway the next is called where that is the holder.
+// Whether a virtual GPU whose work is complete, in all its processes, has been without work for long enough. If not, *look
+// becomes no longer than until then; and if it is the holder, the next is called halfway.
 static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look)
 {
     if (!gate->notes.done_ns)
@@ -213,7 +214,7 @@ static bool is_idle(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t 
         *look = next - now_ns < *look ? next - now_ns : *look;
         return false;
     }
-    // In this order: of two that become idle at once, one at least sees the other.
+    // In this order: of two that become idle at once, at least one sees the other.
     atomic_store(&gate->member->idle_at, gate->notes.quiet_at);
     if (all_other_members(gate, gate->vgpu_index, generation, member_is_idle))
         return true;
@@ -248,7 +249,7 @@ static bool goes_on(struct gate *gate, uint64_t now_ns)
     return true;
 }
 
-// The holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
+// For the holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     grant_set(&gate->vgpu->charged_from, gate->token, word, 0, now_ns);
@@ -290,7 +291,7 @@ static uint64_t leave(struct gate *gate, uint64_t word, uint64_t now_ns)
     return AGENT_NEVER_NS;
 }
 
-// Beside a holder: until its grant ends, it has had its share, or there is no work left.
+// For a companion: it runs beside the holder until the grant ends, it has had its share, or it has no work left.
 static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     company_charge(gate, word, now_ns);
@@ -339,7 +340,7 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }
-    // Whoever waited has gone without a turn: nothing is charged, no turn runs and no pause counts until the next one comes.
+    // The waiters have gone without a turn: nothing is charged, no turn runs and no pause counts until another comes.
     grant_clear(&gate->vgpu->charged_from, gate->token, word);
     grant_clear(&gate->vgpu->turn, gate->token, word);
     gate->notes.done_ns = 0;
@@ -348,7 +349,7 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         return forget;
     if (atomic_compare_exchange_strong(gate->token, &word, word & ~TOKEN_CONTENDED)) {
         window_clear(&gate->window);
-        // Who has come to wait since the look above relies on the flag: he must ask again.
+        // A waiter that has come since the look above relies on the flag, and must ask again.
         if (turn_others_wait(gate))
             futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
     }

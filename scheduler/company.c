@@ -7,9 +7,9 @@
 #include "scheduler/standing.h"
 #include "scheduler/turn.h"
 
-// `gpu.company` is the grant that has or had companions, with the number of invitations in the bits that a token has its flags in. Of two
-// agents of the holder that invite at the same moment, one fails: each notes INVITED in the companion's record, where the other can see it, and
-// opens its gate only if nobody else has invited since it began to look for a place.
+// `gpu.company` is the grant that has or had companions, with the number of invitations where a token has its flags. If two
+// agents of the holder invite at the same moment, one fails: each notes INVITED in the companion's record, where the other sees
+// it, and opens the companion's gate only if there was no other invitation since it began to look for a place.
 #define INVITED TOKEN_CONTENDED
 #define INVITATION (1ull << 24)
 #define INVITATIONS (0xffull << 24)
@@ -64,7 +64,7 @@ bool company_admits(const struct gate *gate, uint32_t index, uint64_t word)
            standing_of(gate, index).class == standing_of(gate, holder).class;
 }
 
-// Makes virtual GPU number `index` a companion, unless the grant is over or `gpu.company` is not what it was any more.
+// Makes virtual GPU number `index` a companion, unless the grant is over or `gpu.company` has changed.
 static bool invite(struct gate *gate, uint32_t index, uint64_t word, uint64_t company)
 {
     struct pool_vgpu *vgpu = vgpu_of(gate, index);
@@ -89,7 +89,7 @@ void company_invite(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     if (concurrency_of(gate->vgpu) < 2)
         return;
-    // The token has not changed for who was invited, so he may have gone to sleep after he was woken.
+    // An invitation does not change the token, so the thread that was woken may have gone to sleep just after.
     if (gate->notes.invited != POOL_NO_INDEX)
         wake_waiters(gate, gate->notes.invited);
     gate->notes.invited = POOL_NO_INDEX;
@@ -107,7 +107,7 @@ void company_invite(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!policy_joins(&best, &holder, atomic_load(&gate->gpu->level), &rules) || !invite(gate, best.vgpu, word, company))
         return;
     atomic_fetch_add_explicit(&vgpu_of(gate, best.vgpu)->pass, best.pass - before, memory_order_relaxed);
-    // Who does not come is not invited again until he says that he waits.
+    // If it does not come it is not invited again until it says once more that it waits.
     pool_bit_clear(gate->gpu->wanting, best.vgpu);
     gate->notes.invited = best.vgpu;
     wake_waiters(gate, best.vgpu);
@@ -125,7 +125,7 @@ void company_charge(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     struct pool_vgpu *vgpu = gate->vgpu;
     uint64_t from = grant_get(&vgpu->shared_from, word), size = size_of(gate, word);
-    // In whole units, so that what is booked here and what is deducted from the holder are the same; the rest is left for the next time.
+    // In whole units, so that exactly what is booked here is deducted from the holder; the rest is left for the next time.
     uint64_t share = grant_since(from, now_ns) / size & ~((1ull << GRANT_UNIT_BITS) - 1);
     if (!share || !grant_set(&vgpu->shared_from, gate->token, word, from, from + share * size))
         return;
@@ -138,7 +138,7 @@ void company_charge(struct gate *gate, uint64_t word, uint64_t now_ns)
 
 bool company_must_leave(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    uint32_t size = size_of(gate, word); // it may have been allowed when they came
+    uint32_t size = size_of(gate, word); // was allowed when they came
     if (size > concurrency_of(gate->vgpu) || size > concurrency_of(vgpu_of(gate, token_holder(word))))
         return true;
     if (turn_cap_wait(gate, now_ns))
@@ -154,7 +154,7 @@ uint32_t company_outrun(const struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_rules rules = standing_rules(gate);
     COMPANY_EACH(vgpu, gate, word)
     {
-        // The level of the GPU has risen with the holder and says nothing.
+        // The GPU's level has risen with the holder, and says nothing here.
         struct policy_entry companion = standing_of(gate, vgpu);
         if (policy_parts(&holder, &companion, 0, &rules))
             return vgpu;
@@ -196,7 +196,7 @@ bool company_detains(struct gate *gate, uint64_t *word)
 {
     if (company_next(gate, *word, 0) == POOL_MAX_VGPUS)
         return false;
-    // In this order, as in any drain: who is invited and has not launched yet finds the gate closed.
+    // In this order, as in any drain: a companion that was invited and has not launched yet finds the gate closed.
     for (uint64_t grant = token_without_flags(*word); !(*word & TOKEN_REVOKED);) {
         if (turn_revoke(gate, word))
             *word |= TOKEN_REVOKED;

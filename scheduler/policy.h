@@ -79,8 +79,8 @@ struct policy_choice policy_choose(const struct policy_ring *ring, uint32_t plac
                                    uint32_t first, const struct policy_rules *rules);
 
 // The turn of `holder`, one of the ring, which ran alone until the others came: what it has left of the round, or a new round's
-// credit from where it has got to. What it used while nobody else wanted the GPU is not held against it, and no more is saved up
-// than in a choice.
+// credit from where it has got to. What it used while nobody else wanted the GPU is not held against it, and no more is saved
+// up than in a choice.
 struct policy_choice policy_start(const struct policy_ring *ring, const struct policy_entry *holder, uint64_t level,
                                   const struct policy_rules *rules);
 

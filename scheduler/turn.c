@@ -57,7 +57,7 @@ uint64_t turn_switch_ns(const struct pool_gpu *gpu)
 void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns)
 {
     struct pool_gpu *gpu = gate->gpu;
-    // Of two who learn at once one may be lost.
+    // If two learn at once, one may be lost.
     uint64_t used = turn_switch_ns(gpu), seen = atomic_load_explicit(&gpu->switch_seen_ns, memory_order_relaxed);
     seen = policy_learn_switch(seen ? seen : used, least_ns, most_ns);
     atomic_store_explicit(&gpu->switch_seen_ns, seen, memory_order_relaxed);
@@ -112,7 +112,7 @@ uint64_t turn_cap_wait(const struct gate *gate, uint64_t now_ns)
     return standing_cap(gate->vgpu) ? policy_cap_wait(atomic_load(&gate->vgpu->paid_until_ns), now_ns) : 0;
 }
 
-// The length of a turn as it is granted: with nobody else waiting no turn runs, but a cap's.
+// The length of a turn as it is granted. While nobody else waits, only a cap limits it.
 static uint64_t granted_turn(const struct gate *gate, uint32_t index, uint64_t turn_ns, uint64_t now_ns)
 {
     const struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[index];
@@ -129,7 +129,8 @@ static uint64_t granted_turn(const struct gate *gate, uint32_t index, uint64_t t
 
 // --- moves ---
 
-// Tells the new holder about its grant, which `word` describes. After the token names it: until then it is somebody else's to tell.
+// Tells the new holder about its grant, which `word` describes. Only after the token names it: until then another may win the
+// move.
 static void announce_grant(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t turn_ns)
 {
     struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[token_holder(word)];
@@ -175,8 +176,8 @@ static bool has_adopted(const struct gate *gate, uint32_t process, uint64_t word
     return atomic_load(&layout_of(gate)->members[process][gate->gpu_index].active_gen) == token_generation(word);
 }
 
-// Whether any process of the holder has begun to launch under the grant that `word` describes. Final once the gate is closed: who adopts
-// the grant later looks at the token again before he launches.
+// Whether any process of the holder has begun to launch under the grant that `word` describes. Final once the gate is closed: a
+// process that adopts the grant later looks at the token again before it launches.
 static bool is_adopted(const struct gate *gate, uint64_t word)
 {
     POOL_EACH_BIT(process, layout_of(gate)->vgpus[token_holder(word)].members, POOL_MAX_PROCESSES)
@@ -187,7 +188,7 @@ static bool is_adopted(const struct gate *gate, uint64_t word)
 
 static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    // A holder that was given the token afresh and has not come for it has no agent that knows of the grant.
+    // If a holder was given the token afresh and has not come for it, no agent knows of the grant.
     if (!pool_bit_get(gate->gpu->wanting, token_holder(word)) && !is_adopted(gate, word))
         return true;
     if (company_admits(gate, gate->vgpu_index, word)) // that agent invites it
@@ -197,8 +198,8 @@ static bool may_interrupt(const struct gate *gate, uint64_t word, uint64_t now_n
     return policy_preempts(&own, &holder, atomic_load(&gate->gpu->level), &rules);
 }
 
-// Takes the token that *word describes for this virtual GPU: at once where nothing was launched under the grant, else when the holder's agents
-// have drained. false: its gate was closed, or the token has moved; *word is then what it is now.
+// Takes the token that *word describes for this virtual GPU: at once if nothing was launched under the grant, else when the
+// holder's agents have drained. false: its gate was closed, or the token has moved; *word is then its current value.
 static bool interrupt(struct gate *gate, uint64_t *word, uint64_t now_ns)
 {
     atomic_store(&gate->gpu->first, gate->vgpu_index);
@@ -219,7 +220,7 @@ void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     if (token_holder(word) == POOL_NO_INDEX || is_adopted(gate, word))
         return;
-    // Whoever closed the gate to take the token has been stopped or killed on the way, and no agent of the holder drains.
+    // The process that closed the gate to take the token was stopped or killed on the way, and no agent of the holder drains.
     if (!(word & TOKEN_REVOKED))
         interrupt(gate, &word, now_ns);
     else if (!company_detains(gate, &word))
@@ -230,7 +231,7 @@ void turn_request(struct gate *gate, uint64_t now_ns)
 {
     bool news = !pool_bit_get(gate->gpu->wanting, gate->vgpu_index);
     pool_bit_set(gate->gpu->wanting, gate->vgpu_index);
-    // The token is read after the bit is set: whoever gets it later than this sees the bit, and whoever has it now is rung.
+    // The token is read after the bit is set: a later holder sees the bit, and the present one is rung.
     uint64_t word = atomic_load(gate->token);
     if (news && (token_holder(word) == gate->vgpu_index || company_has(gate->vgpu, word)))
         bell_ring(layout_of(gate), gate->process);
@@ -276,7 +277,7 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
     struct policy_choice choice = policy_start(&ring.ring, &ring.holder, atomic_load(&gate->gpu->level), &rules);
     raise_level(gate, &choice);
     uint64_t turn = granted_turn(gate, gate->vgpu_index, choice.turn_ns, now_ns);
-    // Otherwise the agent of another member was faster, or who made the grant.
+    // Otherwise another member's agent was faster, or the process that made the grant.
     if (!grant_set(&gate->vgpu->turn, gate->token, word, 0, turn))
         return grant_get(&gate->vgpu->turn, word);
     atomic_fetch_add_explicit(&gate->vgpu->pass, choice.pass - ring.holder.pass, memory_order_relaxed);
@@ -310,13 +311,13 @@ void turn_call_off(struct gate *gate)
     atomic_store(&gate->gpu->on_deck, POOL_NO_INDEX);
 }
 
-// What a grant, or a turn of it, that ends now is booked by: since when the token was held, and since when while others waited, how long its turn
-// was to be, and what of it companions have been charged for.
+// What is booked when a grant, or a turn of it, ends: since when the token was held, since when others waited, how long the
+// turn was to be, and how much of it companions were charged.
 struct turn_books {
     uint64_t begun_ns, from_ns, turn_ns, company_ns;
 };
 
-// Books it: how long the token was held, and how much of that while others waited.
+// Books how long the token was held, and how much of that others waited.
 static void book(struct gate *gate, uint32_t holder, const struct turn_books *books, uint64_t now_ns)
 {
     struct pool_vgpu *vgpu = &layout_of(gate)->vgpus[holder];
@@ -365,7 +366,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     if (holder == POOL_NO_INDEX)
         return false;
     struct pool_vgpu *old = &layout->vgpus[holder];
-    // Whoever waited there is gone, or will say so again; and who is capped has to pay first.
+    // A waiter there is gone, or will ask again; and a capped virtual GPU has to pay first.
     bool capped = standing_cap(old) != 0, cleared = leaving || capped || holder != gate->vgpu_index;
     if (cleared)
         pool_bit_clear(gate->gpu->wanting, holder);
@@ -375,7 +376,7 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     uint64_t level = atomic_load(&gate->gpu->level);
     struct turn_ring ring;
     ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), pool_bit_get(gate->gpu->wanting, holder));
-    // Nobody is held against what he used while nobody else wanted it.
+    // What it used while nobody else wanted the GPU is not held against it.
     if ((books.turn_ns == 0 || !policy_anybody(&ring.ring)) && level < ring.holder.pass)
         level = ring.holder.pass;
     struct policy_choice choice = choose(&ring, level, atomic_load(&gate->gpu->first));
@@ -397,12 +398,12 @@ bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
     if (chosen) {
         if (choice.in_ring)
             atomic_store_explicit(&gate->gpu->ring, next, memory_order_relaxed);
-        // Down as well, where a debt was too deep to remember: the sum is right modulo 2^64.
+        // Possibly down, if a debt was too deep to remember: the sum is right modulo 2^64.
         atomic_fetch_add_explicit(&layout->vgpus[next].pass, choice.pass - before, memory_order_relaxed);
     }
     if (cleared)
-        wake_waiters(gate, holder); // to say so again, or to sleep until they have paid
-    // Whoever came to wait while the token became free has been passed over, and takes it himself.
+        wake_waiters(gate, holder); // to ask again, or to sleep until they have paid
+    // A waiter that came while the token became free has been passed over, and takes it itself.
     if (next == POOL_NO_INDEX)
         futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
     else
