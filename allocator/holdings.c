@@ -161,8 +161,7 @@ bool holdings_await_return(const struct holdings *holdings, uint64_t *deadline_n
     if (now >= *deadline_ns)
         return false;
     int saved = errno, cancel = cancel_disable();
-    struct timespec pause = clock_timespec(RETURN_LOOK_NS);
-    nanosleep(&pause, NULL);
+    clock_sleep_ns(RETURN_LOOK_NS);
     cancel_restore(cancel);
     errno = saved;
     return true;

@@ -22,4 +22,11 @@ static inline struct timespec clock_timespec(uint64_t ns)
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
+// Sleeps, for less if a signal comes: its callers look again anyway. May change errno, and is a cancellation point.
+static inline void clock_sleep_ns(uint64_t ns)
+{
+    struct timespec pause = clock_timespec(ns);
+    nanosleep(&pause, NULL);
+}
+
 #endif

@@ -233,10 +233,8 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
 static void close_for_calls(struct vgpu *vgpu)
 {
     atomic_store(&vgpu->closing, true);
-    while (atomic_load(&vgpu->calls)) {
-        struct timespec pause = clock_timespec(CALLS_LOOK_NS);
-        nanosleep(&pause, NULL);
-    }
+    while (atomic_load(&vgpu->calls))
+        clock_sleep_ns(CALLS_LOOK_NS);
 }
 
 static void dismantle(struct vgpu *vgpu)

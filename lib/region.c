@@ -218,10 +218,9 @@ static int await_owner(const char *path, const char *name)
 {
     int rc;
     for (uint64_t until = clock_now_ns() + REGION_PATIENCE_NS; (rc = socket_probe(path, name)) == REGION_SOCKET_STALE;) {
-        struct timespec pause = clock_timespec(OWNER_LOOK_NS);
         if (clock_now_ns() >= until)
             break;
-        nanosleep(&pause, NULL);
+        clock_sleep_ns(OWNER_LOOK_NS);
     }
     return rc;
 }

@@ -2,13 +2,13 @@
 // One thread, while this process has regions: it hands over what the process owns, and every REGION_LOOK_MS tries for the lock
 // of what others own. The kernel cannot tell a thread that a lock came free unless there is one for each.
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "lib/region.h"
 
 #define REGION_LOOK_MS 50
@@ -118,7 +118,6 @@ static void *run(void *unused)
 int service_notify(void)
 {
     uint64_t one = 1;
-    sigset_t all, before;
     pthread_t thread;
     if (service.wake < 0)
         service.wake = page_apart(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -126,10 +125,7 @@ int service_notify(void)
         return fail(-errno, "cannot make an eventfd: %s", strerror(errno));
     if (service.running)
         return write(service.wake, &one, sizeof one) < 0 && errno != EAGAIN ? fail(-errno, "eventfd: %s", strerror(errno)) : 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = thread_create_quiet(&thread, NULL, run, NULL);
     if (rc)
         return fail(-rc, "cannot start the thread that serves regions: %s", strerror(rc));
     pthread_detach(thread);

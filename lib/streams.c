@@ -56,10 +56,8 @@ int streams_remove(struct streams *streams, CUstream stream)
     pthread_mutex_unlock(&streams->mutex);
     if (i == VGPU_MAX_STREAMS)
         return fail(-ENOENT, "the stream %p was not made by vgpu_stream_create for this virtual GPU", (void *)stream);
-    while (atomic_load(&streams->waiters[i])) {
-        struct timespec pause = clock_timespec(WAITERS_LOOK_NS);
-        nanosleep(&pause, NULL);
-    }
+    while (atomic_load(&streams->waiters[i]))
+        clock_sleep_ns(WAITERS_LOOK_NS);
     return fail_driver(REAL(cuStreamDestroy_v2)(stream), "cuStreamDestroy");
 }
 

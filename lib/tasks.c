@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 #include "lib/tasks.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/futex.h"
+#include "base/thread.h"
 
 #define DEFAULT_DEPTH 1024u
 #define NEVER_NS (UINT64_MAX / 2)
@@ -97,13 +97,9 @@ static void *work(void *argument)
 // Under the mutex.
 static int start_worker(struct vgpu *vgpu)
 {
-    sigset_t all, before;
     if (vgpu->tasks->started)
         return 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: the worker handles no signal of the program
-    int rc = pthread_create(&vgpu->tasks->worker, NULL, work, vgpu);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = thread_create_quiet(&vgpu->tasks->worker, NULL, work, vgpu);
     if (rc)
         return fail(-rc, "cannot start the thread that runs tasks: %s", strerror(rc));
     vgpu->tasks->started = true;

@@ -327,8 +327,7 @@ int pool_lock(struct pool *pool, uint64_t patience_ns, struct error *error)
                                  pool->path);
             return error_set(error, -reason, "cannot lock the pool %s: %s", pool->path, strerror(reason));
         }
-        struct timespec pause = clock_timespec(LOCK_RETRY_NS);
-        nanosleep(&pause, NULL);
+        clock_sleep_ns(LOCK_RETRY_NS);
     }
     return fd;
 }

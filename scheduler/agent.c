@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "scheduler/bell.h"
 #include "scheduler/company.h"
 #include "scheduler/turn.h"
@@ -104,16 +104,12 @@ void agent_serve(struct gate *gate)
 static int create_thread(void)
 {
     pthread_attr_t attributes;
-    sigset_t all, before;
-    sigfillset(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
-    pthread_sigmask(SIG_SETMASK, &all, &before); // inherited: the agent never handles a signal of the program
-    int rc = pthread_create(&agent.thread, &attributes, agent_main, NULL);
+    int rc = thread_create_quiet(&agent.thread, &attributes, agent_main, NULL);
     // Thread-local data is on the stack too, and a program may have more of it than that.
     if (rc == EINVAL)
-        rc = pthread_create(&agent.thread, NULL, agent_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        rc = thread_create_quiet(&agent.thread, NULL, agent_main, NULL);
     pthread_attr_destroy(&attributes);
     return rc;
 }
@@ -203,10 +199,8 @@ void agent_dismiss(struct gate *gate)
         if (atomic_load(&agent.gates[i]) == gate)
             atomic_store(&agent.gates[i], NULL);
     pthread_mutex_unlock(&agent.mutex);
-    while (atomic_load(&agent.serving) == gate) {
-        struct timespec pause = clock_timespec(DISMISS_LOOK_NS);
-        nanosleep(&pause, NULL);
-    }
+    while (atomic_load(&agent.serving) == gate)
+        clock_sleep_ns(DISMISS_LOOK_NS);
     pthread_mutex_lock(&agent.mutex); // a stop on another thread may have given the token away, or be doing so
     abandon(gate);
     pthread_mutex_unlock(&agent.mutex);

@@ -132,12 +132,6 @@ static void overtake_if_due(struct gate *gate, uint64_t word, struct watch *watc
         pool_try_reap(gate->pool);
 }
 
-static void sleep_ns(uint64_t ns)
-{
-    struct timespec pause = clock_timespec(ns);
-    nanosleep(&pause, NULL);
-}
-
 static bool is_on_deck(const struct gate *gate)
 {
     return atomic_load_explicit(&gate->gpu->on_deck, memory_order_relaxed) == gate->vgpu_index;
@@ -162,7 +156,7 @@ static bool wait_for_cap(struct gate *gate, uint64_t now_ns)
 {
     uint64_t wait = turn_cap_wait(gate, now_ns);
     if (wait)
-        sleep_ns(wait < LOOK_UP_NS ? wait : LOOK_UP_NS);
+        clock_sleep_ns(wait < LOOK_UP_NS ? wait : LOOK_UP_NS);
     return wait > 0;
 }
 
@@ -200,7 +194,7 @@ static bool window_admits(struct gate *gate, uint64_t word)
     uint64_t until = now + (pause < WINDOW_LOOK_NS ? pause : WINDOW_LOOK_NS);
     do {
         if (!spin_briefly()) {
-            sleep_ns(pause);
+            clock_sleep_ns(pause);
             break;
         }
     } while (clock_now_ns() < until);

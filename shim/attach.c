@@ -239,8 +239,7 @@ static int enter_pool_patiently(struct attempt *attempt, int count)
     uint64_t deadline = clock_now_ns() + RESERVATION_PATIENCE_NS;
     int rc = enter_pool(attempt, count);
     while (rc && attempt->outbid && clock_now_ns() < deadline) {
-        struct timespec pause = clock_timespec(RESERVATION_LOOK_NS);
-        nanosleep(&pause, NULL);
+        clock_sleep_ns(RESERVATION_LOOK_NS);
         attempt->outbid = false;
         rc = enter_pool(attempt, count);
     }

@@ -280,8 +280,7 @@ static bool await_others(const struct request *request, uint64_t *deadline_ns)
     if (!request->others || now >= *deadline_ns)
         return false;
     int cancel = cancel_disable();
-    struct timespec pause = clock_timespec(OTHERS_LOOK_NS);
-    nanosleep(&pause, NULL);
+    clock_sleep_ns(OTHERS_LOOK_NS);
     cancel_restore(cancel);
     return true;
 }
