@@ -171,13 +171,14 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
         gate->notes.late_from_ns = now_ns;
     }
     atomic_store(&gate->member->drained_gen, generation);
-    uint64_t look = gate->notes.since_ns + DEAD_LOOK_NS;
-    if (!expired && now_ns >= look && !all_drained(gate, word)) {
-        look = now_ns + DEAD_LOOK_NS;
+    if (!expired && !all_drained(gate, word)) { // the last of them passes the token on
+        uint64_t look = gate->notes.since_ns + DEAD_LOOK_NS;
+        if (now_ns < look)
+            return look;
         pool_try_reap(gate->pool);
+        if (!all_drained(gate, word))
+            return now_ns + DEAD_LOOK_NS;
     }
-    if (!expired && !all_drained(gate, word))
-        return look; // the last of them passes the token on
     turn_pass(gate, word, clock_now_ns(), false);
     return now_ns;
 }
@@ -249,6 +250,23 @@ static bool goes_on(struct gate *gate, uint64_t now_ns)
     return true;
 }
 
+// Looks at the work of this process. Returns whether its virtual GPU has had none for long enough. *look becomes how long until
+// the next look, *resumed whether a pause has ended.
+static bool has_no_work(struct gate *gate, uint64_t word, uint64_t now_ns, uint64_t *look, bool *resumed)
+{
+    *look = QUIET_LOOK_NS;
+    *resumed = false;
+    if (is_launching(gate)) {
+        *look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
+        *resumed = goes_on(gate, now_ns);
+        return false;
+    }
+    if (work_is_done(gate))
+        return is_idle(gate, word, now_ns, look);
+    *look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
+    return false;
+}
+
 // For the holder while others wait, or under a cap: ends the turn when it is over, or when there is no work left.
 static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
@@ -264,16 +282,12 @@ static uint64_t watch_turn(struct gate *gate, uint64_t word, uint64_t now_ns)
         turn_call_next(gate, word, end, false);
     }
 
-    uint64_t look = QUIET_LOOK_NS;
-    if (is_launching(gate)) {
-        look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
-        if (goes_on(gate, now_ns) && gate->notes.called_ns != end)
-            turn_call_off(gate);
-    } else if (!work_is_done(gate)) {
-        look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
-    } else if (is_idle(gate, word, now_ns, &look)) {
+    uint64_t look;
+    bool resumed;
+    if (has_no_work(gate, word, now_ns, &look, &resumed))
         return give_away(gate, word, now_ns);
-    }
+    if (resumed && gate->notes.called_ns != end)
+        turn_call_off(gate);
     uint64_t next = now_ns < call ? call : end;
     return now_ns + look < next ? now_ns + look : next;
 }
@@ -299,19 +313,9 @@ static uint64_t accompany(struct gate *gate, uint64_t word, uint64_t now_ns)
         return drain(gate, word, now_ns);
     if (company_has_closed(gate->vgpu, word))
         return leave(gate, word, now_ns);
-    uint64_t look = QUIET_LOOK_NS;
-    bool idle = false;
-    if (is_launching(gate)) {
-        look = look_for(gate, now_ns, BUSY_PART, BUSY_LOOK_NS, LONGEST_BUSY_LOOK_NS);
-        goes_on(gate, now_ns);
-    } else if (!work_is_done(gate)) {
-        look = look_for(gate, now_ns, QUIET_PART, QUIET_LOOK_NS, LONGEST_QUIET_LOOK_NS);
-    } else {
-        idle = is_idle(gate, word, now_ns, &look);
-    }
-    if (!idle && !company_must_leave(gate, word, now_ns))
-        return now_ns + look;
-    if (!company_close(gate, word))
+    uint64_t look;
+    bool resumed, leaves = has_no_work(gate, word, now_ns, &look, &resumed) || company_must_leave(gate, word, now_ns);
+    if (!leaves || !company_close(gate, word))
         return now_ns + look;
     ring_other_members(gate);
     return now_ns;
