@@ -33,5 +33,4 @@ COMPANY = Piece(
     "more than 100 % together where they may run at the same time, and by weights 3:1 the heavier all the time and the lighter half of it",
     company_cases,
     [Table({"aggregate_percent": "all together", "first_percent": "the heaviest", "last_percent": "the lightest"})],
-    "Kernels of 0.3 ms in 32 blocks. At the same time: VGPU_CONCURRENCY=8.",
-    short=False)
+    "Kernels of 0.3 ms in 32 blocks. At the same time: VGPU_CONCURRENCY=8.")

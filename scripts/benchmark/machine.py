@@ -16,6 +16,9 @@ import time
 import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# What figures depend on: the library, how it is built, and the programs that are timed. A commit that changes none of it is no other version.
+MEASURED = ("Makefile", "allocator", "base", "include", "kernels", "lib", "options", "pool", "scheduler", "shim", "tests/programs/api_bench.c",
+            "tests/programs/train.py", "tests/traces")
 
 
 class BenchError(Exception):
@@ -135,15 +138,16 @@ class Machine:
 
     @functools.cached_property
     def version(self):
-        """The library's, and the commit; of what was never committed, its checksum too, since there may be several."""
+        """The library's, and the last commit that changed what is measured; of what was never committed, its checksum too, since there may be
+        several."""
         version, revision = first_line([self.vgpu, "version"]), ""
         # An unpacked copy may lie in the folder of another repository.
         if os.path.exists(os.path.join(ROOT, ".git")):
-            revision = first_line(["git", "-C", ROOT, "describe", "--always", "--dirty"])
-        if revision.endswith("-dirty"):
-            changes = subprocess.run(["git", "-C", ROOT, "diff", "HEAD"], capture_output=True, check=False).stdout
-            revision += f"-{zlib.crc32(changes):08x}"
-        elif not revision:
+            revision = first_line(["git", "-C", ROOT, "log", "-1", "--format=%h", "--", *MEASURED])
+            changes = subprocess.run(["git", "-C", ROOT, "diff", "HEAD", "--", *MEASURED], capture_output=True, check=False).stdout
+            if changes:
+                revision += f"-dirty-{zlib.crc32(changes):08x}"
+        if not revision:
             with open(self.shim, "rb") as file:
                 revision = f"library {zlib.crc32(file.read()):08x}"
         return f"{version}, {revision}"

@@ -94,7 +94,7 @@ def latency_cases(bench):
     rate = 50 if bench.machine.simulated else RATE
     needs = (requests_alone(rate), alone(LOW_US), alone(REQUEST_US))
     return [Case(f"{rate} requests of {length(REQUEST_KERNELS * REQUEST_US)} per s", arms, measure_latency(rate), REQUEST_SECONDS, 2,
-                 needs=lambda arm: needs[:1] if arm == "exclusive" else needs[1:], short=("exclusive", "native", "mps", "shim", "shim-mps"))]
+                 needs=lambda arm: needs[:1] if arm == "exclusive" else needs[1:], short=("exclusive", "native", "mps", "shim"))]
 
 
 LATENCY = Piece(

@@ -50,11 +50,14 @@ def measure_equal(kernel_us, count):
 
 def equal_cases(bench):
     arms = ("native", "mps", "shim", "shim-10ms", "shim-mps", "shim-mps-2ms") + others(bench)
-    counts = (1, 2) if bench.machine.simulated else (1, 2, 4, 8)
+    aims = ("shim", "shim-10ms", "shim-mps-2ms")
+    short = {1: (), 2: ("native", "mps") + aims, 4: aims, 8: ("native", "mps") + aims}
+    counts = (1, 2) if bench.machine.simulated else tuple(short)
+
     def case(kernel_us, count):
         return Case(f"{count} × {length(kernel_us)}", arms if count > 1 else ("mps", "shim", "shim-mps"), measure_equal(kernel_us, count),
                     EQUAL_SECONDS, count, needs=lambda _arm: (alone(kernel_us),),
-                    short=("native", "mps", "shim", "shim-10ms", "shim-mps-2ms") if count > 1 else ())
+                    short=short[count])
 
     return [case(kernel_us, count) for kernel_us in (LONG_US, SHORT_US) for count in counts]
 
@@ -134,9 +137,10 @@ DIFFERENT = ((f"{length(SHORT_US)} beside {length(HUGE_US)}", (SHORT_US, HUGE_US
 
 def share_cases(bench):
     arms = ALL_ARMS + others(bench)
-    # Short: two tenants show what time slicing and MPS do, the rest what the library does.
+    # Short: two tenants show what time slicing and MPS do, one run for all weights; the rest what the library does.
     own = ("shim",)
-    cases = [share_case(f"{name}, {length(LONG_US)}", weights, (LONG_US,) * len(weights), arms, short=arms if len(weights) == 2 else own)
+    two = {"1:1": ("native", "mps", "shim"), "3:7": arms}
+    cases = [share_case(f"{name}, {length(LONG_US)}", weights, (LONG_US,) * len(weights), arms, short=two.get(name, own))
              for name, weights in WEIGHTS]
     for number, lengths, short in ((0, 0, own), (1, 0, arms), (2, 1, own)):
         name, weights = WEIGHTS[number]
@@ -193,7 +197,7 @@ def measure_many(count):
 def many_cases(bench):
     count = 4 if bench.machine.simulated else 32
     return [Case(f"{count} tenants, {length(LONG_US)}", ALL_ARMS + others(bench), measure_many(count),
-                 MANY_SECONDS, count, needs=lambda _arm: (alone(LONG_US),))]
+                 MANY_SECONDS, count, needs=lambda _arm: (alone(LONG_US),), short=("native", "shim"))]
 
 
 MANY = Piece(
