@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// The code that a lazy driver loads when a kernel is asked for is charged once, refused where it does not fit, and given back.
+// mem_code ROUNDS: the code that a lazy driver loads when a kernel is asked for is charged once, refused where it does not fit, and given back.
+// Each round loads modules anew and asks for their kernels from several threads at once.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -8,7 +9,6 @@
 #include "large_code.h"
 
 #define THREADS 8
-#define ROUNDS 20
 #define MODULES 4 // a driver may have room for some code already
 #define AGAIN 20000
 
@@ -103,9 +103,10 @@ static void expect_code(size_t whole, const char *when)
         fail("%s: %zu bytes are taken for code", when, taken);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     CUdeviceptr rest;
+    int rounds = argc > 1 ? atoi(argv[1]) : 1;
     context = start();
     image = large_code_image();
     if (!image)
@@ -128,7 +129,7 @@ int main(void)
     expect_free(whole, "after unloading");
 
     pthread_barrier_init(&together, NULL, THREADS);
-    for (int round = 0; round < ROUNDS; round++)
+    for (int round = 0; round < rounds; round++)
         ask_together(with_code);
     expect_free(whole, "after unloading again");
 
