@@ -117,7 +117,8 @@ class Bench:
         return max(1, round((kernel_us * 1000 - base_ns) / slope_ns))
 
     def tenant(self, kernel_us, **more):
-        return tenants.Tenant(work=self.work_for(kernel_us), expected_ns=int(kernel_us * 1000), **more)
+        more.setdefault("expected_ns", int(kernel_us * 1000))
+        return tenants.Tenant(work=self.work_for(kernel_us), **more)
 
     def seconds(self, usual):
         return self.given_seconds or usual
@@ -149,11 +150,11 @@ class Bench:
         """Keys of what is of this round and not too old."""
         return {key for key, (_, at) in self.kept.items() if number == self.round and now - at < KEPT_SECONDS}
 
-    def exclusive(self, kernel_us, options=()):
+    def exclusive(self, kernel_us, options=(), **more):
         """The one result of a tenant that has the GPU to itself, without the library, in this round."""
         need = alone(kernel_us, options)
         return self.once_a_round(need.key, lambda: self.run(
-            "native", [self.tenant(kernel_us, options=options)], min(need.seconds, self.seconds(need.seconds)))[0])
+            "native", [self.tenant(kernel_us, options=options, **more)], min(need.seconds, self.seconds(need.seconds)))[0])
 
     def period_ns(self, kernel_us):
         return self.exclusive(kernel_us).trace.period_ns()

@@ -62,7 +62,7 @@ def cell(records, metric, digits):
         return "–"
     # Whole numbers are counts.
     digits = 0 if all(value == int(value) for value in values) else digits
-    if len(values) == 1:
+    if min(values) == max(values):
         return f"{values[0]:.{digits}f}"
     return f"{median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
