@@ -21,13 +21,8 @@ static struct runtime runtimes[MAX_RUNTIMES];
 static struct runtime absent;               // stands for a missing runtime
 static _Atomic(struct runtime *) given_out; // see runtime_given_out
 
-// Which runtime a call site means. A power of two, several times the call sites of a large framework.
-#define SITE_COUNT 4096u
 #define SITE_PROBES 8u
-static struct {
-    _Atomic(uintptr_t) address; // claimed first
-    _Atomic(struct runtime *) runtime;
-} sites[SITE_COUNT];
+struct runtime_site runtime_sites[RUNTIME_SITES];
 
 static int stand_in(void)
 {
@@ -111,19 +106,14 @@ static struct runtime *find_runtime(const void *caller)
     return &absent;
 }
 
-static size_t site_of(uintptr_t address)
+static void remember(const void *caller, struct runtime *runtime)
 {
-    return (size_t)(address * 0x9e3779b97f4a7c15ull >> 40) % SITE_COUNT;
-}
-
-static void remember(uintptr_t address, struct runtime *runtime)
-{
-    size_t site = site_of(address);
-    for (unsigned i = 0; i < SITE_PROBES; i++, site = (site + 1) % SITE_COUNT) {
-        uintptr_t there = 0;
-        if (atomic_compare_exchange_strong(&sites[site].address, &there, address) || there == address) {
-            // Pairs with the acquire in runtime_of.
-            atomic_store_explicit(&sites[site].runtime, runtime, memory_order_release);
+    size_t place = runtime_place(caller);
+    for (unsigned i = 0; i < SITE_PROBES; i++, place = (place + 1) % RUNTIME_SITES) {
+        const void *there = NULL;
+        if (atomic_compare_exchange_strong(&runtime_sites[place].caller, &there, caller) || there == caller) {
+            // Pairs with the acquire in runtime_of and runtime_entry_if_seen.
+            atomic_store_explicit(&runtime_sites[place].runtime, runtime, memory_order_release);
             return;
         }
     }
@@ -131,20 +121,19 @@ static void remember(uintptr_t address, struct runtime *runtime)
 
 struct runtime *runtime_of(const void *caller)
 {
-    uintptr_t address = (uintptr_t)caller;
-    size_t site = site_of(address);
-    for (unsigned i = 0; i < SITE_PROBES; i++, site = (site + 1) % SITE_COUNT) {
-        uintptr_t there = atomic_load_explicit(&sites[site].address, memory_order_relaxed);
-        struct runtime *runtime = atomic_load_explicit(&sites[site].runtime, memory_order_acquire);
-        if (__builtin_expect(there == address && runtime != NULL, 1))
+    size_t place = runtime_place(caller);
+    for (unsigned i = 0; i < SITE_PROBES; i++, place = (place + 1) % RUNTIME_SITES) {
+        const void *there = atomic_load_explicit(&runtime_sites[place].caller, memory_order_relaxed);
+        struct runtime *runtime = atomic_load_explicit(&runtime_sites[place].runtime, memory_order_acquire);
+        if (__builtin_expect(there == caller && runtime != NULL, 1))
             return runtime;
-        if (there == 0)
+        if (there == NULL)
             break;
     }
     int saved = errno;
     struct runtime *runtime = find_runtime(caller);
     if (runtime != &absent)
-        remember(address, runtime);
+        remember(caller, runtime);
     errno = saved;
     return runtime;
 }

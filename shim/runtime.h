@@ -41,6 +41,19 @@ struct runtime {
 struct runtime *runtime_of(const void *caller);
 #define RUNTIME_OF_CALLER() runtime_of(__builtin_return_address(0))
 
+// What a call site means, in its own place or, where that is taken, one of the next.
+struct runtime_site {
+    _Atomic(const void *) caller;      // claimed first; NULL: free
+    _Atomic(struct runtime *) runtime; // NULL: not known yet
+};
+#define RUNTIME_SITES 4096u // a power of two, several times the call sites of a large framework
+extern struct runtime_site runtime_sites[RUNTIME_SITES];
+
+static inline size_t runtime_place(const void *caller)
+{
+    return (size_t)((uintptr_t)caller * 0x9e3779b97f4a7c15ull >> 40) % RUNTIME_SITES;
+}
+
 void *runtime_resolve(struct runtime *runtime, enum runtime_id id);
 
 static inline void *runtime_entry(struct runtime *runtime, enum runtime_id id)
@@ -51,6 +64,21 @@ static inline void *runtime_entry(struct runtime *runtime, enum runtime_id id)
 }
 
 #define RUNTIME_REAL(runtime, name) ((__typeof__(name) *)runtime_entry(runtime, RUNTIME_##name))
+
+// The function to jump to where nothing is left to find out: the caller is known in its own place, and means a seen runtime whose
+// function is resolved. NULL: go the long way.
+static inline void *runtime_entry_if_seen(const void *caller, enum runtime_id id)
+{
+    struct runtime_site *site = &runtime_sites[runtime_place(caller)];
+    // The acquire pairs with the release of whoever remembered the site.
+    struct runtime *runtime = atomic_load_explicit(&site->runtime, memory_order_acquire);
+    if (!runtime || atomic_load_explicit(&site->caller, memory_order_relaxed) != caller ||
+        atomic_load_explicit(&runtime->sight, memory_order_relaxed) != RUNTIME_SEEN)
+        return NULL;
+    return atomic_load_explicit(&runtime->entries[id], memory_order_acquire);
+}
+
+#define RUNTIME_REAL_IF_SEEN(caller, name) ((__typeof__(name) *)runtime_entry_if_seen(caller, RUNTIME_##name))
 
 // Notes that the program has obtained a runtime's function at `pointer` by dlsym. Returns whether the wrapper may replace it:
 // only if no other runtime is loaded, since a caller that depends on none does not reveal which one it means.

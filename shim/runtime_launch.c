@@ -2,80 +2,48 @@
 // Runtime layer: launches. Each wrapper forwards; with an unseen runtime, the launch passes the gate here.
 #include "shim/runtime_api.h"
 
-// One launch: `call` and what brackets it. A macro, so that for a seen runtime it is the plain call.
-#define LAUNCH(runtime, driver_stream, function, call)                                                                         \
-    __extension__({                                                                                                            \
+#define UNPACK(...) __VA_ARGS__
+
+// Defines the wrapper NAME; what it passes on comes last. For a seen runtime it ends in a jump to the runtime's function, without a frame of
+// its own. NAME_watched does what there is to do for another.
+#define LAUNCH(name, driver_stream, function, parameters, ...)                                                                 \
+    __attribute__((noinline)) static cudaError_t name##_watched(const void *caller, UNPACK parameters)                         \
+    {                                                                                                                          \
+        struct runtime *runtime = runtime_of(caller);                                                                          \
         enum runtime_sight sight = runtime_sight(runtime);                                                                     \
         unsigned calls = driver_layer_calls;                                                                                   \
         struct runtime_turn turn;                                                                                              \
         cudaError_t launched = cudaErrorInitializationError;                                                                   \
-        if (__builtin_expect(sight != RUNTIME_UNSEEN, 1)) {                                                                    \
-            launched = (call);                                                                                                 \
-            if (__builtin_expect(sight == RUNTIME_UNDECIDED, 0))                                                               \
+        if (sight != RUNTIME_UNSEEN) {                                                                                         \
+            launched = RUNTIME_REAL(runtime, name)(__VA_ARGS__);                                                               \
+            if (sight == RUNTIME_UNDECIDED)                                                                                    \
                 runtime_decide(runtime, launched, calls);                                                                      \
         } else if (runtime_turn_begin(&turn, (driver_stream), (function))) {                                                   \
-            launched = (call);                                                                                                 \
+            launched = RUNTIME_REAL(runtime, name)(__VA_ARGS__);                                                               \
             runtime_turn_end(&turn);                                                                                           \
         }                                                                                                                      \
-        launched;                                                                                                              \
-    })
+        return launched;                                                                                                       \
+    }                                                                                                                          \
+    cudaError_t name parameters                                                                                                \
+    {                                                                                                                          \
+        const void *caller = __builtin_return_address(0);                                                                      \
+        __typeof__(name) *real = RUNTIME_REAL_IF_SEEN(caller, name);                                                           \
+        return __builtin_expect(real != NULL, 1) ? real(__VA_ARGS__) : name##_watched(caller, __VA_ARGS__);                    \
+    }
 
-cudaError_t cudaLaunchKernel(const void *func, dim3 gridDim, dim3 blockDim, void **args, size_t sharedMem, cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, stream, func,
-                  RUNTIME_REAL(runtime, cudaLaunchKernel)(func, gridDim, blockDim, args, sharedMem, stream));
-}
+#define KERNEL (const void *func, dim3 gridDim, dim3 blockDim, void **args, size_t sharedMem, cudaStream_t stream)
+#define CONFIGURED (const cudaLaunchConfig_t *config, const void *func, void **args)
+#define GRAPH (cudaGraphExec_t graphExec, cudaStream_t stream)
+#define CONFIGURED_STREAM (config ? config->stream : NULL)
 
-cudaError_t cudaLaunchKernel_ptsz(const void *func, dim3 gridDim, dim3 blockDim, void **args, size_t sharedMem,
-                                  cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, own_stream(stream), func,
-                  RUNTIME_REAL(runtime, cudaLaunchKernel_ptsz)(func, gridDim, blockDim, args, sharedMem, stream));
-}
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *func, void **args)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, config ? config->stream : NULL, func,
-                  RUNTIME_REAL(runtime, cudaLaunchKernelExC)(config, func, args));
-}
-
-cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t *config, const void *func, void **args)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, own_stream(config ? config->stream : NULL), func,
-                  RUNTIME_REAL(runtime, cudaLaunchKernelExC_ptsz)(config, func, args));
-}
-
-cudaError_t cudaLaunchCooperativeKernel(const void *func, dim3 gridDim, dim3 blockDim, void **args, size_t sharedMem,
-                                        cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, stream, func,
-                  RUNTIME_REAL(runtime, cudaLaunchCooperativeKernel)(func, gridDim, blockDim, args, sharedMem, stream));
-}
-
-cudaError_t cudaLaunchCooperativeKernel_ptsz(const void *func, dim3 gridDim, dim3 blockDim, void **args, size_t sharedMem,
-                                             cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, own_stream(stream), func,
-                  RUNTIME_REAL(runtime, cudaLaunchCooperativeKernel_ptsz)(func, gridDim, blockDim, args, sharedMem, stream));
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t graphExec, cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, stream, graphExec, RUNTIME_REAL(runtime, cudaGraphLaunch)(graphExec, stream));
-}
-
-cudaError_t cudaGraphLaunch_ptsz(cudaGraphExec_t graphExec, cudaStream_t stream)
-{
-    struct runtime *runtime = RUNTIME_OF_CALLER();
-    return LAUNCH(runtime, own_stream(stream), graphExec, RUNTIME_REAL(runtime, cudaGraphLaunch_ptsz)(graphExec, stream));
-}
+LAUNCH(cudaLaunchKernel, stream, func, KERNEL, func, gridDim, blockDim, args, sharedMem, stream)
+LAUNCH(cudaLaunchKernel_ptsz, own_stream(stream), func, KERNEL, func, gridDim, blockDim, args, sharedMem, stream)
+LAUNCH(cudaLaunchKernelExC, CONFIGURED_STREAM, func, CONFIGURED, config, func, args)
+LAUNCH(cudaLaunchKernelExC_ptsz, own_stream(CONFIGURED_STREAM), func, CONFIGURED, config, func, args)
+LAUNCH(cudaLaunchCooperativeKernel, stream, func, KERNEL, func, gridDim, blockDim, args, sharedMem, stream)
+LAUNCH(cudaLaunchCooperativeKernel_ptsz, own_stream(stream), func, KERNEL, func, gridDim, blockDim, args, sharedMem, stream)
+LAUNCH(cudaGraphLaunch, stream, graphExec, GRAPH, graphExec, stream)
+LAUNCH(cudaGraphLaunch_ptsz, own_stream(stream), graphExec, GRAPH, graphExec, stream)
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" // by CUDA 11 and 12
 cudaError_t cudaLaunchCooperativeKernelMultiDevice(struct cudaLaunchParams *launches, unsigned int count, unsigned int flags)
