@@ -36,12 +36,20 @@ def turn_metrics(found, window, due):
 EQUAL_SECONDS = 1.5 # five cycles of eight tenants, more than a hundred turns at 10 ms
 
 
+def alone_under_mps(kernel_us):
+    """A tenant that has the GPU to itself, without the library, as a client of MPS, which slows it down."""
+    return Need(f"{kernel_us} µs alone under MPS", EQUAL_SECONDS)
+
+
 def measure_equal(kernel_us, count):
     def measure(bench, arm):
-        period = bench.period_ns(kernel_us)
-        _, found, window = bench.side_by_side(arm, [bench.tenant(kernel_us)] * count, bench.seconds(EQUAL_SECONDS))
+        period, seconds = bench.period_ns(kernel_us), bench.seconds(EQUAL_SECONDS)
+        _, found, window = bench.side_by_side(arm, [bench.tenant(kernel_us)] * count, seconds)
         work = traces.work_in(found, [period] * count, *window)
         metrics = {"aggregate_percent": 100 * sum(work) / ((window[1] - window[0]) / 1e9), "exclusive_per_s": 1e9 / period}
+        if bench.is_mps(arm):
+            mps = bench.once_a_round(alone_under_mps(kernel_us).key, lambda: bench.run("mps", [bench.tenant(kernel_us)], seconds)[0])
+            metrics["aggregate_mps_percent"] = metrics["aggregate_percent"] * mps.trace.period_ns() / period
         if count > 1:
             metrics.update(turn_metrics(found, window, [1 / count] * count))
         return metrics
@@ -55,9 +63,11 @@ def equal_cases(bench):
     counts = (1, 2) if bench.machine.simulated else tuple(short)
 
     def case(kernel_us, count):
-        return Case(f"{count} × {length(kernel_us)}", arms if count > 1 else ("mps", "shim", "shim-mps"), measure_equal(kernel_us, count),
-                    EQUAL_SECONDS, count, needs=lambda _arm: (alone(kernel_us),),
-                    short=short[count])
+        def needs(arm):
+            return (alone(kernel_us),) + ((alone_under_mps(kernel_us),) if bench.is_mps(arm) else ())
+
+        return Case(f"{count} × {length(kernel_us)}", arms if count > 1 else ("shim", "shim-mps"), measure_equal(kernel_us, count),
+                    EQUAL_SECONDS, count, needs=needs, short=short[count])
 
     return [case(kernel_us, count) for kernel_us in (LONG_US, SHORT_US) for count in counts]
 
@@ -67,7 +77,8 @@ EQUAL = Piece(
     "at least 99.3 % at the automatic quantum, 98.5 % at 10 ms, under MPS 99 % at 2 ms",
     equal_cases,
     [Table({"aggregate_percent": ""}),
-     Table({"turn_p50_ms": "turn, ms", "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs", "overlap_percent": "overlap, %"})],
+     Table({"turn_p50_ms": "turn, ms", "gap_p50_us": "between turns p50, µs", "gap_p99_us": "p99, µs", "overlap_percent": "overlap, %",
+            "aggregate_mps_percent": "% of one that is alone under MPS"})],
     "Between turns: from the end of the last kernel of one tenant to the begin of the first of the next, by the GPU's clock.")
 
 
