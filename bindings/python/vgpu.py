@@ -9,14 +9,15 @@
         task.wait()
         print(gpu.stats().launches)
 
-Streams and device pointers are plain integers: what PyTorch, CuPy and Numba want. Every error is a VGPUError with the errno and the
-line that vgpu_detail gives. The man pages vgpu_create(3) and so on say what each call does.
+Streams and device pointers are plain integers: what PyTorch, CuPy and Numba want. Every error is a VGPUError with the errno and one
+line that says what went wrong. The man pages vgpu_create(3) and so on say what each call does.
 
 LIBVGPU in the environment is the path of libvgpu.so.0, where the loader does not find it by itself.
 """
 
 import contextlib
 import ctypes as c
+import errno
 import itertools
 import os
 
@@ -104,7 +105,7 @@ class GPUStats(_Sized):
 
 
 class VGPUError(OSError):
-    """A call that failed: errno is positive, strerror the line that vgpu_detail gave."""
+    """A call that failed: errno is positive, strerror the line of vgpu_detail or, for what only this module refuses, its own."""
 
 
 _p, _out, _size, _u64 = c.c_void_p, c.POINTER(c.c_void_p), c.c_size_t, c.POINTER(c.c_uint64)
@@ -379,7 +380,12 @@ class VirtualGPU:
         _call("synchronize", self._handle, stream)
 
     def malloc(self, size, alignment=0, stream=None):
-        """Device memory, as an integer address; with `stream`, for work of that stream and in its order."""
+        """Device memory, as an integer address, aligned to 256 bytes; with `stream`, for work of that stream and in its order.
+
+        `alignment` is a power of two up to 2 MiB, and not for memory of a stream: ENOTSUP.
+        """
+        if stream is not None and alignment:
+            raise VGPUError(errno.ENOTSUP, "memory is allocated with an alignment or on a stream, not both")
         if stream is not None:
             return _made("malloc_async", self._handle, size, stream)
         return _made("malloc_aligned", self._handle, size, alignment)

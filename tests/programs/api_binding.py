@@ -53,6 +53,8 @@ def memory_and_launches(gpu, add):
     gpu.fill(block, 1, 4096, stream=stream)
     gpu.synchronize(stream)
     gpu.free(block, stream=stream)
+    refused(errno.ENOTSUP, "not both", gpu.malloc, 4096, alignment=MIB, stream=stream)
+    refused(errno.ENOTSUP, "not both", gpu.malloc, 4096, alignment=MIB, stream=gpu.stream)
     gpu.stream_destroy(stream)
 
 
