@@ -243,6 +243,21 @@ time.sleep(600)"
     finds ok mps "its daemon runs"
 }
 
+@test "concurrency without MPS is told to be of no use, with the remedy; with MPS it is not" {
+    VGPU_CONCURRENCY=2 run -0 --separate-stderr "$VGPU" doctor
+    finds warn mps "VGPU_CONCURRENCY=2 is of no use" "without MPS" "nvidia-cuda-mps-control -d" "leave it out"
+    VGPU_CONCURRENCY=1 run -0 --separate-stderr "$VGPU" doctor
+    refute_contains "$output" "of no use"
+    mkdir "$CUDA_MPS_PIPE_DIRECTORY"
+    mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
+    VGPU_CONCURRENCY=2 run -0 --separate-stderr "$VGPU" doctor
+    finds warn mps "no daemon behind it" "VGPU_CONCURRENCY=2 is of no use"
+    spawn bash -c 'exec <>"$1"; echo listening; sleep 600' - "$CUDA_MPS_PIPE_DIRECTORY/control"
+    wait_until file_has "$out" listening
+    VGPU_CONCURRENCY=2 run -0 --separate-stderr "$VGPU" doctor
+    refute_contains "$output" "of no use"
+}
+
 @test "under the library itself it says the same" {
     local plain
     plain=$("$VGPU" doctor)

@@ -97,8 +97,21 @@ static void check_container(void)
             kind, option_table[OPTION_POOL].variable);
 }
 
+// What VGPU_CONCURRENCY says; 0 if it is not set, or not understood, which doctor_options tells.
+static uint32_t wanted_concurrency(void)
+{
+    static struct options options;
+    struct error ignored;
+    const char *text = getenv(option_table[OPTION_CONCURRENCY].variable);
+    options_defaults(&options);
+    if (text)
+        options_parse(&options, OPTION_CONCURRENCY, text, &ignored);
+    return options.concurrency;
+}
+
 static void check_mps(void)
 {
+    uint32_t concurrency = wanted_concurrency();
     const char *directory = getenv("CUDA_MPS_PIPE_DIRECTORY");
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/control", directory ? directory : "/tmp/nvidia-mps");
@@ -112,6 +125,11 @@ static void check_mps(void)
         doctor_say(DOCTOR_WARN, "mps", "%s: %s: this user's programs cannot be its clients", path, strerror(errno));
     if (fd >= 0)
         close(fd);
+    else if (concurrency > 1)
+        doctor_say(DOCTOR_WARN, "mps",
+                   "%s=%u is of no use between programs without MPS, since the driver slices the time between them: start "
+                   "nvidia-cuda-mps-control -d, or leave it out",
+                   option_table[OPTION_CONCURRENCY].variable, concurrency);
 }
 
 void doctor_machine(void)
