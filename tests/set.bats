@@ -91,7 +91,9 @@ refused() { # STATUS MESSAGE ARGUMENT...
     refused 2 "nothing to change" train
     refused 2 "unexpected argument 'other'" train other --weight 5
     refused 2 "--weight: VGPU_WEIGHT=0 is not understood: allowed is a whole number from 1 to 10000" train --weight 0
-    refused 2 "--compute-limit: VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100" train --limit 0
+    refused 2 "--limit: VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100" train --limit 0
+    refused 2 "--limit: VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100" train --lim=0
+    refused 2 "--compute-limit: VGPU_COMPUTE_LIMIT=0 is not understood: allowed is none, or a percentage from 1 to 100" train --compute-limit 0
     refused 2 "--priority: VGPU_PRIORITY=top is not understood: allowed is high, normal or low" train --priority top
     refused 2 "--memory 0=8G: one quota at a time, with --gpu for one GPU of several" train --memory 0=8G
     refused 2 "unrecognized option '--name'" train --name other

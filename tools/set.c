@@ -59,7 +59,7 @@ static int parse_arguments(int argc, char **argv, struct request *request, bool 
     };
     struct error error;
     bool changes = false;
-    for (int id; (id = getopt_long(argc, argv, "h", flags, NULL)) != -1;) {
+    for (int id, typed = 0; (id = getopt_long(argc, argv, "h", flags, &typed)) != -1;) {
         if (id == FLAG_HELP || id == 'h') {
             *help = true;
             return STATUS_OK;
@@ -71,7 +71,7 @@ static int parse_arguments(int argc, char **argv, struct request *request, bool 
             continue;
         }
         if (options_parse(&request->options, (enum option_id)id, optarg, &error)) {
-            complain(argv[0], "--%s: %s", option_table[id].flag, error.text);
+            complain(argv[0], "--%s: %s", flags[typed].name, error.text);
             return STATUS_USAGE;
         }
         changes |= id != OPTION_POOL;
