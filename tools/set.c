@@ -23,15 +23,27 @@ struct request {
     struct options options;
 };
 
+// First what can be changed, in the order of the help; then the rest, from OPTION_POOL on.
+static const struct option flags[] = {
+    {"memory", required_argument, NULL, OPTION_MEMORY},
+    {"weight", required_argument, NULL, OPTION_WEIGHT},
+    {"limit", required_argument, NULL, OPTION_COMPUTE_LIMIT},
+    {"priority", required_argument, NULL, OPTION_PRIORITY},
+    {"quantum", required_argument, NULL, OPTION_QUANTUM},
+    {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
+    {"pool", required_argument, NULL, OPTION_POOL},
+    {"compute-limit", required_argument, NULL, OPTION_COMPUTE_LIMIT}, // as `vgpu run` calls it
+    {"gpu", required_argument, NULL, FLAG_GPU},
+    {"help", no_argument, NULL, FLAG_HELP},
+    {0},
+};
+
 void set_details(void)
 {
-    static const enum option_id ids[] = {OPTION_MEMORY,   OPTION_WEIGHT,  OPTION_COMPUTE_LIMIT,
-                                         OPTION_PRIORITY, OPTION_QUANTUM, OPTION_CONCURRENCY};
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        const struct option_info *option = &option_table[ids[i]];
-        char flag[48];
-        snprintf(flag, sizeof flag, "--%s %s", ids[i] == OPTION_COMPUTE_LIMIT ? "limit" : option->flag, option->value);
-        printf("  %-20s %s\n", flag, option->purpose);
+    for (const struct option *flag = flags; flag->val != OPTION_POOL; flag++) {
+        char text[48];
+        snprintf(text, sizeof text, "--%s %s", flag->name, option_table[flag->val].value);
+        printf("  %-20s %s\n", text, option_table[flag->val].purpose);
     }
     puts(
         "  --gpu GPU            only on this GPU: its number in 'vgpu list', or its UUID\n"
@@ -44,19 +56,6 @@ void set_details(void)
 // Returns 0, or the exit status after writing the message. `help` is set if help was asked for.
 static int parse_arguments(int argc, char **argv, struct request *request, bool *help)
 {
-    static const struct option flags[] = {
-        {"memory", required_argument, NULL, OPTION_MEMORY},
-        {"weight", required_argument, NULL, OPTION_WEIGHT},
-        {"limit", required_argument, NULL, OPTION_COMPUTE_LIMIT},
-        {"compute-limit", required_argument, NULL, OPTION_COMPUTE_LIMIT}, // as `vgpu run` calls it
-        {"priority", required_argument, NULL, OPTION_PRIORITY},
-        {"quantum", required_argument, NULL, OPTION_QUANTUM},
-        {"concurrency", required_argument, NULL, OPTION_CONCURRENCY},
-        {"pool", required_argument, NULL, OPTION_POOL},
-        {"gpu", required_argument, NULL, FLAG_GPU},
-        {"help", no_argument, NULL, FLAG_HELP},
-        {0},
-    };
     struct error error;
     bool changes = false;
     for (int id, typed = 0; (id = getopt_long(argc, argv, "h", flags, &typed)) != -1;) {
