@@ -31,6 +31,9 @@ typedef struct CUstream_st *vgpu_stream;
 // Classes: high interrupts others' turns, within its share; low counts with a hundredth of its weight.
 enum vgpu_priority { VGPU_PRIORITY_LOW = 1, VGPU_PRIORITY_NORMAL = 2, VGPU_PRIORITY_HIGH = 3 };
 
+// A quantum chosen by the scheduler, also for vgpu_change, where 0 means unchanged.
+#define VGPU_QUANTUM_AUTO UINT64_MAX
+
 // The options of a virtual GPU. Initialise with VGPU_CONFIG_INIT: the size lets a program and a library that know different
 // versions of this structure understand each other.
 struct vgpu_config {
@@ -40,8 +43,8 @@ struct vgpu_config {
     int32_t device;          // ordinal, as the program counts its GPUs
     uint32_t weight;         // share of GPU time, 1 to 10000; 0: 100
     uint64_t memory_bytes;   // quota, rounded down to whole chunks; 0: none, it uses what is not reserved
-    uint64_t quantum_us;     // length of a turn at equal weights, 1000 to 1000000; 0: chosen by the scheduler
-    uint32_t limit_percent;  // the most GPU time it gets, 1 to 100, even while nobody else wants it; 0: no limit
+    uint64_t quantum_us;     // length of a turn at equal weights, 1000 to 1000000; 0 or VGPU_QUANTUM_AUTO: automatic
+    uint32_t limit_percent;  // the most GPU time it gets, 1 to 100, even while nobody else wants it; 0 or 100: no limit
     uint32_t priority;       // one of enum vgpu_priority; 0: VGPU_PRIORITY_NORMAL
     uint32_t queue_tasks;    // tasks that may wait at once, vgpu_submit(3); 0: 1024
     uint32_t concurrency;    // how many virtual GPUs may run at the same time, if each of them allows as many, 1 to 64; 0: 1
@@ -58,7 +61,8 @@ int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu);
 // with it. -ENOENT: no such name.
 int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu);
 // Changes a live virtual GPU for all its members. Applies what `config` sets, except name, device and queue_tasks; 0 leaves a
-// value unchanged. -EBUSY: less memory than is in use.
+// value unchanged, so a default is set by its own value: weight 100, VGPU_QUANTUM_AUTO, limit 100, concurrency 1. -EBUSY: less
+// memory than is in use.
 int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *config);
 // Runs the queued tasks to their end, waits for the work on all streams, and releases everything. Fails only with -EBUSY
 // (regions are open), -EDEADLK (called in a turn), -ESHUTDOWN (another thread is destroying it) and -ECHILD.

@@ -30,8 +30,10 @@ static int read_config(const struct vgpu_config *from, struct vgpu_config *confi
         return fail(-EINVAL, "concurrency %u: allowed is 1 to %u, or 0 for 1", config->concurrency, OPTIONS_MAX_CONCURRENCY);
     if (config->weight > OPTIONS_MAX_WEIGHT)
         return fail(-EINVAL, "weight %u: allowed is 1 to %u, or 0 for 100", config->weight, OPTIONS_MAX_WEIGHT);
-    if (config->quantum_us && (config->quantum_us < 1000 || config->quantum_us > 1000000))
-        return fail(-EINVAL, "quantum_us %llu: allowed is 1000 to 1000000, or 0", (unsigned long long)config->quantum_us);
+    if (config->quantum_us && config->quantum_us != VGPU_QUANTUM_AUTO &&
+        (config->quantum_us < 1000 || config->quantum_us > 1000000))
+        return fail(-EINVAL, "quantum_us %llu: allowed is 1000 to 1000000, 0 or VGPU_QUANTUM_AUTO",
+                    (unsigned long long)config->quantum_us);
     if (config->limit_percent > 100)
         return fail(-EINVAL, "limit_percent %u: allowed is 1 to 100, or 0", config->limit_percent);
     if (config->priority > VGPU_PRIORITY_HIGH)
@@ -63,7 +65,7 @@ static int read_request(const struct vgpu_config *config, const struct vgpu *vgp
     *request = (struct tenancy_request){
         .name = config->name,
         .weight = config->weight,
-        .quantum_ns = config->quantum_us * NS_PER_US,
+        .quantum_ns = config->quantum_us == VGPU_QUANTUM_AUTO ? 0 : config->quantum_us * NS_PER_US,
         .concurrency = config->concurrency,
         .limit_percent = config->limit_percent,
         .priority = class_of(config),
@@ -80,11 +82,16 @@ static int join(struct vgpu *vgpu, const struct vgpu_config *config, bool existi
     int gpu = rc ? rc : home_gpu_enter(&vgpu->pool, vgpu->gpu);
     if (gpu < 0)
         return gpu;
-    bool found = config->name && pool_vgpu_find(&vgpu->pool, (uint32_t)gpu, config->name) >= 0;
-    if (found && !existing)
+    int found = config->name ? pool_vgpu_find(&vgpu->pool, (uint32_t)gpu, config->name) : -ENOENT;
+    if (found >= 0 && !existing)
         return fail(-EEXIST, "the virtual GPU %s exists already on %s: vgpu_open joins it", config->name, vgpu->gpu->name);
-    if (!found && existing)
+    if (found < 0 && existing)
         return fail(-ENOENT, "there is no virtual GPU %s on %s", config->name, vgpu->gpu->name);
+    // To the pool, a request for 0 is none.
+    uint64_t quantum_ns = found >= 0 ? atomic_load(&vgpu->pool.layout->vgpus[found].quantum_ns) : 0;
+    if (config->quantum_us == VGPU_QUANTUM_AUTO && quantum_ns)
+        return fail(-EEXIST, "quantum_us asks for auto but the virtual GPU %s has %.3g ms", config->name,
+                    (double)quantum_ns / NS_PER_MS);
     rc = pool_vgpu_join(&vgpu->pool, vgpu->process, (uint32_t)gpu, &request, &error_of_thread);
     if (rc < 0)
         return rc;
@@ -192,7 +199,7 @@ VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
 }
 
 // With the pool locked.
-static int change(struct vgpu *vgpu, const struct tenancy_request *request)
+static int change(struct vgpu *vgpu, const struct vgpu_config *config, const struct tenancy_request *request)
 {
     const struct pool_vgpu *record = &vgpu->pool.layout->vgpus[vgpu->vgpu_index];
     uint32_t weight = atomic_load(&record->weight), priority = atomic_load(&record->priority);
@@ -203,7 +210,7 @@ static int change(struct vgpu *vgpu, const struct tenancy_request *request)
         .weight = request->weight,
         .limit_percent = request->limit_percent,
         .priority = request->priority,
-        .quantum_ns = request->quantum_ns ? &request->quantum_ns : NULL,
+        .quantum_ns = config->quantum_us ? &request->quantum_ns : NULL,
         .concurrency = request->concurrency,
     };
     int rc = pool_change(&vgpu->pool, &wanted, 1, &error_of_thread);
@@ -225,7 +232,7 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
     if (lock < 0)
         return lock;
-    rc = change(vgpu, &request);
+    rc = change(vgpu, &config, &request);
     pool_unlock(lock);
     return rc;
 }

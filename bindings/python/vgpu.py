@@ -21,9 +21,10 @@ import errno
 import itertools
 import os
 
-__all__ = ["VGPUError", "VirtualGPU", "Task", "Region", "Stats", "GPUStats", "each", "each_gpu", "version", "LOW", "NORMAL", "HIGH"]
+__all__ = ["VGPUError", "VirtualGPU", "Task", "Region", "Stats", "GPUStats", "each", "each_gpu", "version", "LOW", "NORMAL", "HIGH", "AUTO"]
 
 LOW, NORMAL, HIGH = 1, 2, 3
+AUTO = (1 << 64) - 1  # for quantum_us: chosen by the scheduler
 _READONLY = 1
 
 
@@ -347,7 +348,7 @@ class VirtualGPU:
         self.close()
 
     def change(self, *, memory=0, weight=0, quantum_us=0, limit_percent=0, priority=0, concurrency=0):
-        """Changes what is not 0, for all members."""
+        """Changes what is not 0, for all members; quantum_us=AUTO leaves the quantum to the scheduler again."""
         config = _Config(
             memory_bytes=memory,
             weight=weight,

@@ -94,8 +94,11 @@ def main():
             assert region.publish() == 1 and seen.wait(timeout=10) == 1
             assert other.read(seen.pointer, 100) == b"\5" * 100 and seen.bytes == 2 * MIB
             gpu.region_unlink("weights")
-        gpu.change(weight=300)
+        gpu.change(weight=300, quantum_us=5000)
+        assert gpu.stats().quantum_us == 5000
+        gpu.change(quantum_us=vgpu.AUTO)
         stats = gpu.stats()
+        assert stats.quantum_us == 0, stats
         assert (stats.name, stats.weight, stats.quota_bytes) == (b"python", 300, 64 * MIB), stats
         assert {b"python"} < {figures.name for figures in vgpu.each()}
         assert vgpu.each_gpu()[0].reserved_bytes == 128 * MIB

@@ -37,6 +37,8 @@ static void configurations(void)
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "concurrency 65: allowed is 1 to 64, or 0 for 1");
     c = config("x"), c.quantum_us = 999;
     REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "quantum_us 999: allowed is");
+    c = config("x"), c.quantum_us = VGPU_QUANTUM_AUTO - 1;
+    REFUSED(vgpu_create(&c, &vgpu), -EINVAL, "or VGPU_QUANTUM_AUTO");
     c = config("x"), c.device = 7;
     REFUSED(vgpu_create(&c, &vgpu), -ENODEV, "device 7: this process sees 1 GPU,");
     c = config("x"), c.device_uuid = "GPU-12";

@@ -89,6 +89,16 @@ static void change(struct vgpu *vgpu)
     DONE(vgpu_change(vgpu, &config));
     EQUAL(figures(vgpu).priority, VGPU_PRIORITY_NORMAL);
     EQUAL(figures(vgpu).weight, 250);
+    EQUAL(figures(vgpu).quantum_us, 5000);
+    join.quantum_us = VGPU_QUANTUM_AUTO;
+    REFUSED(vgpu_open(&join, &joined), -EEXIST, "quantum_us asks for auto but the virtual GPU figures has 5 ms");
+    config.quantum_us = VGPU_QUANTUM_AUTO;
+    config.limit_percent = 100;
+    DONE(vgpu_change(vgpu, &config));
+    EQUAL(figures(vgpu).quantum_us, 0);
+    EQUAL(figures(vgpu).limit_percent, 0);
+    DONE(vgpu_open(&join, &joined));
+    DONE(vgpu_destroy(joined));
     DONE(vgpu_free(vgpu, memory));
     DONE(vgpu_destroy(open));
 }
@@ -151,11 +161,13 @@ int main(int argc, char **argv)
         fail("the GPU is %s and the virtual GPU is on %s", seen.gpu.uuid, stats.device_uuid);
     REFUSED(vgpu_each(NULL, NULL), -EINVAL, "no function");
 
-    // By its UUID it is the same device.
+    // By its UUID it is the same device. The default can be asked for by name.
     struct vgpu_config config = VGPU_CONFIG_INIT;
     struct vgpu *third;
     config.device_uuid = stats.device_uuid;
+    config.quantum_us = VGPU_QUANTUM_AUTO;
     DONE(vgpu_create(&config, &third));
+    EQUAL(figures(third).quantum_us, 0);
     EQUAL(strcmp(figures(third).device_uuid, stats.device_uuid), 0);
     DONE(vgpu_destroy(third));
     DONE(vgpu_destroy(second));
