@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
+#include "base/hash.h"
 
 // The driver packs allocations up to this size into blocks that it already has (H100, driver 580).
 #define SMALL_BYTES (1ull << 20)

@@ -5,12 +5,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "shim/measure.h"
 #include "shim/stream_table.h"
 #include "shim/vmm.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
 
 // The driver packs allocations up to this size into blocks that it already has (H100, driver 580).
 #define SMALL_BYTES (1ull << 20)

@@ -6,9 +6,7 @@
 #include <stdlib.h>
 
 #include "base/cancel.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
+#include "base/hash.h"
 
 struct context {
     CUcontext handle;

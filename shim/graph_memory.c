@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "shim/stream_table.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
 
 // What an executable graph allocates on one device.
 struct part {

@@ -7,10 +7,8 @@
 
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "shim/stream_table.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
 
 // A pool grows in steps of this size, or by more if a single allocation needs it (H100, driver 580).
 #define STEP_BYTES (32ull << 20)

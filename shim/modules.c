@@ -7,9 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
+#include "base/hash.h"
 
 // How long a program may be kept waiting for another loading when it loads a module, and when it asks for a function.
 #define LOAD_PATIENCE_NS (10 * NS_PER_S)

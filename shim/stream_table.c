@@ -5,8 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
+#include "base/hash.h"
 
 struct stream {
     CUstream handle;

@@ -6,11 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "shim/device.h"
 #include "shim/heap_memory.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
 
 struct memory {
     CUmemGenericAllocationHandle handle;
