@@ -357,33 +357,23 @@ CUresult cuModuleLoadFatBinary(CUmodule *module, const void *image)
     return LOADED(module, cuModuleUnload, REAL(cuModuleLoadFatBinary)(module, image));
 }
 
-CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit_options, void **jit_values,
-                           unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
-{
-    struct compilation again = {0};
-    CUresult rc =
-        LOADED_OR_AGAIN(library, cuLibraryUnload,
-                        REAL(cuLibraryLoadData)(library, code, jit_options, jit_values, jit_count, options, values, count),
-                        (again = without_log(jit_count, jit_options, jit_values),
-                         REAL(cuLibraryLoadData)(library, code, again.options, again.values, again.count, options, values,
-                                                 count)));
-    free(again.copy);
-    return rc;
-}
+// A function that loads a library, from an image or a file.
+#define LOADS_LIBRARY(name, source_type)                                                                                       \
+    CUresult name(CUlibrary *library, source_type *source, CUjit_option *jit_options, void **jit_values,                       \
+                  unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)                         \
+    {                                                                                                                          \
+        struct compilation again = {0};                                                                                        \
+        CUresult rc =                                                                                                          \
+            LOADED_OR_AGAIN(library, cuLibraryUnload,                                                                          \
+                            REAL(name)(library, source, jit_options, jit_values, jit_count, options, values, count),           \
+                            (again = without_log(jit_count, jit_options, jit_values),                                          \
+                             REAL(name)(library, source, again.options, again.values, again.count, options, values, count)));  \
+        free(again.copy);                                                                                                      \
+        return rc;                                                                                                             \
+    }
 
-CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *path, CUjit_option *jit_options, void **jit_values,
-                               unsigned int jit_count, CUlibraryOption *options, void **values, unsigned int count)
-{
-    struct compilation again = {0};
-    CUresult rc =
-        LOADED_OR_AGAIN(library, cuLibraryUnload,
-                        REAL(cuLibraryLoadFromFile)(library, path, jit_options, jit_values, jit_count, options, values, count),
-                        (again = without_log(jit_count, jit_options, jit_values),
-                         REAL(cuLibraryLoadFromFile)(library, path, again.options, again.values, again.count, options, values,
-                                                     count)));
-    free(again.copy);
-    return rc;
-}
+LOADS_LIBRARY(cuLibraryLoadData, const void)
+LOADS_LIBRARY(cuLibraryLoadFromFile, const char)
 
 void module_of_library(CUmodule module, CUlibrary library)
 {
