@@ -9,11 +9,9 @@
 #include <stdlib.h>
 
 #include "allocator/allocations.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "shim/context_table.h"
-
-#define HASH_NONFATAL_OOM 1 // the library never exits
-#include <uthash.h>
 
 bool runtime_decide(struct runtime *runtime, cudaError_t result, unsigned calls)
 {
