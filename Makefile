@@ -358,7 +358,7 @@ distclean: clean ## remove also what scripts/deps.sh fetched
 exports: ## rewrite shim/exports.list from the hook table
 	$(Q)printf '%s\n' '# Every symbol that the library exports. `make exports` writes it from shim/hooks.def.' >shim/exports.list
 	$(Q)printf '%s\n' '#define DRIVER_HOOK(name) name' '#define RUNTIME_HOOK(name) name' '#define NVML_HOOK(name) name' \
-	    '#include "shim/hooks.def"' dlsym dlvsym vgpu_shim_door_1 | $(CC) -E -P -I. - | tr -s ' ' '\n' | LC_ALL=C sort >>shim/exports.list
+	    '#include "shim/hooks.def"' dlclose dlsym dlvsym vgpu_shim_door_1 | $(CC) -E -P -I. - | tr -s ' ' '\n' | LC_ALL=C sort >>shim/exports.list
 
 clang_format = $(shell command -v clang-format-14 || command -v clang-format)
 formatted = $(wildcard $(shell git ls-files --cached --others --exclude-standard '*.c' '*.h' '*.cu' '*.cpp'))

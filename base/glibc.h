@@ -7,8 +7,8 @@
 // if an older glibc has them, must be linked by name (`portable_libs` in the Makefile).
 //
 // tests/versions.bats finds a function that is missing here. Two things are elsewhere: __libc_start_main, which the C library's
-// own start files call (tools/start.c), and dlsym and dlvsym, which the preload library defines and the command uses
-// (tools/doctor.h).
+// own start files call (tools/start.c), and dlclose, dlsym and dlvsym, which the preload library defines; the command uses the
+// last two (tools/doctor.h).
 #ifndef VGPU_BASE_GLIBC_H
 #define VGPU_BASE_GLIBC_H
 
@@ -33,7 +33,6 @@
 
 GLIBC_OLD(dladdr, "2.2.5")
 GLIBC_OLD(dladdr1, "2.3.3")
-GLIBC_OLD(dlclose, "2.2.5")
 GLIBC_OLD(dlerror, "2.2.5")
 GLIBC_OLD(dlinfo, "2.3.3")
 GLIBC_OLD(dlopen, "2.2.5")

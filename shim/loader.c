@@ -256,6 +256,19 @@ loader_dlvsym *loader_next_dlvsym(void)
     return known;
 }
 
+loader_dlclose *loader_next_dlclose(void)
+{
+    static loader_dlclose *function;
+    loader_dlclose *known = __atomic_load_n(&function, __ATOMIC_RELAXED);
+    if (__builtin_expect(known == NULL, 0)) {
+        known = (loader_dlclose *)loader_find(RTLD_NEXT, "dlclose");
+        if (!known)
+            known = (loader_dlclose *)libc_function("dlclose");
+        __atomic_store_n(&function, known, __ATOMIC_RELAXED);
+    }
+    return known;
+}
+
 void *loader_library(const char *soname)
 {
     int saved = errno;
@@ -294,7 +307,7 @@ void *loader_pin(const struct link_map *object)
     void *handle = loader_library(object->l_name[0] ? object->l_name : NULL);
     struct link_map *found = NULL;
     if (handle && (dlinfo(handle, RTLD_DI_LINKMAP, &found) != 0 || found != object)) {
-        dlclose(handle);
+        loader_next_dlclose()(handle);
         handle = NULL;
     }
     return handle;
@@ -307,7 +320,7 @@ void *loader_find_from(const void *address, const char *name)
     void *handle = object ? loader_pin(object) : NULL;
     void *found = handle ? loader_find(handle, name) : NULL;
     if (handle)
-        dlclose(handle);
+        loader_next_dlclose()(handle);
     errno = saved;
     return found;
 }

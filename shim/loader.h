@@ -2,7 +2,7 @@
 // The dynamic linker behind the interposed dlsym: its own functions, and the object that an address belongs to.
 //
 // Invariants
-//  - Nothing here calls dlsym or dlvsym by name: inside this library these names mean the interposed ones. The C library's own
+//  - Nothing here calls dlsym, dlvsym or dlclose by name: inside this library these names mean the interposed ones. The C library's own
 //    are found in its symbol table.
 //  - Nothing here except loader_ask leaves a message in dlerror(): the program would take it for its own.
 //  - The path to the real dlsym and dlvsym calls no function of the C library but dlsym: a sanitizer's runtime looks up the
@@ -33,6 +33,10 @@ typedef void *loader_dlvsym(void *handle, const char *name, const char *version)
 // the C library's. NULL only without glibc.
 loader_dlsym *loader_next_dlsym(void);
 loader_dlvsym *loader_next_dlvsym(void);
+
+// The same for dlclose.
+typedef int loader_dlclose(void *handle);
+loader_dlclose *loader_next_dlclose(void);
 
 // The C library's dlsym, called from this library: RTLD_NEXT means what comes after it in the global scope.
 void *loader_find(void *handle, const char *name);

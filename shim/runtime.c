@@ -106,8 +106,13 @@ static struct runtime *find_runtime(const void *caller)
     return &absent;
 }
 
+// How many calls of dlclose this thread is in: it may be in a destructor of what goes.
+static __thread unsigned closing;
+
 static void remember(const void *caller, struct runtime *runtime)
 {
+    if (closing)
+        return;
     size_t place = runtime_place(caller);
     for (unsigned i = 0; i < SITE_PROBES; i++, place = (place + 1) % RUNTIME_SITES) {
         const void *there = NULL;
@@ -136,6 +141,25 @@ struct runtime *runtime_of(const void *caller)
         remember(caller, runtime);
     errno = saved;
     return runtime;
+}
+
+static void forget_sites(void)
+{
+    for (size_t i = 0; i < RUNTIME_SITES; i++)
+        if (atomic_load_explicit(&runtime_sites[i].runtime, memory_order_relaxed))
+            atomic_store_explicit(&runtime_sites[i].runtime, NULL, memory_order_relaxed);
+}
+
+// What is unloaded leaves its addresses to what is loaded next, whose calls may mean another runtime. All sites are forgotten before:
+// what will go is not known, and afterwards another thread may have loaded something in its place already, which the dynamic linker's
+// lock orders after the stores.
+__attribute__((visibility("default"))) int dlclose(void *handle)
+{
+    forget_sites();
+    closing++;
+    int result = loader_next_dlclose()(handle);
+    closing--;
+    return result;
 }
 
 bool runtime_given_out(const void *pointer)

@@ -12,7 +12,7 @@
 //    else the one in the global scope.
 //  - The driver layer enforces. Only if the first call that must have reached the driver did not pass the hooks is a runtime
 //    "unseen"; from then on the runtime layer enforces for it.
-//  - Runtimes found are pinned and never forgotten; call sites are remembered without a lock.
+//  - Runtimes found are pinned and never forgotten; call sites are remembered without a lock, until dlclose is called.
 // Thread safe.
 #ifndef VGPU_SHIM_RUNTIME_H
 #define VGPU_SHIM_RUNTIME_H
@@ -43,8 +43,8 @@ struct runtime *runtime_of(const void *caller);
 
 // What a call site means, in its own place or, where that is taken, one of the next.
 struct runtime_site {
-    _Atomic(const void *) caller;      // claimed first; NULL: free
-    _Atomic(struct runtime *) runtime; // NULL: not known yet
+    _Atomic(const void *) caller;      // claimed first and for good; NULL: free
+    _Atomic(struct runtime *) runtime; // NULL: not known yet, or no longer
 };
 #define RUNTIME_SITES 4096u // a power of two, several times the call sites of a large framework
 extern struct runtime_site runtime_sites[RUNTIME_SITES];

@@ -120,6 +120,14 @@ same_lookup() {
     assert_equal "${lines[*]}" "10202 0 10202 0"
 }
 
+@test "a library loaded where one has been unloaded gets the runtime that it depends on itself" {
+    mkdir "$BATS_TEST_TMPDIR/old"
+    ln -s "$PROGRAMS/libruntime_old.so" "$BATS_TEST_TMPDIR/old/libcudart.so.10.2"
+    local path=$BATS_TEST_TMPDIR/old:$LD_LIBRARY_PATH new=$PROGRAMS/libplugin_new.so old=$PROGRAMS/libplugin_old.so
+    LD_LIBRARY_PATH=$path run -0 --separate-stderr shim "$PROGRAMS/runtime_reload" "$old" "$new" "$old" "$new"
+    assert_equal "${lines[*]}" "10202 0 10202 0"
+}
+
 @test "an entry point of a hooked function that is newer than the hooks is warned of once, and handed out" {
     sim_only "needs a driver of the future"
     mkdir "$BATS_TEST_TMPDIR/newer"

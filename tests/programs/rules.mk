@@ -13,7 +13,7 @@ $(BUILD)/tests/programs/door_variables: program_libs = -rdynamic
 $(BUILD)/obj/plain/tests/programs/libnext.o: extra_cflags += -fno-optimize-sibling-calls
 
 # A second runtime in one process, and drivers that are newer than the hooks. Each is opened under its soname.
-$(BUILD)/tests/programs/runtimes: program_libs =
+$(addprefix $(BUILD)/tests/programs/,runtimes runtime_reload): program_libs =
 $(BUILD)/tests/programs/libplugin_new.so: program_libs = -L$(sim) -lcudart
 $(BUILD)/tests/programs/libplugin_new.so: $(sim)/libcudart.so
 $(BUILD)/tests/programs/libruntime_old.so: program_libs = -Wl,-soname,libcudart.so.10.2
