@@ -16,6 +16,7 @@
 #include "shim/hooks.h"
 
 #include <dlfcn.h>
+#include <string.h>
 
 #include "shim/loader.h"
 #include "shim/trampoline.h"
@@ -76,6 +77,9 @@ static struct route route_next(void *real, const char *name, const char *version
     if (!hooks_has_row(name))
         return jump_to(real);
     void *next = loader_find_after(caller, name);
+    // A library behind us that interposes the runtime is called by the wrapper, which would lead back to it.
+    if (next && strncmp(name, "cuda", 4) == 0 && !loader_precedes_us(caller))
+        return answer(next);
     if (next)
         return answer(hooks_substitute_named(next, name));
     // Nothing there. To a caller in front of us, the real function would answer with our wrapper.

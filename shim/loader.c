@@ -302,6 +302,12 @@ void loader_each_function(const struct link_map *object, void (*visit)(const cha
             visit(elf.strings + elf.symbols[i].st_name, argument);
 }
 
+bool loader_defines(const struct link_map *object, const char *name)
+{
+    struct elf elf;
+    return object->l_ld && elf_open(&elf, object->l_addr, object->l_ld) && elf_find(&elf, name);
+}
+
 void *loader_pin(const struct link_map *object)
 {
     void *handle = loader_library(object->l_name[0] ? object->l_name : NULL);

@@ -54,6 +54,9 @@ const char *loader_soname(const struct link_map *object);
 // Calls `visit` with the name of every function that an object defines for others.
 void loader_each_function(const struct link_map *object, void (*visit)(const char *name, void *argument), void *argument);
 
+// Whether an object defines a function of this name for others.
+bool loader_defines(const struct link_map *object, const char *name);
+
 // A handle for an object, pinned; NULL if it is not in the program's own namespace (dlmopen).
 void *loader_pin(const struct link_map *object);
 

@@ -18,6 +18,7 @@ static const char *const runtime_names[RUNTIME_COUNT] = {
 // A process has one runtime, seldom two or three. Filled in order, never emptied.
 #define MAX_RUNTIMES 16
 static struct runtime runtimes[MAX_RUNTIMES];
+static struct runtime beyond[MAX_RUNTIMES]; // the same runtimes, for libraries that interpose some functions and pass them on
 static struct runtime absent;               // stands for a missing runtime
 static _Atomic(struct runtime *) given_out; // see runtime_given_out
 
@@ -29,22 +30,12 @@ static int stand_in(void)
     return INSUFFICIENT_DRIVER;
 }
 
-void *runtime_resolve(struct runtime *runtime, enum runtime_id id)
-{
-    void *handle = atomic_load_explicit(&runtime->handle, memory_order_acquire);
-    void *entry = handle ? loader_find(handle, runtime_names[id]) : NULL;
-    if (!entry || hooks_is_wrapper(entry))
-        entry = (void *)stand_in;
-    atomic_store_explicit(&runtime->entries[id], entry, memory_order_release);
-    return entry;
-}
-
-static struct runtime *runtime_with(void *handle)
+static struct runtime *runtime_with(struct runtime table[MAX_RUNTIMES], void *handle)
 {
     for (size_t i = 0; i < MAX_RUNTIMES; i++) {
         void *known = NULL;
-        if (atomic_compare_exchange_strong(&runtimes[i].handle, &known, handle) || known == handle)
-            return &runtimes[i];
+        if (atomic_compare_exchange_strong(&table[i].handle, &known, handle) || known == handle)
+            return &table[i];
     }
     return &absent;
 }
@@ -60,48 +51,80 @@ static bool is_runtime(const void *function)
     return table && loader_object(table) == object;
 }
 
-static struct runtime *runtime_containing(const void *pointer)
+// What a library that is loaded behind this one has in place of a runtime's function, or NULL.
+static void *interposed(const char *name)
+{
+    void *global = loader_find(RTLD_NEXT, name);
+    return global && loader_object(global) && !is_runtime(global) ? global : NULL;
+}
+
+void *runtime_resolve(struct runtime *runtime, enum runtime_id id)
+{
+    void *handle = atomic_load_explicit(&runtime->handle, memory_order_acquire), *entry = NULL;
+    if (handle && !(runtime >= beyond && runtime < beyond + MAX_RUNTIMES))
+        entry = interposed(runtime_names[id]);
+    if (entry)
+        (void)loader_pin(loader_object(entry)); // it may have been opened late, and be closed
+    if (handle && !entry)
+        entry = loader_find(handle, runtime_names[id]);
+    if (!entry || hooks_is_wrapper(entry))
+        entry = (void *)stand_in;
+    atomic_store_explicit(&runtime->entries[id], entry, memory_order_release);
+    return entry;
+}
+
+static struct runtime *runtime_containing(struct runtime table[MAX_RUNTIMES], const void *pointer)
 {
     const struct link_map *object = loader_object(pointer);
     void *handle = object ? loader_pin(object) : NULL;
-    return handle ? runtime_with(handle) : NULL;
+    return handle ? runtime_with(table, handle) : NULL;
 }
 
-// The runtime interposed by a library that is loaded behind this one: the global scope would be that library again.
+// Whether the caller is itself a library that interposes a runtime and is loaded behind this one.
+static bool is_interposer(const void *caller)
+{
+    const struct link_map *object = loader_object(caller);
+    if (!object || loader_precedes_us(caller))
+        return false;
+    for (size_t id = 0; id < RUNTIME_COUNT; id++)
+        if (loader_defines(object, runtime_names[id]) && interposed(runtime_names[id]))
+            return true;
+    return false;
+}
+
+// The runtime interposed by such a library: in the global scope it would find itself again.
 static struct runtime *runtime_after(const void *caller)
 {
     const void *next = caller;
     do
         next = loader_find_after(next, "cudaMalloc");
     while (next && !is_runtime(next));
-    return next ? runtime_containing(next) : NULL;
+    return next ? runtime_containing(beyond, next) : NULL;
 }
 
-// Where the dynamic linker would have bound the caller's cudaMalloc without this library: to the global scope if what that has
-// serves every version, else by the symbol's version, which names the runtime that the caller depends on.
+// Where the dynamic linker would have bound the caller's cudaMalloc without this library, if nobody interposed it: to the global
+// scope if what that has serves every version, else by the symbol's version, which names the runtime that the caller depends on.
 static struct runtime *find_runtime(const void *caller)
 {
     static const char *const sonames[] = {"libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0"};
     struct runtime *runtime;
 
-    void *own = loader_find_from(caller, "cudaMalloc");
-    bool own_is_runtime = own && !hooks_is_wrapper(own) && is_runtime(own);
-    if (own && !own_is_runtime && loader_object(own) == loader_object(caller) && !loader_precedes_us(caller) &&
-        (runtime = runtime_after(caller)))
+    if (is_interposer(caller) && (runtime = runtime_after(caller)))
         return runtime;
-    void *global = loader_find(RTLD_NEXT, "cudaMalloc");
-    if (global && !is_runtime(global))
-        return runtime_with(RTLD_NEXT); // another library that interposes the runtime
-    if (own_is_runtime && (runtime = runtime_containing(own)))
+    void *own = loader_find_from(caller, "cudaMalloc");
+    if (own && !hooks_is_wrapper(own) && is_runtime(own) && (runtime = runtime_containing(runtimes, own)))
         return runtime;
     if ((runtime = atomic_load(&given_out)))
         return runtime;
-    if (global && (runtime = runtime_containing(global)))
+    void *global = loader_find(RTLD_NEXT, "cudaMalloc");
+    if (global && !is_runtime(global))
+        return runtime_with(runtimes, RTLD_NEXT);
+    if (global && (runtime = runtime_containing(runtimes, global)))
         return runtime;
     for (size_t i = 0; i < sizeof sonames / sizeof sonames[0]; i++) {
         void *handle = loader_library(sonames[i]);
         if (handle)
-            return runtime_with(handle);
+            return runtime_with(runtimes, handle);
     }
     return &absent;
 }
@@ -166,6 +189,6 @@ bool runtime_given_out(const void *pointer)
 {
     if (loader_count(RUNTIME_SONAME) != 1)
         return false;
-    struct runtime *runtime = runtime_containing(pointer), *none = NULL;
+    struct runtime *runtime = runtime_containing(runtimes, pointer), *none = NULL;
     return runtime && (atomic_compare_exchange_strong(&given_out, &none, runtime) || none == runtime);
 }

@@ -9,7 +9,7 @@
 //
 // Invariants
 //  - A call goes to the runtime that it would have gone to without this library: the one that the calling object depends on,
-//    else the one in the global scope.
+//    else the one in the global scope; function by function, it goes through what is preloaded behind this library.
 //  - The driver layer enforces. Only if the first call that must have reached the driver did not pass the hooks is a runtime
 //    "unseen"; from then on the runtime layer enforces for it.
 //  - Runtimes found are pinned and never forgotten; call sites are remembered without a lock, until dlclose is called.

@@ -177,6 +177,16 @@ same_lookup() {
     done
 }
 
+@test "another preloaded library that interposes only launches sees each once, before this one and behind it" {
+    local order launches
+    for order in "$PROGRAMS/liblaunches.so:$SHIM" "$SHIM:$PROGRAMS/liblaunches.so"; do
+        LD_PRELOAD=$order run -0 --separate-stderr "$KERNELS/vectoradd" --seconds 0.2
+        launches=$(sed -n 's/.* kernels=\([0-9]*\) .*/\1/p' <<<"$output")
+        assert_contains "$output" "verified=yes"
+        [[ $(sed -n 's/^interposed //p' <<<"$stderr") -eq $launches ]]
+    done
+}
+
 @test "another preloaded library that interposes dlsym still gets to see the calls, and bypasses nothing" {
     local order
     for order in "$PROGRAMS/libdlsym.so:$SHIM" "$SHIM:$PROGRAMS/libdlsym.so"; do

@@ -7,7 +7,7 @@ $(BUILD)/tests/programs/pool_tenant: $(BUILD)/libvgpu_core.a
 
 # These find the driver by themselves, or do without.
 $(addprefix $(BUILD)/tests/programs/,door_dlsym door_default door_procaddress door_deepbind door_threads door_weak lookup next_caller): program_libs =
-$(addprefix $(BUILD)/tests/programs/,libnext.so libdlsym.so): program_libs =
+$(addprefix $(BUILD)/tests/programs/,libnext.so liblaunches.so libdlsym.so): program_libs =
 $(BUILD)/tests/programs/door_variables: program_libs = -rdynamic
 # A call that becomes a jump has its caller's caller as its own.
 $(BUILD)/obj/plain/tests/programs/libnext.o: extra_cflags += -fno-optimize-sibling-calls
