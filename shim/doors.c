@@ -77,6 +77,9 @@ static struct route route_next(void *real, const char *name, const char *version
     if (!hooks_has_row(name))
         return jump_to(real);
     void *next = loader_find_after(caller, name);
+    // To a caller in front of us, what only a library's own scope has is not there.
+    if (next && loader_precedes_us(caller) && !loader_precedes_us(next) && !loader_find(RTLD_NEXT, name))
+        next = NULL;
     // A library behind us that interposes the runtime is called by the wrapper, which would lead back to it.
     if (next && strncmp(name, "cuda", 4) == 0 && !loader_precedes_us(caller))
         return answer(next);

@@ -205,7 +205,7 @@ same_lookup() {
 
 @test "nothing is found that is not there, and dlerror says so" {
     local scope name
-    for scope in default next main libc.so.6; do
+    for scope in default next main libc.so.6 "beside libcuda.so.1"; do
         for name in cuInit cuMemAlloc_v2 cuGetProcAddress cudaMalloc nvmlDeviceGetMemoryInfo; do
             same_lookup "$scope" "$name"
         done
