@@ -37,18 +37,22 @@ int log_configure(enum log_level level, const char *path)
     return rc;
 }
 
-// If nobody reads stderr any more, the message is lost; the program must not die of it.
+// If nobody reads stderr any more, or the file may not grow, the message is lost; the program must not die of it.
 static ssize_t write_without_signal(int fd, const char *line, size_t length)
 {
-    sigset_t pipe, before, pending;
-    sigemptyset(&pipe);
-    sigaddset(&pipe, SIGPIPE);
+    sigset_t blocked, raised, before, pending;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGPIPE);
+    sigaddset(&blocked, SIGXFSZ);
     sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
     ssize_t written = write(fd, line, length);
-    int reason = errno;
-    if (written < 0 && reason == EPIPE && !sigismember(&pending, SIGPIPE))
-        sigtimedwait(&pipe, NULL, &(struct timespec){0});
+    int reason = errno, signal = written >= 0 ? 0 : reason == EPIPE ? SIGPIPE : reason == EFBIG ? SIGXFSZ : 0;
+    if (signal && !sigismember(&pending, signal)) {
+        sigemptyset(&raised);
+        sigaddset(&raised, signal);
+        sigtimedwait(&raised, NULL, &(struct timespec){0});
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = reason;
     return written;

@@ -112,6 +112,14 @@ tenant() {
     assert_contains "$(<"$BATS_TEST_TMPDIR/log")" "on GPU 0"
 }
 
+@test "a message that the limit on file sizes forbids is lost, and the program goes on" {
+    run -0 shim "$PROGRAMS/door_direct" 16 # makes the pool
+    run -0 bash -c 'ulimit -f 0 && exec env LD_PRELOAD="$SHIM" "$PROGRAMS/door_direct" 16 2>>"$BATS_TEST_TMPDIR/stderr"'
+    assert_equal "$output" "granted"
+    run -0 bash -c 'ulimit -f 0 && exec env LD_PRELOAD="$SHIM" VGPU_LOG_FILE="$BATS_TEST_TMPDIR/log" "$PROGRAMS/door_direct" 16'
+    assert_equal "$output" "granted"
+}
+
 @test "nothing happens before the program initialises CUDA" {
     run -0 --separate-stderr shim true
     assert_equal "$output$stderr" ""
