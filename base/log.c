@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "base/cancel.h"
 #include "base/line.h"
+#include "base/quiet.h"
 
 enum log_level log_threshold = LOG_INFO;
 
@@ -37,24 +37,13 @@ int log_configure(enum log_level level, const char *path)
     return rc;
 }
 
-// If nobody reads stderr any more, or the file may not grow, the message is lost; the program must not die of it.
-static ssize_t write_without_signal(int fd, const char *line, size_t length)
+// If nobody reads stderr any more, or the file may not grow, the message is lost.
+static ssize_t write_quietly(int fd, const char *line, size_t length)
 {
-    sigset_t blocked, raised, before, pending;
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGPIPE);
-    sigaddset(&blocked, SIGXFSZ);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    struct quiet quiet;
+    quiet_begin(&quiet);
     ssize_t written = write(fd, line, length);
-    int reason = errno, signal = written >= 0 ? 0 : reason == EPIPE ? SIGPIPE : reason == EFBIG ? SIGXFSZ : 0;
-    if (signal && !sigismember(&pending, signal)) {
-        sigemptyset(&raised);
-        sigaddset(&raised, signal);
-        sigtimedwait(&raised, NULL, &(struct timespec){0});
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = reason;
+    quiet_end(&quiet, written < 0 ? errno : 0);
     return written;
 }
 
@@ -68,7 +57,7 @@ static void emit(const char *line, size_t length)
     }
     ssize_t written;
     do {
-        written = write_without_signal(fd, line, length);
+        written = write_quietly(fd, line, length);
     } while (written < 0 && errno == EINTR);
     if (fd != STDERR_FILENO)
         close(fd);

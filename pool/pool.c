@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/line.h"
+#include "base/quiet.h"
 
 #define GROUP_DIRECTORY "/run/vgpu"
 #define LOCK_RETRY_NS (200 * NS_PER_US)
@@ -75,6 +76,7 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
                          strerror(errno));
 
     int rc = 0;
+    struct quiet quiet;
     const struct pool_header header = {
         .magic = POOL_MAGIC,
         .version = POOL_VERSION,
@@ -86,11 +88,13 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
     snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
     // fchmod rather than the mode given to open, which the program's umask would change. The space is taken now: a full tmpfs
     // must show here as an error, not later as SIGBUS.
+    quiet_begin(&quiet);
     if (fchmod(fd, in_group_directory(path) ? 0660 : 0600) < 0 ||
         (errno = posix_fallocate(fd, 0, sizeof(struct pool_layout))) != 0 ||
         pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         rc = error_set(error, -errno, "cannot fill the new pool %s: %s", path, strerror(errno));
-    else if (linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
+    quiet_end(&quiet, -rc);
+    if (rc == 0 && linkat(AT_FDCWD, source, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0 && errno != EEXIST)
         rc = error_set(error, -errno, "cannot name the new pool %s: %s (/proc must be mounted)", path, strerror(errno));
     close(fd);
     return rc;

@@ -112,6 +112,13 @@ tenant() {
     assert_contains "$(<"$BATS_TEST_TMPDIR/log")" "on GPU 0"
 }
 
+@test "a pool that the limit on file sizes forbids is refused in one line" {
+    run -0 "$PROGRAMS/door_direct" 16 # makes what the simulated GPU needs
+    run -1 bash -c 'ulimit -f 0 && exec env LD_PRELOAD="$SHIM" "$PROGRAMS/door_direct" 16'
+    assert_contains "$output" "error: cannot fill the new pool $VGPU_POOL: File too large"
+    assert_contains "$output" "cuInit: 802"
+}
+
 @test "a message that the limit on file sizes forbids is lost, and the program goes on" {
     run -0 shim "$PROGRAMS/door_direct" 16 # makes the pool
     run -0 bash -c 'ulimit -f 0 && exec env LD_PRELOAD="$SHIM" "$PROGRAMS/door_direct" 16 2>>"$BATS_TEST_TMPDIR/stderr"'
