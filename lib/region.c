@@ -190,21 +190,24 @@ static int make(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu
     region->memory = memory;
     region->bytes = bytes;
     enter(region);
-    rc = map(vgpu, region, 0, out);
+    struct vgpu_region *made;
+    rc = map(vgpu, region, 0, &made);
     if (rc) {
         drop(region);
         holdings_give(&vgpu->holdings, bytes);
         return rc;
     }
-    region->payer = *out;
+    region->payer = made;
     rc = region->listener = socket_listen(region);
     if (rc >= 0)
         rc = service_notify();
     if (rc) {
-        unmap(*out);
+        unmap(made);
         drop(region);
+        return rc;
     }
-    return rc;
+    *out = made;
+    return 0;
 
 release_memory:
     close(memory_fd);
@@ -280,6 +283,7 @@ free_region:
 static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, struct vgpu_region **out)
 {
     int page_fd = -1, memory_fd, rc = 0;
+    struct vgpu_region *made;
     pthread_mutex_lock(&regions_mutex);
     struct region *region = find(vgpu->pool.path, name);
     if (!region) {
@@ -297,10 +301,12 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
         if (memcmp(region->page->uuid, vgpu->gpu->uuid, POOL_UUID_BYTES) != 0)
             rc = fail(-ENODEV, "the region %s is on another GPU than this virtual GPU", name);
         else
-            rc = map(vgpu, region, flags, out);
+            rc = map(vgpu, region, flags, &made);
         if (rc == 0 && (rc = service_notify()) != 0)
-            unmap(*out);
-        if (rc && !region->maps)
+            unmap(made);
+        if (rc == 0)
+            *out = made;
+        else if (!region->maps)
             drop(region);
     }
     pthread_mutex_unlock(&regions_mutex);

@@ -230,13 +230,16 @@ static void make(const char *name)
     pause();
 }
 
-// What cannot be served is not kept: the virtual GPU goes.
+// What cannot be served is not kept, nor handed to the caller: the virtual GPU goes.
 static void opened_without_service(const char *name)
 {
     struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
-    struct vgpu_region *region;
+    struct vgpu_region *region = NULL;
     no_eventfd = true;
     REFUSED(vgpu_region_open(vgpu, name, 0, &region), -EMFILE, "eventfd");
+    EQUAL(region, NULL);
+    REFUSED(vgpu_region_create(vgpu, "unserved", BYTES, &region), -EMFILE, "eventfd");
+    EQUAL(region, NULL);
     no_eventfd = false;
     DONE(vgpu_destroy(vgpu));
 }
