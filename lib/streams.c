@@ -29,7 +29,8 @@ int streams_init(struct streams *streams, CUcontext context)
 
 int streams_add(struct streams *streams, CUstream *stream)
 {
-    int rc = fail_driver(REAL(cuStreamCreate)(stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    CUstream made;
+    int rc = fail_driver(REAL(cuStreamCreate)(&made, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     if (rc)
         return rc;
     pthread_mutex_lock(&streams->mutex);
@@ -37,12 +38,14 @@ int streams_add(struct streams *streams, CUstream *stream)
     while (i < VGPU_MAX_STREAMS && atomic_load(&streams->list[i]))
         i++;
     if (i < VGPU_MAX_STREAMS)
-        atomic_store(&streams->list[i], *stream);
+        atomic_store(&streams->list[i], made);
     pthread_mutex_unlock(&streams->mutex);
-    if (i < VGPU_MAX_STREAMS)
-        return 0;
-    REAL(cuStreamDestroy_v2)(*stream);
-    return fail(-ENOSPC, "a virtual GPU has at most %d streams", VGPU_MAX_STREAMS);
+    if (i == VGPU_MAX_STREAMS) {
+        REAL(cuStreamDestroy_v2)(made);
+        return fail(-ENOSPC, "a virtual GPU has at most %d streams", VGPU_MAX_STREAMS);
+    }
+    *stream = made;
+    return 0;
 }
 
 int streams_remove(struct streams *streams, CUstream stream)

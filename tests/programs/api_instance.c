@@ -82,6 +82,18 @@ static void streams_that_go(struct vgpu *vgpu)
         pthread_join(threads[i], NULL);
 }
 
+// One more than there may be is refused.
+static void most_streams(struct vgpu *vgpu)
+{
+    vgpu_stream all[VGPU_MAX_STREAMS - 1], more = NULL;
+    for (int i = 0; i < VGPU_MAX_STREAMS - 1; i++)
+        DONE(vgpu_stream_create(vgpu, &all[i]));
+    REFUSED(vgpu_stream_create(vgpu, &more), -ENOSPC, "at most 64 streams");
+    EQUAL(more, NULL);
+    for (int i = 0; i < VGPU_MAX_STREAMS - 1; i++)
+        DONE(vgpu_stream_destroy(vgpu, all[i]));
+}
+
 static void streams(struct vgpu *vgpu, struct vgpu *other)
 {
     vgpu_stream stream, foreign = vgpu_own_stream(other);
@@ -178,6 +190,7 @@ int main(int argc, char **argv)
     compute(a, add, 3);
     compute(b, add, 7);
     allocate(a);
+    most_streams(a);
     streams(a, b);
     streams_that_go(a);
     reuse(a);
