@@ -78,6 +78,14 @@ started() {
     assert_contains "$output" "no region shared"
 }
 
+@test "opening a region whose owner is stopped fails in time, however often it is tried" {
+    spawn "$region" "$module" make shared
+    wait_until file_has "$out" made
+    kill -STOP "$pid"
+    wait_until process_stopped "$pid"
+    run -0 timeout 60 "$region" "$module" stopped shared
+}
+
 @test "a region does not become a standard stream that the program has closed" {
     spawn "$region" "$module" make shared
     wait_until file_has "$out" made

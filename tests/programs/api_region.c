@@ -5,6 +5,7 @@
 //        api_region MODULE make NAME        makes a region, publishes, and stays until it is killed
 //        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
 //        api_region MODULE have NAME        opens it, checks and ends
+//        api_region MODULE stopped NAME     opens it again and again, while its owner is stopped
 //        api_region MODULE closed NAME      opens it without standard streams, makes another, and ends with 0 where none became one of these
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -244,6 +245,17 @@ static void opened_without_service(const char *name)
     DONE(vgpu_destroy(vgpu));
 }
 
+// No attempt waits for long, although those before it still wait to be accepted.
+static void stopped(const char *name)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    for (int i = 0; i < 10; i++)
+        REFUSED(vgpu_region_open(vgpu, name, 0, &region), -ETIMEDOUT, "is it stopped?");
+    REFUSED(vgpu_region_unlink(vgpu, name), -ETIMEDOUT, "is it stopped?");
+    DONE(vgpu_destroy(vgpu));
+}
+
 // What the program prints without standard streams is lost, and not written into what it shares.
 static void closed(const char *name)
 {
@@ -289,7 +301,7 @@ static void take(const char *name, bool stay)
 int main(int argc, char **argv)
 {
     if (argc < 3)
-        fail("usage: api_region MODULE alone|make|take|have|closed [NAME]");
+        fail("usage: api_region MODULE alone|make|take|have|stopped|closed [NAME]");
     struct vgpu *first = api_create(NULL, 0, 0);
     start();
     add = api_kernel(argv[1], "add_u32");
@@ -298,6 +310,8 @@ int main(int argc, char **argv)
         alone();
     else if (argc > 3 && strcmp(argv[2], "make") == 0)
         make(argv[3]);
+    else if (argc > 3 && strcmp(argv[2], "stopped") == 0)
+        stopped(argv[3]);
     else if (argc > 3 && strcmp(argv[2], "closed") == 0)
         closed(argv[3]);
     else if (argc > 3)
