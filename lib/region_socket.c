@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -174,9 +175,13 @@ int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_f
 {
     struct sockaddr_un address;
     int directory, fds[2] = {-1, -1};
+    sigset_t all, before;
     int rc = address_of(pool, name, &address, &directory);
     if (rc)
         return rc;
+    // A signal that the program handles would end a wait before its time.
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0 || !connect_to(fd, &address))
         rc = errno == EAGAIN ? fail_late(name)
@@ -185,6 +190,7 @@ int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_f
         rc = fail(-EPERM, "the region %s belongs to another user", name);
     else
         rc = receive(fd, name, fds);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (fd >= 0)
         close(fd);
     close(directory);

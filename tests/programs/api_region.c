@@ -8,9 +8,11 @@
 //        api_region MODULE stopped NAME     opens it again and again, while its owner is stopped
 //        api_region MODULE closed NAME      opens it without standard streams, makes another, and ends with 0 where none became one of these
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -256,6 +258,25 @@ static void stopped(const char *name)
     DONE(vgpu_destroy(vgpu));
 }
 
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+// Signals that the program handles do not make it fail.
+static void interrupted(struct vgpu *vgpu, const char *name)
+{
+    const struct itimerval often = {.it_interval.tv_usec = 50, .it_value.tv_usec = 50}, never = {0};
+    struct vgpu_region *region;
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = ignore, .sa_flags = SA_RESTART}, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int i = 0; i < 20; i++) {
+        DONE(vgpu_region_open(vgpu, name, 0, &region));
+        DONE(vgpu_region_close(region));
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+}
+
 // What the program prints without standard streams is lost, and not written into what it shares.
 static void closed(const char *name)
 {
@@ -281,6 +302,7 @@ static void take(const char *name, bool stay)
     char line[8];
     uint64_t generation = 0;
     opened_without_service(name);
+    interrupted(vgpu, name);
     DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &region));
     EQUAL(vgpu_region_bytes(region), BYTES);
     DONE(vgpu_region_await(region, NULL, 0, -1, &generation));
