@@ -54,6 +54,19 @@ static void allocate(struct vgpu *vgpu)
     EQUAL(api_free_bytes(vgpu), whole);
 }
 
+// What cannot fit is refused before anything is taken for it, which others of the same quota would lack meanwhile.
+static void refuse_at_once(void)
+{
+    struct vgpu *vgpu = api_create(NULL, 64 * MIB, 0);
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
+    void *memory;
+    DONE(vgpu_malloc(vgpu, 8 * MIB, &memory));
+    REFUSED(vgpu_malloc(vgpu, 100 * MIB, &memory), -ENOMEM, "do not fit");
+    DONE(vgpu_stats(vgpu, &stats));
+    EQUAL(stats.peak_bytes, 8 * MIB);
+    DONE(vgpu_destroy(vgpu));
+}
+
 static atomic_bool ended;
 
 static void *synchronize_all(void *vgpu)
@@ -190,6 +203,7 @@ int main(int argc, char **argv)
     compute(a, add, 3);
     compute(b, add, 7);
     allocate(a);
+    refuse_at_once();
     most_streams(a);
     streams(a, b);
     streams_that_go(a);
