@@ -8,8 +8,9 @@
 // Invariants
 //  - Streams never move: the first is the virtual GPU's own and lives as long as the virtual GPU. They are read without the
 //    mutex. A stream to be destroyed is taken out first, and destroyed when no thread waits at its place.
-//  - A stream that is being captured is skipped: nothing captured runs now. Work launched before the capture began is then not
-//    waited for.
+//  - A stream that is being captured cannot be marked. The fence skips it: nothing captured runs now, and a turn that work
+//    launched before the capture outlasts is merely overrun. For the heap there is no mark behind all streams meanwhile: it would
+//    give out memory that such work still uses.
 //  - `activity` is raised after work was given to a stream through this library, before the caller continues; `quiet` is a
 //    value of it at which all work was complete. While both agree and no turn is open, nothing is under way, and the driver
 //    need not be asked: this makes an allocation that follows a free cheap.
