@@ -232,6 +232,9 @@ static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vg
 {
     const char *path = vgpu->pool.path;
     await_owner(path, name);
+    // Without a lock: what the heap has but nobody uses is as good as free, but may take long to give back.
+    if (bytes > holdings_look(&vgpu->holdings).free_bytes)
+        heap_trim(vgpu->heap, 0);
     pthread_mutex_lock(&regions_mutex);
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread), rc = lock;
     if (lock >= 0) {

@@ -74,6 +74,20 @@ static void errors(struct vgpu *vgpu)
     EQUAL(used(vgpu), 0);
 }
 
+// What was freed, and is kept for the next allocation, gives way to a region.
+static void instead_of_freed(void)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    void *memory;
+    DONE(vgpu_malloc(vgpu, 30 * MIB, &memory));
+    DONE(vgpu_free(vgpu, memory));
+    EQUAL(api_free_bytes(vgpu), 32 * MIB);
+    DONE(vgpu_region_create(vgpu, "large", 32 * MIB, &region));
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
+}
+
 struct waiter {
     struct vgpu *vgpu;
     struct vgpu_region *region;
@@ -215,6 +229,7 @@ static void alone(void)
     EQUAL(used(b), 0);
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_destroy(b));
+    instead_of_freed();
     opened_while_ending();
     damaged_publications();
     puts("done");
