@@ -229,6 +229,9 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
         rc = read_request(&config, vgpu, &request);
     if (rc)
         return rc;
+    // What this handle's heap keeps for the next allocation is not in use.
+    if (request.quota_chunks && request.quota_chunks < pool_vgpu_used(vgpu->pool.layout, vgpu->vgpu_index))
+        heap_trim(vgpu->heap, 0);
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
     if (lock < 0)
         return lock;
