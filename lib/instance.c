@@ -186,16 +186,25 @@ free_vgpu:
     return rc;
 }
 
+static int make_or_say(const struct vgpu_config *config, struct vgpu **vgpu, bool existing)
+{
+    struct error earlier = error_of_thread;
+    int rc = make(config, vgpu, existing);
+    if (rc == 0)
+        error_of_thread = earlier; // what did not succeed at once on the way is no failure
+    return rc;
+}
+
 VGPU_API int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu)
 {
     ENTRY;
-    return make(config, vgpu, false);
+    return make_or_say(config, vgpu, false);
 }
 
 VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
 {
     ENTRY;
-    return make(config, vgpu, true);
+    return make_or_say(config, vgpu, true);
 }
 
 // With the pool locked.

@@ -63,6 +63,8 @@ static void configurations(void)
     newer.unknown = 0;
     DONE(vgpu_create(&newer.known, &vgpu));
     DONE(vgpu_destroy(vgpu));
+    if (!strstr(vgpu_detail(), "does not know"))
+        fail("after calls that succeed, what the last one that failed said has become \"%s\"", vgpu_detail());
 }
 
 static void names(void)
