@@ -74,8 +74,11 @@ struct vgpu_region {
     CUdeviceptr address;
     bool readonly;
     struct vgpu_region *next;
-    CUevent event; // recorded by publish; NULL: none yet
-    CUipcEventHandle event_handle;
+    // Recorded by publish, for each stream one of its own: a reader may be just about to wait for what another has published.
+    struct region_event {
+        CUevent event; // NULL: none yet
+        CUipcEventHandle handle;
+    } published[VGPU_MAX_STREAMS];
     struct {
         uint64_t writer;
         CUevent event;

@@ -56,6 +56,15 @@ static inline CUstream streams_own(const struct streams *streams)
     return atomic_load_explicit(&streams->list[0], memory_order_relaxed);
 }
 
+// The place of a stream of this virtual GPU, which no other has as long as it lives.
+static inline unsigned streams_index(const struct streams *streams, CUstream stream)
+{
+    unsigned i = 0;
+    while (i < VGPU_MAX_STREAMS - 1 && atomic_load_explicit(&streams->list[i], memory_order_relaxed) != stream)
+        i++;
+    return i;
+}
+
 // The stream that a caller of the API means: the virtual GPU's own for NULL; NULL if it is not one of this virtual GPU's.
 static inline CUstream streams_find(const struct streams *streams, CUstream stream)
 {

@@ -78,6 +78,12 @@ started() {
     assert_contains "$output" "no region shared"
 }
 
+@test "whoever awaits a generation waits for its work, also when another stream publishes meanwhile" {
+    run -0 --separate-stderr "$PROGRAMS/api_publish"
+    assert_equal "$output" "done"
+    assert_equal "$stderr" ""
+}
+
 @test "opening a region whose owner is stopped fails in time, however often it is tried" {
     spawn "$region" "$module" make shared
     wait_until file_has "$out" made
