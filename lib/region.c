@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define OWNER_LOOK_NS (20 * NS_PER_MS)
+#define FETCH_TRIES 3
 
 void region_charge(struct region *region)
 {
@@ -228,6 +229,17 @@ static int await_owner(const char *path, const char *name)
     return rc;
 }
 
+// Asks the owner for the descriptors or, if it goes meanwhile, its successor.
+static int fetch(const char *path, const char *name, int *page_fd, int *memory_fd)
+{
+    int rc = REGION_SOCKET_RESET;
+    for (int i = 0; i < FETCH_TRIES && rc == REGION_SOCKET_RESET; i++) {
+        await_owner(path, name);
+        rc = socket_fetch(path, name, page_fd, memory_fd);
+    }
+    return rc == REGION_SOCKET_RESET ? -ENOENT : rc;
+}
+
 static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu_region **out)
 {
     const char *path = vgpu->pool.path;
@@ -292,8 +304,7 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
     if (!region) {
         // The owner may be this process's neighbour in the same wait: no lock is held.
         pthread_mutex_unlock(&regions_mutex);
-        await_owner(vgpu->pool.path, name);
-        rc = socket_fetch(vgpu->pool.path, name, &page_fd, &memory_fd);
+        rc = fetch(vgpu->pool.path, name, &page_fd, &memory_fd);
         pthread_mutex_lock(&regions_mutex);
         if (rc == 0)
             rc = adopt(vgpu, name, page_fd, memory_fd, &region);
@@ -364,8 +375,7 @@ static int unlink_name(struct vgpu *vgpu, const char *name)
 {
     int page_fd = -1, memory_fd;
     const char *path = vgpu->pool.path;
-    await_owner(path, name);
-    int rc = socket_fetch(path, name, &page_fd, &memory_fd);
+    int rc = fetch(path, name, &page_fd, &memory_fd);
     if (rc == REGION_SOCKET_STALE) {
         socket_remove(path, name);
         return fail(-ENOENT, "there is no region %s any more", name);

@@ -102,6 +102,7 @@ int page_apart(int fd);
 // lib/region_socket.c: handing a region over.
 #define REGION_SOCKET_NONE (-ENOENT)        // no such name
 #define REGION_SOCKET_STALE (-ECONNREFUSED) // its owner is gone
+#define REGION_SOCKET_RESET (-ECONNRESET)   // its owner went while it was asked
 // Whether a process listens under the name: 0, or one of these.
 int socket_probe(const char *pool, const char *name);
 int socket_listen(const struct region *region);

@@ -154,6 +154,8 @@ static int receive(int fd, const char *name, int fds[2])
     if (poll(&wait, 1, (int)(REGION_PATIENCE_NS / NS_PER_MS)) != 1)
         return fail_late(name);
     ssize_t length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (length < 0 && errno == ECONNRESET)
+        return fail(REGION_SOCKET_RESET, "the owner of the region %s has just gone", name);
     struct cmsghdr *rights = length < 0 ? NULL : CMSG_FIRSTHDR(&message);
     if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(2 * sizeof(int)))
         return fail(-EPERM, "the owner of the region %s does not share it with this process", name);

@@ -84,6 +84,17 @@ started() {
     assert_equal "$stderr" ""
 }
 
+@test "opening a region whose owner dies meanwhile reaches the survivor" {
+    started
+    kill -STOP "$maker"
+    wait_until process_stopped "$maker"
+    spawn "$region" "$module" have shared
+    sleep 0.2 # so that it waits for the answer; where it does not yet, it comes to the survivor anyway
+    kill -KILL "$maker"
+    wait_until process_gone "$pid"
+    assert_equal "$(<"$out")" $'read\ndone'
+}
+
 @test "opening a region whose owner is stopped fails in time, however often it is tried" {
     spawn "$region" "$module" make shared
     wait_until file_has "$out" made
