@@ -28,7 +28,7 @@
 // One generation, and the work that it stands for.
 struct region_publication {
     _Atomic uint64_t generation; // 0 while it is being written
-    uint64_t writer;             // the process, by a random number; 0: the work is complete
+    _Atomic uint64_t writer;     // the process, by a random number; 0: the work is complete
     uint64_t started_ns;         // of the writer's slot in the pool: differs for another owner of the slot
     uint32_t slot;
     uint32_t pad0;

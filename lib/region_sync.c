@@ -92,7 +92,10 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
     int rc = record(map, stream, &publication);
     if (rc)
         return rc;
+    // Not while another mapping of this process ends, which looks for its own: region_sync_end.
+    pthread_mutex_lock(&regions_mutex);
     uint64_t number = announce(map->region->page, &publication);
+    pthread_mutex_unlock(&regions_mutex);
     if (generation)
         *generation = number;
     return 0;
@@ -215,8 +218,10 @@ void region_sync_end(struct vgpu_region *map)
     struct region_page *page = map->region->page;
     for (size_t i = 0; i < REGION_PUBLICATIONS; i++) {
         struct region_publication *place = &page->publications[i];
-        if (place->writer == self() && event_of(map, &place->event))
-            place->writer = 0; // its work is complete
+        uint64_t writer = self();
+        // Its work is complete. Another process may have taken the place meanwhile.
+        if (place->writer == writer && event_of(map, &place->event))
+            atomic_compare_exchange_strong(&place->writer, &writer, 0);
     }
     for (size_t i = 0; i < VGPU_MAX_STREAMS; i++)
         if (map->published[i].event)

@@ -174,6 +174,45 @@ static void damaged_publications(void)
     DONE(vgpu_destroy(vgpu));
 }
 
+struct member {
+    struct vgpu *vgpu;
+    pthread_t thread;
+};
+
+static void *come_and_go(void *argument)
+{
+    const struct member *member = argument;
+    struct vgpu_region *region;
+    DONE(vgpu_region_open(member->vgpu, "busy", 0, &region));
+    for (int i = 0; i < 3; i++) {
+        DONE(vgpu_region_publish(region, NULL, NULL));
+        DONE(vgpu_region_await(region, NULL, 0, -1, NULL));
+    }
+    DONE(vgpu_region_close(region));
+    return NULL;
+}
+
+// Some close their mappings while others publish and await.
+static void coming_and_going(void)
+{
+    struct member members[3];
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    for (int i = 0; i < 3; i++)
+        members[i].vgpu = api_create(NULL, 32 * MIB, 0);
+    for (int round = 0; round < 20; round++) {
+        DONE(vgpu_region_create(vgpu, "busy", BYTES, &region));
+        for (int i = 0; i < 3; i++)
+            pthread_create(&members[i].thread, NULL, come_and_go, &members[i]);
+        for (int i = 0; i < 3; i++)
+            pthread_join(members[i].thread, NULL);
+        DONE(vgpu_region_close(region));
+    }
+    for (int i = 0; i < 3; i++)
+        DONE(vgpu_destroy(members[i].vgpu));
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void alone(void)
 {
     struct vgpu *a = api_create("a", 32 * MIB, 0), *b = api_create("b", 32 * MIB, 0);
@@ -230,6 +269,7 @@ static void alone(void)
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_destroy(b));
     instead_of_freed();
+    coming_and_going();
     opened_while_ending();
     damaged_publications();
     puts("done");
