@@ -14,6 +14,9 @@
 #define WAIT_LOOK_NS 20000
 // What growing, and later giving back, costs; a GPU that keeps up reaches a mark sooner.
 #define WAIT_SPIN_NS 50000
+// The marks that are found or put, and those put once these are done, together stand behind all that was freed before. What
+// others free meanwhile is not waited for: a request that can't be met would not be refused as long as they go on.
+#define WAIT_ROUNDS 2
 // If more lies idle or waits than may, this part of the bound is given back as well, or every further free would find it full.
 #define RELIEF_PART 64
 
@@ -231,6 +234,8 @@ static int take_grown(struct heap *heap, const struct want *want, uint64_t *addr
 // With both locks: looks for memory whose work is done by now, then grows, then waits for work.
 static int take_somehow(struct heap *heap, const struct want *want, uint64_t *address)
 {
+    uint64_t awaited = 0; // the last mark of this round
+    int rounds = 0;
     for (bool spare_marks = true;; spare_marks = false) {
         lanes_look(heap);
         int rc = take_free(heap, want, address);
@@ -243,15 +248,21 @@ static int take_somehow(struct heap *heap, const struct want *want, uint64_t *ad
         lock_drop(&heap->books);
         lanes_mark(heap);
         lock_take(&heap->books);
+        if (!lanes_marked(heap, awaited)) {
+            awaited = heap->marks_put;
+            rounds++;
+        }
+        bool over = rounds > WAIT_ROUNDS;
         // What waits for work is soon ready on a GPU that keeps up, and growing costs more than a short wait. A synchronous
         // free would have waited as long as it takes: the next such allocation does, rather than let the heap grow without end.
-        if (lanes_marked(heap) && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap))
+        bool marked = lanes_marked(heap, UINT64_MAX);
+        if (!over && (marked && heap->waiting_bytes >= bound / 2 ? wait_a_little(heap) : lanes_look(heap)))
             continue;
-        if (want->stream != HEAP_ANY_STREAM || !heap->any.mark || heap->any.bytes <= bound) {
+        if (over || want->stream != HEAP_ANY_STREAM || !heap->any.mark || heap->any.bytes <= bound) {
             rc = take_grown(heap, want, address);
             if (rc != -EAGAIN)
                 return rc;
-            if (!lanes_marked(heap))
+            if (over || !lanes_marked(heap, UINT64_MAX))
                 return -ENOMEM;
         }
         wait_longer(heap);
@@ -403,11 +414,11 @@ uint64_t heap_trim(struct heap *heap, uint64_t keep_bytes)
 {
     int saved = errno;
     pthread_mutex_lock(&heap->grow);
-    // A mark covers what was freed before it was put: when one is done, the next may be too.
-    for (bool any = true; any;) {
+    // A mark covers what was freed before it was put: when an earlier one is done, the next may be too.
+    for (int i = 0; i < WAIT_ROUNDS; i++) {
         lanes_mark(heap);
         lock_take(&heap->books);
-        any = lanes_look(heap);
+        lanes_look(heap);
         lock_drop(&heap->books);
     }
     uint64_t given = physical_trim(heap, keep_bytes);

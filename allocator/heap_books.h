@@ -60,6 +60,7 @@ struct lane {
     uint64_t epoch;  // of what is being freed
     void *mark;      // NULL: none put
     uint64_t marked; // the last epoch that the mark covers
+    uint64_t serial; // of the mark, among all that were put
     uint64_t bytes;
     struct piece *oldest, *newest;
     struct lane *following;
@@ -98,6 +99,7 @@ struct heap {
     struct lane ready, any;
     struct lane *lanes;  // of streams
     struct lane *recent; // one of them, or NULL
+    uint64_t marks_put;
     struct piece *fresh; // or NULL
     uint64_t last_id;
     struct piece *spare; // by next
@@ -185,8 +187,8 @@ void lanes_mark(struct heap *heap);
 bool lane_mark(struct heap *heap, struct lane *lane);
 // With both: everything in the lane is complete.
 void lane_complete(struct heap *heap, struct lane *lane);
-// With `books`: whether any mark is outstanding.
-bool lanes_marked(const struct heap *heap);
+// With `books`: whether any mark is outstanding, of those up to a serial number.
+bool lanes_marked(const struct heap *heap, uint64_t serial);
 
 // allocator/heap_physical.c. With both locks; `books` is dropped meanwhile. Grows the zone where a piece of `bytes` at
 // `alignment` costs the fewest blocks. Gives back what is idle elsewhere if there is no room otherwise. Returns a free piece

@@ -89,11 +89,11 @@ bool lanes_look(struct heap *heap)
     return any;
 }
 
-bool lanes_marked(const struct heap *heap)
+bool lanes_marked(const struct heap *heap, uint64_t serial)
 {
-    bool marked = heap->any.mark != NULL;
+    bool marked = heap->any.mark && heap->any.serial <= serial;
     for (const struct lane *lane = heap->lanes; lane && !marked; lane = lane->following)
-        marked = lane->mark != NULL;
+        marked = lane->mark && lane->serial <= serial;
     return marked;
 }
 
@@ -110,6 +110,7 @@ bool lane_mark(struct heap *heap, struct lane *lane)
         heap->ops->mark_drop(heap->gpu, lane->mark); // the new one stands behind more
     lane->mark = mark;
     lane->marked = epoch;
+    lane->serial = ++heap->marks_put;
     lock_drop(&heap->books);
     return true;
 }

@@ -261,18 +261,19 @@ void home_gpu_release(struct home_gpu *gpu)
 
 int home_pool_claim(struct pool *pool, uint32_t *slot, int *lock)
 {
-    int rc = pool_open(pool, home.pool.path, 0, &error_of_thread);
-    if (rc)
-        return rc;
-    *lock = rc = pool_lock(pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
-    if (rc >= 0) {
+    // Of the home slot's pool, and no other that has taken its place: the bell is there.
+    *lock = pool_lock(&home.pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
+    if (*lock < 0)
+        return *lock;
+    int rc = pool_open_existing(pool, home.pool.path, &error_of_thread);
+    if (rc == 0) {
         pool_reap(pool);
         rc = pool_claim(pool, &error_of_thread);
         if (rc < 0)
-            pool_unlock(*lock);
+            pool_close(pool);
     }
     if (rc < 0) {
-        pool_close(pool);
+        pool_unlock(*lock);
         return rc;
     }
     *slot = (uint32_t)rc;

@@ -186,16 +186,25 @@ free_vgpu:
     return rc;
 }
 
+static int make_or_say(const struct vgpu_config *config, struct vgpu **vgpu, bool existing)
+{
+    struct error earlier = error_of_thread;
+    int rc = make(config, vgpu, existing);
+    if (rc == 0)
+        error_of_thread = earlier; // what did not succeed at once on the way is no failure
+    return rc;
+}
+
 VGPU_API int vgpu_create(const struct vgpu_config *config, struct vgpu **vgpu)
 {
     ENTRY;
-    return make(config, vgpu, false);
+    return make_or_say(config, vgpu, false);
 }
 
 VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
 {
     ENTRY;
-    return make(config, vgpu, true);
+    return make_or_say(config, vgpu, true);
 }
 
 // With the pool locked.
@@ -229,6 +238,9 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
         rc = read_request(&config, vgpu, &request);
     if (rc)
         return rc;
+    // What this handle's heap keeps for the next allocation is not in use.
+    if (request.quota_chunks && request.quota_chunks < pool_vgpu_used(vgpu->pool.layout, vgpu->vgpu_index))
+        heap_trim(vgpu->heap, 0);
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
     if (lock < 0)
         return lock;

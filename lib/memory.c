@@ -25,6 +25,18 @@ static void range_release(void *gpu, uint64_t address, uint64_t bytes)
     REAL(cuMemAddressFree)(address, bytes);
 }
 
+// The last chunk may have room for some of it.
+static bool has_room(const struct vgpu *vgpu, uint64_t bytes)
+{
+    return bytes <= holdings_look(&vgpu->holdings).free_bytes + vgpu->pool.chunk_bytes;
+}
+
+static bool memory_fits(void *gpu, uint64_t bytes)
+{
+    struct vgpu *vgpu = gpu;
+    return has_room(vgpu, bytes) || (holdings_reap(&vgpu->holdings) && has_room(vgpu, bytes));
+}
+
 static int memory_create(void *gpu, uint64_t bytes, uint64_t *handle)
 {
     struct vgpu *vgpu = gpu;
@@ -105,6 +117,7 @@ static bool is_idle(void *gpu)
 static const struct heap_gpu heap_ops = {
     .range_reserve = range_reserve,
     .range_release = range_release,
+    .memory_fits = memory_fits,
     .memory_create = memory_create,
     .memory_release = memory_release,
     .map = map,

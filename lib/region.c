@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define OWNER_LOOK_NS (20 * NS_PER_MS)
+#define FETCH_TRIES 3
 
 void region_charge(struct region *region)
 {
@@ -190,21 +191,24 @@ static int make(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu
     region->memory = memory;
     region->bytes = bytes;
     enter(region);
-    rc = map(vgpu, region, 0, out);
+    struct vgpu_region *made;
+    rc = map(vgpu, region, 0, &made);
     if (rc) {
         drop(region);
         holdings_give(&vgpu->holdings, bytes);
         return rc;
     }
-    region->payer = *out;
+    region->payer = made;
     rc = region->listener = socket_listen(region);
     if (rc >= 0)
         rc = service_notify();
     if (rc) {
-        unmap(*out);
+        unmap(made);
         drop(region);
+        return rc;
     }
-    return rc;
+    *out = made;
+    return 0;
 
 release_memory:
     close(memory_fd);
@@ -225,10 +229,24 @@ static int await_owner(const char *path, const char *name)
     return rc;
 }
 
+// Asks the owner for the descriptors or, if it goes meanwhile, its successor.
+static int fetch(const char *path, const char *name, int *page_fd, int *memory_fd)
+{
+    int rc = REGION_SOCKET_RESET;
+    for (int i = 0; i < FETCH_TRIES && rc == REGION_SOCKET_RESET; i++) {
+        await_owner(path, name);
+        rc = socket_fetch(path, name, page_fd, memory_fd);
+    }
+    return rc == REGION_SOCKET_RESET ? -ENOENT : rc;
+}
+
 static int create(struct vgpu *vgpu, const char *name, uint64_t bytes, struct vgpu_region **out)
 {
     const char *path = vgpu->pool.path;
     await_owner(path, name);
+    // Without a lock: what the heap has but nobody uses is as good as free, but may take long to give back.
+    if (bytes > holdings_look(&vgpu->holdings).free_bytes)
+        heap_trim(vgpu->heap, 0);
     pthread_mutex_lock(&regions_mutex);
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread), rc = lock;
     if (lock >= 0) {
@@ -280,13 +298,13 @@ free_region:
 static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, struct vgpu_region **out)
 {
     int page_fd = -1, memory_fd, rc = 0;
+    struct vgpu_region *made;
     pthread_mutex_lock(&regions_mutex);
     struct region *region = find(vgpu->pool.path, name);
     if (!region) {
         // The owner may be this process's neighbour in the same wait: no lock is held.
         pthread_mutex_unlock(&regions_mutex);
-        await_owner(vgpu->pool.path, name);
-        rc = socket_fetch(vgpu->pool.path, name, &page_fd, &memory_fd);
+        rc = fetch(vgpu->pool.path, name, &page_fd, &memory_fd);
         pthread_mutex_lock(&regions_mutex);
         if (rc == 0)
             rc = adopt(vgpu, name, page_fd, memory_fd, &region);
@@ -297,10 +315,12 @@ static int open_region(struct vgpu *vgpu, const char *name, unsigned flags, stru
         if (memcmp(region->page->uuid, vgpu->gpu->uuid, POOL_UUID_BYTES) != 0)
             rc = fail(-ENODEV, "the region %s is on another GPU than this virtual GPU", name);
         else
-            rc = map(vgpu, region, flags, out);
+            rc = map(vgpu, region, flags, &made);
         if (rc == 0 && (rc = service_notify()) != 0)
-            unmap(*out);
-        if (rc && !region->maps)
+            unmap(made);
+        if (rc == 0)
+            *out = made;
+        else if (!region->maps)
             drop(region);
     }
     pthread_mutex_unlock(&regions_mutex);
@@ -355,8 +375,7 @@ static int unlink_name(struct vgpu *vgpu, const char *name)
 {
     int page_fd = -1, memory_fd;
     const char *path = vgpu->pool.path;
-    await_owner(path, name);
-    int rc = socket_fetch(path, name, &page_fd, &memory_fd);
+    int rc = fetch(path, name, &page_fd, &memory_fd);
     if (rc == REGION_SOCKET_STALE) {
         socket_remove(path, name);
         return fail(-ENOENT, "there is no region %s any more", name);

@@ -28,7 +28,7 @@
 // One generation, and the work that it stands for.
 struct region_publication {
     _Atomic uint64_t generation; // 0 while it is being written
-    uint64_t writer;             // the process, by a random number; 0: the work is complete
+    _Atomic uint64_t writer;     // the process, by a random number; 0: the work is complete
     uint64_t started_ns;         // of the writer's slot in the pool: differs for another owner of the slot
     uint32_t slot;
     uint32_t pad0;
@@ -74,8 +74,11 @@ struct vgpu_region {
     CUdeviceptr address;
     bool readonly;
     struct vgpu_region *next;
-    CUevent event; // recorded by publish; NULL: none yet
-    CUipcEventHandle event_handle;
+    // Recorded by publish, for each stream one of its own: a reader may be just about to wait for what another has published.
+    struct region_event {
+        CUevent event; // NULL: none yet
+        CUipcEventHandle handle;
+    } published[VGPU_MAX_STREAMS];
     struct {
         uint64_t writer;
         CUevent event;
@@ -99,6 +102,7 @@ int page_apart(int fd);
 // lib/region_socket.c: handing a region over.
 #define REGION_SOCKET_NONE (-ENOENT)        // no such name
 #define REGION_SOCKET_STALE (-ECONNREFUSED) // its owner is gone
+#define REGION_SOCKET_RESET (-ECONNRESET)   // its owner went while it was asked
 // Whether a process listens under the name: 0, or one of these.
 int socket_probe(const char *pool, const char *name);
 int socket_listen(const struct region *region);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -127,6 +128,19 @@ void socket_serve(const struct region *region)
     close(connection);
 }
 
+static int fail_late(const char *name)
+{
+    return fail(-ETIMEDOUT, "the owner of the region %s does not answer (is it stopped?)", name);
+}
+
+// Waits for no longer than for the answer if many others wait to be accepted already.
+static bool connect_to(int fd, const struct sockaddr_un *address)
+{
+    const struct timeval patience = {.tv_usec = REGION_PATIENCE_NS / NS_PER_US};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+}
+
 static int receive(int fd, const char *name, int fds[2])
 {
     union {
@@ -138,8 +152,10 @@ static int receive(int fd, const char *name, int fds[2])
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     if (poll(&wait, 1, (int)(REGION_PATIENCE_NS / NS_PER_MS)) != 1)
-        return fail(-ETIMEDOUT, "the owner of the region %s does not answer (is it stopped?)", name);
+        return fail_late(name);
     ssize_t length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (length < 0 && errno == ECONNRESET)
+        return fail(REGION_SOCKET_RESET, "the owner of the region %s has just gone", name);
     struct cmsghdr *rights = length < 0 ? NULL : CMSG_FIRSTHDR(&message);
     if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(2 * sizeof(int)))
         return fail(-EPERM, "the owner of the region %s does not share it with this process", name);
@@ -161,16 +177,22 @@ int socket_fetch(const char *pool, const char *name, int *page_fd, int *memory_f
 {
     struct sockaddr_un address;
     int directory, fds[2] = {-1, -1};
+    sigset_t all, before;
     int rc = address_of(pool, name, &address, &directory);
     if (rc)
         return rc;
+    // A signal that the program handles would end a wait before its time.
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
-        rc = fail(-errno, "there is no region %s beside the pool %s (%s)", name, pool, strerror(errno));
+    if (fd < 0 || !connect_to(fd, &address))
+        rc = errno == EAGAIN ? fail_late(name)
+                             : fail(-errno, "there is no region %s beside the pool %s (%s)", name, pool, strerror(errno));
     else if (!may_share(fd, pool))
         rc = fail(-EPERM, "the region %s belongs to another user", name);
     else
         rc = receive(fd, name, fds);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (fd >= 0)
         close(fd);
     close(directory);

@@ -20,36 +20,37 @@ static uint64_t self(void)
     return number;
 }
 
-// Gives the mapping an event that can be shared. false: the driver has none.
-static bool have_event(struct vgpu_region *map)
+// The mapping's event for a stream, which can be shared. NULL: the driver has none.
+static const struct region_event *event_for(struct vgpu_region *map, vgpu_stream stream)
 {
-    if (map->event)
-        return true;
+    struct region_event *own = &map->published[streams_index(&map->vgpu->streams, stream)];
     CUevent event;
+    if (own->event)
+        return own;
     if (REAL(cuEventCreate)(&event, CU_EVENT_INTERPROCESS | CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
-        return false;
-    if (REAL(cuIpcGetEventHandle)(&map->event_handle, event) != CUDA_SUCCESS) {
+        return NULL;
+    if (REAL(cuIpcGetEventHandle)(&own->handle, event) != CUDA_SUCCESS) {
         REAL(cuEventDestroy_v2)(event);
-        return false;
+        return NULL;
     }
-    map->event = event;
-    return true;
+    own->event = event;
+    return own;
 }
 
 static int record(struct vgpu_region *map, vgpu_stream stream, struct region_publication *publication)
 {
     pthread_mutex_lock(&regions_mutex);
-    bool shared = have_event(map);
+    const struct region_event *own = event_for(map, stream);
     uint64_t writer = self();
     pthread_mutex_unlock(&regions_mutex);
-    if (!shared)
+    if (!own)
         return fail_driver(REAL(cuStreamSynchronize)(stream), "cuStreamSynchronize");
     const struct vgpu *vgpu = map->vgpu;
     publication->writer = writer;
     publication->slot = vgpu->process;
     publication->started_ns = vgpu->pool.layout->processes[vgpu->process].started_ns;
-    publication->event = map->event_handle;
-    return fail_driver(REAL(cuEventRecord)(map->event, stream), "cuEventRecord");
+    publication->event = own->handle;
+    return fail_driver(REAL(cuEventRecord)(own->event, stream), "cuEventRecord");
 }
 
 static uint64_t announce(struct region_page *page, const struct region_publication *publication)
@@ -91,7 +92,10 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
     int rc = record(map, stream, &publication);
     if (rc)
         return rc;
+    // Not while another mapping of this process ends, which looks for its own: region_sync_end.
+    pthread_mutex_lock(&regions_mutex);
     uint64_t number = announce(map->region->page, &publication);
+    pthread_mutex_unlock(&regions_mutex);
     if (generation)
         *generation = number;
     return 0;
@@ -111,12 +115,20 @@ static uint64_t read_publication(struct region_page *page, struct region_publica
     return atomic_load(&place->generation) == generation ? generation : 0;
 }
 
+static CUevent event_of(const struct vgpu_region *map, const CUipcEventHandle *handle)
+{
+    for (size_t i = 0; i < VGPU_MAX_STREAMS; i++)
+        if (map->published[i].event && memcmp(&map->published[i].handle, handle, sizeof *handle) == 0)
+            return map->published[i].event;
+    return NULL;
+}
+
 static CUevent own_event(const struct vgpu_region *map, const CUipcEventHandle *handle)
 {
-    for (const struct vgpu_region *other = map->region->maps; other; other = other->next)
-        if (other->event && memcmp(&other->event_handle, handle, sizeof *handle) == 0)
-            return other->event;
-    return NULL;
+    CUevent event = NULL;
+    for (const struct vgpu_region *other = map->region->maps; other && !event; other = other->next)
+        event = event_of(other, handle);
+    return event;
 }
 
 static bool writer_lives(const struct vgpu *vgpu, const struct region_publication *publication)
@@ -204,13 +216,16 @@ VGPU_API int vgpu_region_await(struct vgpu_region *map, vgpu_stream stream, uint
 void region_sync_end(struct vgpu_region *map)
 {
     struct region_page *page = map->region->page;
-    for (size_t i = 0; i < REGION_PUBLICATIONS && map->event; i++) {
+    for (size_t i = 0; i < REGION_PUBLICATIONS; i++) {
         struct region_publication *place = &page->publications[i];
-        if (place->writer == self() && memcmp(&place->event, &map->event_handle, sizeof place->event) == 0)
-            place->writer = 0; // its work is complete
+        uint64_t writer = self();
+        // Its work is complete. Another process may have taken the place meanwhile.
+        if (place->writer == writer && event_of(map, &place->event))
+            atomic_compare_exchange_strong(&place->writer, &writer, 0);
     }
-    if (map->event)
-        REAL(cuEventDestroy_v2)(map->event);
+    for (size_t i = 0; i < VGPU_MAX_STREAMS; i++)
+        if (map->published[i].event)
+            REAL(cuEventDestroy_v2)(map->published[i].event);
     if (map->imported.event)
         REAL(cuEventDestroy_v2)(map->imported.event);
 }

@@ -29,7 +29,8 @@ int streams_init(struct streams *streams, CUcontext context)
 
 int streams_add(struct streams *streams, CUstream *stream)
 {
-    int rc = fail_driver(REAL(cuStreamCreate)(stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
+    CUstream made;
+    int rc = fail_driver(REAL(cuStreamCreate)(&made, CU_STREAM_NON_BLOCKING), "cuStreamCreate");
     if (rc)
         return rc;
     pthread_mutex_lock(&streams->mutex);
@@ -37,12 +38,14 @@ int streams_add(struct streams *streams, CUstream *stream)
     while (i < VGPU_MAX_STREAMS && atomic_load(&streams->list[i]))
         i++;
     if (i < VGPU_MAX_STREAMS)
-        atomic_store(&streams->list[i], *stream);
+        atomic_store(&streams->list[i], made);
     pthread_mutex_unlock(&streams->mutex);
-    if (i < VGPU_MAX_STREAMS)
-        return 0;
-    REAL(cuStreamDestroy_v2)(*stream);
-    return fail(-ENOSPC, "a virtual GPU has at most %d streams", VGPU_MAX_STREAMS);
+    if (i == VGPU_MAX_STREAMS) {
+        REAL(cuStreamDestroy_v2)(made);
+        return fail(-ENOSPC, "a virtual GPU has at most %d streams", VGPU_MAX_STREAMS);
+    }
+    *stream = made;
+    return 0;
 }
 
 int streams_remove(struct streams *streams, CUstream stream)
@@ -148,19 +151,22 @@ static bool record(struct streams *streams, CUstream stream, struct mark **chain
     return false;
 }
 
-static bool record_all(struct streams *streams, struct mark **chain)
+static bool record_all(struct streams *streams, bool skip, struct mark **chain)
 {
     bool complete = true;
     for (unsigned i = 0; i < VGPU_MAX_STREAMS; i++) {
         CUstream stream = atomic_load(&streams->list[i]);
-        if (stream && !capture_under_way(stream))
+        if (stream && capture_under_way(stream))
+            complete = complete && skip;
+        else if (stream)
             complete = record(streams, stream, chain) && complete;
     }
     return complete;
 }
 
-// Marks `stream`, or all if NULL. false: not possible now, or not for all. *chain stays empty if there was nothing to mark.
-static bool put(struct streams *streams, CUstream stream, struct mark **chain)
+// Marks `stream`, or all if NULL, with `skip` all but those that are being captured. false: not possible now, or not for all.
+// *chain stays empty if there was nothing to mark.
+static bool put(struct streams *streams, CUstream stream, bool skip, struct mark **chain)
 {
     CUcontext context = streams->context;
     *chain = NULL;
@@ -168,7 +174,7 @@ static bool put(struct streams *streams, CUstream stream, struct mark **chain)
         return false;
     CUstreamCaptureMode mode = capture_relax();
     pthread_mutex_lock(&streams->mutex);
-    bool complete = stream ? !capture_under_way(stream) && record(streams, stream, chain) : record_all(streams, chain);
+    bool complete = stream ? !capture_under_way(stream) && record(streams, stream, chain) : record_all(streams, skip, chain);
     if (!complete) {
         drop(streams, *chain);
         *chain = NULL;
@@ -187,7 +193,7 @@ struct mark *streams_mark(struct streams *streams, CUstream stream)
         return &nothing;
     // Before the marks: what is given to the streams later is not covered.
     uint64_t activity = atomic_load_explicit(&streams->activity, memory_order_acquire);
-    put(streams, stream, &chain);
+    put(streams, stream, false, &chain);
     if (chain && !stream)
         chain->activity = activity;
     return chain;
@@ -235,7 +241,7 @@ static bool fence_renew(void *gpu)
 {
     struct streams *streams = gpu;
     streams_mark_drop(streams, streams->fence);
-    return put(streams, NULL, &streams->fence);
+    return put(streams, NULL, true, &streams->fence);
 }
 
 static bool fence_done(void *gpu)

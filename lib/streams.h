@@ -8,8 +8,9 @@
 // Invariants
 //  - Streams never move: the first is the virtual GPU's own and lives as long as the virtual GPU. They are read without the
 //    mutex. A stream to be destroyed is taken out first, and destroyed when no thread waits at its place.
-//  - A stream that is being captured is skipped: nothing captured runs now. Work launched before the capture began is then not
-//    waited for.
+//  - A stream that is being captured cannot be marked. The fence skips it: nothing captured runs now, and a turn that work
+//    launched before the capture outlasts is merely overrun. For the heap there is no mark behind all streams meanwhile: it would
+//    give out memory that such work still uses.
 //  - `activity` is raised after work was given to a stream through this library, before the caller continues; `quiet` is a
 //    value of it at which all work was complete. While both agree and no turn is open, nothing is under way, and the driver
 //    need not be asked: this makes an allocation that follows a free cheap.
@@ -53,6 +54,15 @@ void streams_free(struct streams *streams);
 static inline CUstream streams_own(const struct streams *streams)
 {
     return atomic_load_explicit(&streams->list[0], memory_order_relaxed);
+}
+
+// The place of a stream of this virtual GPU, which no other has as long as it lives.
+static inline unsigned streams_index(const struct streams *streams, CUstream stream)
+{
+    unsigned i = 0;
+    while (i < VGPU_MAX_STREAMS - 1 && atomic_load_explicit(&streams->list[i], memory_order_relaxed) != stream)
+        i++;
+    return i;
 }
 
 // The stream that a caller of the API means: the virtual GPU's own for NULL; NULL if it is not one of this virtual GPU's.

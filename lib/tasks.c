@@ -185,7 +185,7 @@ VGPU_API int vgpu_task_wait(struct vgpu_task *task, int64_t timeout_ns, int *res
         return fail(-ECANCELED, "the task was cancelled before it began");
     if (rc)
         return rc;
-    if (task->error.text[0])
+    if (task->result < 0)
         error_of_thread = task->error;
     if (result)
         *result = task->result;

@@ -78,6 +78,31 @@ started() {
     assert_contains "$output" "no region shared"
 }
 
+@test "whoever awaits a generation waits for its work, also when another stream publishes meanwhile" {
+    run -0 --separate-stderr "$PROGRAMS/api_publish"
+    assert_equal "$output" "done"
+    assert_equal "$stderr" ""
+}
+
+@test "opening a region whose owner dies meanwhile reaches the survivor" {
+    started
+    kill -STOP "$maker"
+    wait_until process_stopped "$maker"
+    spawn "$region" "$module" have shared
+    sleep 0.2 # so that it waits for the answer; where it does not yet, it comes to the survivor anyway
+    kill -KILL "$maker"
+    wait_until process_gone "$pid"
+    assert_equal "$(<"$out")" $'read\ndone'
+}
+
+@test "opening a region whose owner is stopped fails in time, however often it is tried" {
+    spawn "$region" "$module" make shared
+    wait_until file_has "$out" made
+    kill -STOP "$pid"
+    wait_until process_stopped "$pid"
+    run -0 timeout 60 "$region" "$module" stopped shared
+}
+
 @test "a region does not become a standard stream that the program has closed" {
     spawn "$region" "$module" make shared
     wait_until file_has "$out" made

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Calls of the C API while another thread captures a stream in global mode, which forbids it much and would be invalidated by it.
 #include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 #include "api.h"
 
@@ -47,6 +49,39 @@ static void *everything(void *unused)
     return NULL;
 }
 
+static atomic_bool open_gate;
+
+static void wait_at_gate(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&open_gate))
+        usleep(100);
+}
+
+// What a stream was given before it is captured is waited for all the same: nobody gets the memory meanwhile.
+static void work_before_capture(void)
+{
+    vgpu_stream stream;
+    CUgraph graph;
+    void *memory, *more;
+    DONE(vgpu_malloc(vgpu, 40 * MIB, &memory));
+    DONE(vgpu_stream_create(vgpu, &stream));
+    DONE(vgpu_enter(vgpu));
+    OK(cuLaunchHostFunc(stream, wait_at_gate, NULL));
+    DONE(vgpu_memset_async(vgpu, memory, 1, 40 * MIB, stream));
+    DONE(vgpu_leave(vgpu));
+    OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    DONE(vgpu_free(vgpu, memory));
+    REFUSED(vgpu_malloc(vgpu, 40 * MIB, &more), -ENOMEM, "do not fit");
+    OK(cuStreamEndCapture(stream, &graph));
+    EXPECT(cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+    atomic_store(&open_gate, true);
+    DONE(vgpu_malloc(vgpu, 40 * MIB, &more));
+    OK(cuStreamQuery(stream));
+    DONE(vgpu_free(vgpu, more));
+    DONE(vgpu_stream_destroy(vgpu, stream));
+}
+
 int main(void)
 {
     CUcontext context;
@@ -63,6 +98,7 @@ int main(void)
     if (pthread_create(&thread, NULL, everything, NULL) || pthread_join(thread, NULL))
         fail("there is no thread");
     OK(cuStreamEndCapture(stream, &graph));
+    work_before_capture();
     DONE(vgpu_destroy(vgpu));
     return 0;
 }

@@ -63,6 +63,8 @@ static void configurations(void)
     newer.unknown = 0;
     DONE(vgpu_create(&newer.known, &vgpu));
     DONE(vgpu_destroy(vgpu));
+    if (!strstr(vgpu_detail(), "does not know"))
+        fail("after calls that succeed, what the last one that failed said has become \"%s\"", vgpu_detail());
 }
 
 static void names(void)
@@ -128,6 +130,19 @@ static void children(void)
     DONE(vgpu_destroy(vgpu));
 }
 
+// One process meets others in one pool, and does not make another where that was taken away.
+static void without_pool(void)
+{
+    struct vgpu *vgpu = api_create("stays", 64 * MIB, 0), *other = NULL;
+    struct vgpu_config c = config("other");
+    if (unlink(getenv("VGPU_POOL")))
+        fail("there is no pool");
+    REFUSED(vgpu_create(&c, &other), -ESTALE, "removed or replaced");
+    EQUAL(other, NULL);
+    EQUAL(access(getenv("VGPU_POOL"), F_OK), -1);
+    DONE(vgpu_destroy(vgpu));
+}
+
 int main(void)
 {
     EQUAL(vgpu_detail()[0], 0);
@@ -135,6 +150,7 @@ int main(void)
     names();
     calls();
     children();
+    without_pool();
     if (strcmp(vgpu_strerror(-ENOMEM), "the quota or the GPU has no room") != 0 || !vgpu_strerror(-9999)[0])
         fail("vgpu_strerror says \"%s\"", vgpu_strerror(-ENOMEM));
     puts("done");

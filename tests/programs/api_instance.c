@@ -54,6 +54,19 @@ static void allocate(struct vgpu *vgpu)
     EQUAL(api_free_bytes(vgpu), whole);
 }
 
+// What cannot fit is refused before anything is taken for it, which others of the same quota would lack meanwhile.
+static void refuse_at_once(void)
+{
+    struct vgpu *vgpu = api_create(NULL, 64 * MIB, 0);
+    struct vgpu_instance_stats stats = VGPU_STATS_INIT;
+    void *memory;
+    DONE(vgpu_malloc(vgpu, 8 * MIB, &memory));
+    REFUSED(vgpu_malloc(vgpu, 100 * MIB, &memory), -ENOMEM, "do not fit");
+    DONE(vgpu_stats(vgpu, &stats));
+    EQUAL(stats.peak_bytes, 8 * MIB);
+    DONE(vgpu_destroy(vgpu));
+}
+
 static atomic_bool ended;
 
 static void *synchronize_all(void *vgpu)
@@ -80,6 +93,18 @@ static void streams_that_go(struct vgpu *vgpu)
     atomic_store(&ended, true);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
+}
+
+// One more than there may be is refused.
+static void most_streams(struct vgpu *vgpu)
+{
+    vgpu_stream all[VGPU_MAX_STREAMS - 1], more = NULL;
+    for (int i = 0; i < VGPU_MAX_STREAMS - 1; i++)
+        DONE(vgpu_stream_create(vgpu, &all[i]));
+    REFUSED(vgpu_stream_create(vgpu, &more), -ENOSPC, "at most 64 streams");
+    EQUAL(more, NULL);
+    for (int i = 0; i < VGPU_MAX_STREAMS - 1; i++)
+        DONE(vgpu_stream_destroy(vgpu, all[i]));
 }
 
 static void streams(struct vgpu *vgpu, struct vgpu *other)
@@ -178,6 +203,8 @@ int main(int argc, char **argv)
     compute(a, add, 3);
     compute(b, add, 7);
     allocate(a);
+    refuse_at_once();
+    most_streams(a);
     streams(a, b);
     streams_that_go(a);
     reuse(a);

@@ -5,11 +5,14 @@
 //        api_region MODULE make NAME        makes a region, publishes, and stays until it is killed
 //        api_region MODULE take NAME        opens it, checks what is in it, says so, and stays until its standard input ends
 //        api_region MODULE have NAME        opens it, checks and ends
+//        api_region MODULE stopped NAME     opens it again and again, while its owner is stopped
 //        api_region MODULE closed NAME      opens it without standard streams, makes another, and ends with 0 where none became one of these
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -69,6 +72,20 @@ static void errors(struct vgpu *vgpu)
     DONE(vgpu_region_close(NULL));
     EQUAL(region, NULL);
     EQUAL(used(vgpu), 0);
+}
+
+// What was freed, and is kept for the next allocation, gives way to a region.
+static void instead_of_freed(void)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    void *memory;
+    DONE(vgpu_malloc(vgpu, 30 * MIB, &memory));
+    DONE(vgpu_free(vgpu, memory));
+    EQUAL(api_free_bytes(vgpu), 32 * MIB);
+    DONE(vgpu_region_create(vgpu, "large", 32 * MIB, &region));
+    DONE(vgpu_region_close(region));
+    DONE(vgpu_destroy(vgpu));
 }
 
 struct waiter {
@@ -157,6 +174,45 @@ static void damaged_publications(void)
     DONE(vgpu_destroy(vgpu));
 }
 
+struct member {
+    struct vgpu *vgpu;
+    pthread_t thread;
+};
+
+static void *come_and_go(void *argument)
+{
+    const struct member *member = argument;
+    struct vgpu_region *region;
+    DONE(vgpu_region_open(member->vgpu, "busy", 0, &region));
+    for (int i = 0; i < 3; i++) {
+        DONE(vgpu_region_publish(region, NULL, NULL));
+        DONE(vgpu_region_await(region, NULL, 0, -1, NULL));
+    }
+    DONE(vgpu_region_close(region));
+    return NULL;
+}
+
+// Some close their mappings while others publish and await.
+static void coming_and_going(void)
+{
+    struct member members[3];
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    for (int i = 0; i < 3; i++)
+        members[i].vgpu = api_create(NULL, 32 * MIB, 0);
+    for (int round = 0; round < 20; round++) {
+        DONE(vgpu_region_create(vgpu, "busy", BYTES, &region));
+        for (int i = 0; i < 3; i++)
+            pthread_create(&members[i].thread, NULL, come_and_go, &members[i]);
+        for (int i = 0; i < 3; i++)
+            pthread_join(members[i].thread, NULL);
+        DONE(vgpu_region_close(region));
+    }
+    for (int i = 0; i < 3; i++)
+        DONE(vgpu_destroy(members[i].vgpu));
+    DONE(vgpu_destroy(vgpu));
+}
+
 static void alone(void)
 {
     struct vgpu *a = api_create("a", 32 * MIB, 0), *b = api_create("b", 32 * MIB, 0);
@@ -212,6 +268,8 @@ static void alone(void)
     EQUAL(used(b), 0);
     REFUSED(vgpu_region_open(b, "shared", 0, &again), -ENOENT, "no region shared");
     DONE(vgpu_destroy(b));
+    instead_of_freed();
+    coming_and_going();
     opened_while_ending();
     damaged_publications();
     puts("done");
@@ -230,15 +288,48 @@ static void make(const char *name)
     pause();
 }
 
-// What cannot be served is not kept: the virtual GPU goes.
+// What cannot be served is not kept, nor handed to the caller: the virtual GPU goes.
 static void opened_without_service(const char *name)
 {
     struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
-    struct vgpu_region *region;
+    struct vgpu_region *region = NULL;
     no_eventfd = true;
     REFUSED(vgpu_region_open(vgpu, name, 0, &region), -EMFILE, "eventfd");
+    EQUAL(region, NULL);
+    REFUSED(vgpu_region_create(vgpu, "unserved", BYTES, &region), -EMFILE, "eventfd");
+    EQUAL(region, NULL);
     no_eventfd = false;
     DONE(vgpu_destroy(vgpu));
+}
+
+// No attempt waits for long, although those before it still wait to be accepted.
+static void stopped(const char *name)
+{
+    struct vgpu *vgpu = api_create(NULL, 32 * MIB, 0);
+    struct vgpu_region *region;
+    for (int i = 0; i < 10; i++)
+        REFUSED(vgpu_region_open(vgpu, name, 0, &region), -ETIMEDOUT, "is it stopped?");
+    REFUSED(vgpu_region_unlink(vgpu, name), -ETIMEDOUT, "is it stopped?");
+    DONE(vgpu_destroy(vgpu));
+}
+
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+// Signals that the program handles do not make it fail.
+static void interrupted(struct vgpu *vgpu, const char *name)
+{
+    const struct itimerval often = {.it_interval.tv_usec = 50, .it_value.tv_usec = 50}, never = {0};
+    struct vgpu_region *region;
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = ignore, .sa_flags = SA_RESTART}, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int i = 0; i < 20; i++) {
+        DONE(vgpu_region_open(vgpu, name, 0, &region));
+        DONE(vgpu_region_close(region));
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
 }
 
 // What the program prints without standard streams is lost, and not written into what it shares.
@@ -266,6 +357,7 @@ static void take(const char *name, bool stay)
     char line[8];
     uint64_t generation = 0;
     opened_without_service(name);
+    interrupted(vgpu, name);
     DONE(vgpu_region_open(vgpu, name, VGPU_REGION_READONLY, &region));
     EQUAL(vgpu_region_bytes(region), BYTES);
     DONE(vgpu_region_await(region, NULL, 0, -1, &generation));
@@ -286,7 +378,7 @@ static void take(const char *name, bool stay)
 int main(int argc, char **argv)
 {
     if (argc < 3)
-        fail("usage: api_region MODULE alone|make|take|have|closed [NAME]");
+        fail("usage: api_region MODULE alone|make|take|have|stopped|closed [NAME]");
     struct vgpu *first = api_create(NULL, 0, 0);
     start();
     add = api_kernel(argv[1], "add_u32");
@@ -295,6 +387,8 @@ int main(int argc, char **argv)
         alone();
     else if (argc > 3 && strcmp(argv[2], "make") == 0)
         make(argv[3]);
+    else if (argc > 3 && strcmp(argv[2], "stopped") == 0)
+        stopped(argv[3]);
     else if (argc > 3 && strcmp(argv[2], "closed") == 0)
         closed(argv[3]);
     else if (argc > 3)

@@ -81,6 +81,13 @@ static void change(struct vgpu *vgpu)
     config.memory_bytes = 64 * MIB;
     REFUSED(vgpu_change(vgpu, &config), -EBUSY, "it holds");
     REFUSED(vgpu_change(open, &config), -EINVAL, "without a quota");
+    // Memory that was freed is not in use, though the heap keeps some.
+    DONE(vgpu_free(vgpu, memory));
+    DONE(vgpu_change(vgpu, &config));
+    EQUAL(figures(vgpu).quota_bytes, 64 * MIB);
+    config.memory_bytes = 128 * MIB;
+    DONE(vgpu_change(vgpu, &config));
+    DONE(vgpu_malloc(vgpu, 100 * MIB, &memory));
     config.memory_bytes = 1ull << 50;
     REFUSED(vgpu_change(vgpu, &config), -ENOMEM, "the GPU has");
     EQUAL(figures(vgpu).quota_bytes, 128 * MIB);

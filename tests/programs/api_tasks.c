@@ -59,6 +59,12 @@ static int fails(struct vgpu *vgpu, void *argument)
     return vgpu_malloc(vgpu, 1ull << 50, argument);
 }
 
+static int fails_silently(struct vgpu *vgpu, void *argument)
+{
+    (void)vgpu, (void)argument;
+    return -ENOSPC;
+}
+
 static void *submit_one_more(void *vgpu)
 {
     DONE(vgpu_submit(vgpu, count, (void *)3, NULL));
@@ -123,6 +129,12 @@ static void behaviour(void)
     DONE(vgpu_submit(vgpu, fails, &memory, &first));
     DONE(vgpu_task_wait(first, -1, &result));
     REFUSED(result, -ENOMEM, "1125899906842624 bytes do not fit");
+    vgpu_task_release(first);
+    DONE(vgpu_submit(vgpu, fails_silently, NULL, &first));
+    DONE(vgpu_task_wait(first, -1, &result));
+    EQUAL(result, -ENOSPC);
+    if (vgpu_detail()[0])
+        fail("of a task that said nothing it is told that %s", vgpu_detail());
     vgpu_task_release(first);
     vgpu_task_release(NULL);
 

@@ -267,6 +267,39 @@ static void test_waiting(void)
     stop();
 }
 
+#define PIECES 64
+static uint64_t pieces[PIECES];
+static int freed;
+
+// Another thread frees a piece while a mark is put: a mark that comes later stands behind that one, and so on.
+static void *mark_put_and_free(void *context, void *stream)
+{
+    if (freed < PIECES)
+        heap_free(heap, pieces[freed++], A);
+    return fake_mark_put(context, stream);
+}
+
+static void test_going_on(void)
+{
+    struct heap_gpu ops = fake_ops;
+    ops.mark_put = mark_put_and_free;
+    start(16, 0);
+    for (int i = 0; i < PIECES; i++)
+        pieces[i] = get(KIB, A);
+    heap->ops = &ops;
+    heap_free(heap, get(KIB, A), A);
+    is_int(get(17 * BLOCK, B), 0, "what cannot fit is refused");
+    ok(freed > 0 && freed < 8, "although others go on freeing: %d times", freed);
+    freed = 0;
+    for (int i = 0; i < PIECES; i++)
+        pieces[i] = get(KIB, A);
+    heap_free(heap, get(KIB, A), A);
+    heap_trim(heap, 0);
+    ok(freed > 0 && freed < 8, "nor does giving back go on as long as they do: %d times", freed);
+    heap->ops = &fake_ops;
+    stop();
+}
+
 static void test_return(void)
 {
     uint64_t addresses[40];
@@ -406,6 +439,7 @@ int main(void)
     test_freed_last();
     test_stream_end();
     test_waiting();
+    test_going_on();
     test_return();
     test_full_reserve();
     test_remapping();
