@@ -218,13 +218,13 @@ static void wait_longer(struct heap *heap)
     lock_take(&heap->books);
 }
 
-// With both locks: 0, -EAGAIN if there is no room, or -ENOMEM.
+// With both locks: 0, -EAGAIN if there is no room, -ENOMEM if there is none for the books, or what the GPU failed with.
 static int take_grown(struct heap *heap, const struct want *want, uint64_t *address)
 {
     struct lane *lane = lane_of(heap, want->stream);
     struct piece *piece = physical_grow(heap, want->zone, want->bytes, want->alignment, lane ? lane : &heap->ready);
     if (!piece)
-        return -EAGAIN;
+        return heap->failure == -ENOMEM ? -EAGAIN : heap->failure;
     if (!pieces_reserve(heap, 2))
         return -ENOMEM;
     take(heap, want, piece, address);

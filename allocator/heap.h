@@ -108,7 +108,7 @@ int heap_create(const struct heap_config *config, struct heap **heap);
 void heap_destroy(struct heap *heap);
 
 // Allocates `bytes` for work on `stream`. `alignment` is a power of two up to HEAP_BLOCK_BYTES; 0 means HEAP_UNIT_BYTES.
-// Returns 0, -EINVAL (no bytes, wrong alignment), or -ENOMEM. Before it refuses, it gives back what is free, and waits for work
+// Returns 0, -EINVAL (no bytes, wrong alignment), -ENOMEM, or another error of the GPU's operations. Before it refuses, it gives back what is free, and waits for work
 // behind which memory was freed before the call. Before it grows, it waits some microseconds for such work if half of the
 // reserve waits; an allocation for HEAP_ANY_STREAM waits as long as it takes if more than the reserve was freed for
 // HEAP_ANY_STREAM and waits, as a synchronous free would have. Don't call it with a lock that this work needs.

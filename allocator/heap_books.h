@@ -100,6 +100,7 @@ struct heap {
     struct lane *lanes;  // of streams
     struct lane *recent; // one of them, or NULL
     uint64_t marks_put;
+    int failure;         // why the heap did not grow the last time; under `grow`
     struct piece *fresh; // or NULL
     uint64_t last_id;
     struct piece *spare; // by next

@@ -190,10 +190,11 @@ uint64_t physical_trim(struct heap *heap, uint64_t keep_bytes)
 static struct extent *extent_make(struct heap *heap, uint64_t bytes)
 {
     struct extent *extent = calloc(1, sizeof *extent), *idle;
+    heap->failure = -ENOMEM;
     if (!extent)
         return NULL;
     extent->bytes = bytes;
-    while (heap->ops->memory_create(heap->gpu, bytes, &extent->handle)) {
+    while ((heap->failure = heap->ops->memory_create(heap->gpu, bytes, &extent->handle))) {
         idle = idle_unmap(heap);
         if (!idle || idle->bytes == bytes) {
             free(extent);
@@ -227,14 +228,16 @@ static struct extent *make_and_map(struct heap *heap, const struct plan *plan)
         if (!extent)
             goto fail;
         extent->address = plan->address + done;
-        if (heap->ops->map(heap->gpu, extent->address, extent->bytes, extent->handle)) {
+        heap->failure = heap->ops->map(heap->gpu, extent->address, extent->bytes, extent->handle);
+        if (heap->failure) {
             extent_release(heap, extent);
             goto fail;
         }
         extent->next = list;
         list = extent;
     }
-    if (heap->ops->map_open(heap->gpu, plan->address, plan->bytes) == 0)
+    heap->failure = heap->ops->map_open(heap->gpu, plan->address, plan->bytes);
+    if (heap->failure == 0)
         return list;
 fail:
     unmake(heap, list);
@@ -244,6 +247,7 @@ fail:
 struct piece *physical_grow(struct heap *heap, unsigned zone, uint64_t bytes, uint64_t alignment, struct lane *lane)
 {
     struct plan plan = plan_growth(heap, zone, bytes, alignment, lane);
+    heap->failure = -ENOMEM;
     if (!plan.hole)
         return NULL;
     uint64_t missing_bytes = plan.bytes > heap->idle_bytes ? plan.bytes - heap->idle_bytes : 0;

@@ -109,9 +109,12 @@ bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function,
     if (served) {
         uint64_t address;
         int rc = heap_alloc(served->heap, bytes, ALIGNMENT, HEAP_ANY_STREAM, &address);
-        *result = rc ? device_refuse(served->place.device, bytes, function) : CUDA_SUCCESS;
         if (rc == 0)
             *pointer = address;
+        else if (rc != -ENOMEM)
+            served = NULL; // an error of the driver's, which it tells in its own words too
+        if (served)
+            *result = rc ? device_refuse(served->place.device, bytes, function) : CUDA_SUCCESS;
         pthread_rwlock_unlock(&lock);
     }
     errno = saved;

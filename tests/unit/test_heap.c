@@ -367,6 +367,17 @@ static void test_remapping(void)
     stop();
 }
 
+static void test_errors(void)
+{
+    uint64_t address;
+    start(64, 0);
+    gpu.fail_in = 1; // the second call, which maps
+    ok(heap_alloc(heap, MIB, 0, A, &address) == -EIO, "an error of the driver's is no lack of room");
+    ok(blocks() == 0 && get(MIB, A), "and leaves nothing behind");
+    ok(heap_alloc(heap, 65 * BLOCK, 0, A, &address) == -ENOMEM, "while what does not fit is that");
+    stop();
+}
+
 // A life that touches everything; what fails of it is no matter, as long as nothing is lost.
 static void live(void)
 {
@@ -443,6 +454,7 @@ int main(void)
     test_return();
     test_full_reserve();
     test_remapping();
+    test_errors();
     test_failures();
     return done_testing();
 }
