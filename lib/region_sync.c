@@ -58,7 +58,6 @@ static uint64_t announce(struct region_page *page, const struct region_publicati
     uint64_t generation = atomic_fetch_add(&page->next, 1) + 1, newest = atomic_load(&page->generation);
     struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
     atomic_store(&place->generation, 0);
-    atomic_thread_fence(memory_order_release); // a reader of what follows sees the 0: pairs with the fence in read_publication
     place->writer = publication->writer;
     place->slot = publication->slot;
     place->started_ns = publication->started_ns;
@@ -113,7 +112,6 @@ static uint64_t read_publication(struct region_page *page, struct region_publica
     publication->slot = place->slot;
     publication->started_ns = place->started_ns;
     publication->event = place->event;
-    atomic_thread_fence(memory_order_acquire);
     return atomic_load(&place->generation) == generation ? generation : 0;
 }
 
