@@ -60,12 +60,15 @@ static const enum priority *class_of(const struct vgpu_config *config)
     return config->priority ? &classes[config->priority] : NULL;
 }
 
-static int read_request(const struct vgpu_config *config, const struct vgpu *vgpu, struct tenancy_request *request)
+// `quantum_ns` is part of the request.
+static int read_request(const struct vgpu_config *config, const struct vgpu *vgpu, struct tenancy_request *request,
+                        uint64_t *quantum_ns)
 {
+    *quantum_ns = config->quantum_us == VGPU_QUANTUM_AUTO ? 0 : config->quantum_us * NS_PER_US;
     *request = (struct tenancy_request){
         .name = config->name,
         .weight = config->weight,
-        .quantum_ns = config->quantum_us == VGPU_QUANTUM_AUTO ? 0 : config->quantum_us * NS_PER_US,
+        .quantum_ns = config->quantum_us ? quantum_ns : NULL,
         .concurrency = config->concurrency,
         .limit_percent = config->limit_percent,
         .priority = class_of(config),
@@ -78,20 +81,16 @@ static int read_request(const struct vgpu_config *config, const struct vgpu *vgp
 static int join(struct vgpu *vgpu, const struct vgpu_config *config, bool existing)
 {
     struct tenancy_request request;
-    int rc = read_request(config, vgpu, &request);
+    uint64_t quantum_ns;
+    int rc = read_request(config, vgpu, &request, &quantum_ns);
     int gpu = rc ? rc : home_gpu_enter(&vgpu->pool, vgpu->gpu);
     if (gpu < 0)
         return gpu;
-    int found = config->name ? pool_vgpu_find(&vgpu->pool, (uint32_t)gpu, config->name) : -ENOENT;
-    if (found >= 0 && !existing)
+    bool found = config->name && pool_vgpu_find(&vgpu->pool, (uint32_t)gpu, config->name) >= 0;
+    if (found && !existing)
         return fail(-EEXIST, "the virtual GPU %s exists already on %s: vgpu_open joins it", config->name, vgpu->gpu->name);
-    if (found < 0 && existing)
+    if (!found && existing)
         return fail(-ENOENT, "there is no virtual GPU %s on %s", config->name, vgpu->gpu->name);
-    // To the pool, a request for 0 is none.
-    uint64_t quantum_ns = found >= 0 ? atomic_load(&vgpu->pool.layout->vgpus[found].quantum_ns) : 0;
-    if (config->quantum_us == VGPU_QUANTUM_AUTO && quantum_ns)
-        return fail(-EEXIST, "quantum_us asks for auto but the virtual GPU %s has %.3g ms", config->name,
-                    (double)quantum_ns / NS_PER_MS);
     rc = pool_vgpu_join(&vgpu->pool, vgpu->process, (uint32_t)gpu, &request, &error_of_thread);
     if (rc < 0)
         return rc;
@@ -208,7 +207,7 @@ VGPU_API int vgpu_open(const struct vgpu_config *config, struct vgpu **vgpu)
 }
 
 // With the pool locked.
-static int change(struct vgpu *vgpu, const struct vgpu_config *config, const struct tenancy_request *request)
+static int change(struct vgpu *vgpu, const struct tenancy_request *request)
 {
     const struct pool_vgpu *record = &vgpu->pool.layout->vgpus[vgpu->vgpu_index];
     uint32_t weight = atomic_load(&record->weight), priority = atomic_load(&record->priority);
@@ -219,7 +218,7 @@ static int change(struct vgpu *vgpu, const struct vgpu_config *config, const str
         .weight = request->weight,
         .limit_percent = request->limit_percent,
         .priority = request->priority,
-        .quantum_ns = config->quantum_us ? &request->quantum_ns : NULL,
+        .quantum_ns = request->quantum_ns,
         .concurrency = request->concurrency,
     };
     int rc = pool_change(&vgpu->pool, &wanted, 1, &error_of_thread);
@@ -233,9 +232,10 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
     CALL call = call_begin(vgpu);
     struct vgpu_config config;
     struct tenancy_request request;
+    uint64_t quantum_ns;
     int rc = call.rc ? call.rc : read_config(given, &config);
     if (rc == 0)
-        rc = read_request(&config, vgpu, &request);
+        rc = read_request(&config, vgpu, &request, &quantum_ns);
     if (rc)
         return rc;
     // What this handle's heap keeps for the next allocation is not in use.
@@ -244,7 +244,7 @@ VGPU_API int vgpu_change(struct vgpu *vgpu, const struct vgpu_config *given)
     int lock = pool_lock(&vgpu->pool, POOL_LOCK_PATIENCE_NS, &error_of_thread);
     if (lock < 0)
         return lock;
-    rc = change(vgpu, &config, &request);
+    rc = change(vgpu, &request);
     pool_unlock(lock);
     return rc;
 }

@@ -114,10 +114,10 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
     if (request->priority && *request->priority != priority)
         return error_set(error, -EEXIST, "VGPU_PRIORITY asks for %s but the virtual GPU %s has %s",
                          priority_name(*request->priority), request->name, priority_name(priority));
-    if (request->quantum_ns && request->quantum_ns != quantum)
-        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms but the virtual GPU %s has %.3g ms%s",
-                         (double)request->quantum_ns / NS_PER_MS, request->name, (double)quantum / NS_PER_MS,
-                         quantum ? "" : " (auto)");
+    if (request->quantum_ns && *request->quantum_ns != quantum)
+        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms%s but the virtual GPU %s has %.3g ms%s",
+                         (double)*request->quantum_ns / NS_PER_MS, *request->quantum_ns ? "" : " (auto)", request->name,
+                         (double)quantum / NS_PER_MS, quantum ? "" : " (auto)");
     uint32_t concurrency = atomic_load(&vgpu->concurrency);
     if (request->concurrency && request->concurrency != concurrency)
         return error_set(error, -EEXIST, "VGPU_CONCURRENCY asks for %u but the virtual GPU %s has %u", request->concurrency,
@@ -201,7 +201,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     atomic_store(&vgpu->weight, request->weight ? request->weight : TENANCY_DEFAULT_WEIGHT);
     atomic_store(&vgpu->priority, request->priority ? *request->priority : PRIORITY_NORMAL);
     atomic_store(&vgpu->limit_percent, request->limit_percent % 100);
-    atomic_store(&vgpu->quantum_ns, request->quantum_ns);
+    atomic_store(&vgpu->quantum_ns, request->quantum_ns ? *request->quantum_ns : 0);
     atomic_store(&vgpu->concurrency, request->concurrency ? request->concurrency : 1);
     atomic_store(&vgpu->quota_chunks, request->quota_chunks);
     atomic_store(&vgpu->pass, atomic_load(&layout->gpus[gpu].level)); // as if it had been there and used its share

@@ -24,7 +24,7 @@ struct tenancy_request {
     uint32_t weight;
     uint32_t limit_percent; // of the GPU's time; 100: no limit
     const enum priority *priority;
-    uint64_t quantum_ns;
+    const uint64_t *quantum_ns; // of 0: chosen by the scheduler
     uint32_t concurrency;
     bool mps; // the process's contexts on that GPU are clients of MPS
 };

@@ -165,7 +165,7 @@ static int join(struct attempt *attempt, struct device *device, bool mps)
         .weight = options->weight,
         .limit_percent = options->limit_percent,
         .priority = options->given[OPTION_PRIORITY] ? &options->priority : NULL,
-        .quantum_ns = options->quantum_ns,
+        .quantum_ns = options->given[OPTION_QUANTUM] ? &options->quantum_ns : NULL,
         .concurrency = options->concurrency,
         .mps = mps,
     };

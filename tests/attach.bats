@@ -206,6 +206,7 @@ tenant() {
     VGPU_MEMORY=3G refused $NOT_PERMITTED "VGPU_MEMORY asks for 3072 MiB" "shared has 2048 MiB"
     VGPU_WEIGHT=300 refused $NOT_PERMITTED "VGPU_WEIGHT asks for 300" "shared has 200"
     VGPU_QUANTUM=30 refused $NOT_PERMITTED "VGPU_QUANTUM asks for 30 ms" "shared has 10 ms"
+    VGPU_QUANTUM=auto refused $NOT_PERMITTED "VGPU_QUANTUM asks for 0 ms (auto)" "shared has 10 ms"
     VGPU_COMPUTE_LIMIT=40 refused $NOT_PERMITTED "VGPU_COMPUTE_LIMIT asks for 40 %" "shared has 30 %"
     VGPU_CONCURRENCY=1 refused $NOT_PERMITTED "VGPU_CONCURRENCY asks for 1" "shared has 2"
     VGPU_PRIORITY=low refused $NOT_PERMITTED "VGPU_PRIORITY asks for low" "shared has normal"

@@ -98,7 +98,7 @@ static void change(struct vgpu *vgpu)
     EQUAL(figures(vgpu).weight, 250);
     EQUAL(figures(vgpu).quantum_us, 5000);
     join.quantum_us = VGPU_QUANTUM_AUTO;
-    REFUSED(vgpu_open(&join, &joined), -EEXIST, "quantum_us asks for auto but the virtual GPU figures has 5 ms");
+    REFUSED(vgpu_open(&join, &joined), -EEXIST, "VGPU_QUANTUM asks for 0 ms (auto) but the virtual GPU figures has 5 ms");
     config.quantum_us = VGPU_QUANTUM_AUTO;
     config.limit_percent = 100;
     DONE(vgpu_change(vgpu, &config));

@@ -110,13 +110,14 @@ int main(int argc, char **argv)
     uint8_t uuid[POOL_UUID_BYTES] = {0xde, 0xad};
     uuid[POOL_UUID_BYTES - 1] = (uint8_t)number("gpu", 0);
     enum priority priority = (enum priority)number("priority", 0);
+    uint64_t quantum_ns = number("quantum_ms", 0) * NS_PER_MS;
     struct tenancy_request request = {
         .name = text("name"),
         .quota_chunks = number("quota", 0),
         .weight = (uint32_t)number("weight", 0),
         .limit_percent = (uint32_t)number("limit", 0),
         .priority = text("priority") ? &priority : NULL,
-        .quantum_ns = number("quantum_ms", 0) * NS_PER_MS,
+        .quantum_ns = text("quantum_ms") ? &quantum_ns : NULL,
         .concurrency = (uint32_t)number("concurrency", 0),
     };
     int lock = check(pool_lock(&pool, POOL_LOCK_PATIENCE_NS, &problem));

@@ -116,10 +116,11 @@ static void test_agreement(void)
 {
     static struct tenant first, joiner;
     static const enum priority high = PRIORITY_HIGH, normal = PRIORITY_NORMAL;
+    static const uint64_t own = 5 * NS_PER_MS, longer = 6 * NS_PER_MS, automatic = 0;
     const struct tenancy_request given = {.name = "team",
                                           .quota_chunks = 500,
                                           .weight = 300,
-                                          .quantum_ns = 5 * NS_PER_MS,
+                                          .quantum_ns = &own,
                                           .concurrency = 2,
                                           .limit_percent = 40,
                                           .priority = &high};
@@ -130,12 +131,13 @@ static void test_agreement(void)
         {{.name = "team"}, NULL, "", ""},
         {{.name = "team", .quota_chunks = 500}, NULL, "", ""},
         {{.name = "team", .weight = 300}, NULL, "", ""},
-        {{.name = "team", .quantum_ns = 5 * NS_PER_MS}, NULL, "", ""},
-        {{.name = "team", .quota_chunks = 500, .weight = 300, .quantum_ns = 5 * NS_PER_MS}, NULL, "", ""},
+        {{.name = "team", .quantum_ns = &own}, NULL, "", ""},
+        {{.name = "team", .quota_chunks = 500, .weight = 300, .quantum_ns = &own}, NULL, "", ""},
         {{.name = "team", .quota_chunks = 501}, "VGPU_MEMORY", "1002 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 499}, "VGPU_MEMORY", "998 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 500, .weight = 100}, "VGPU_WEIGHT", "100", "300"},
-        {{.name = "team", .quantum_ns = 6 * NS_PER_MS}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &longer}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &automatic}, "VGPU_QUANTUM", "0 ms (auto)", "5 ms"},
         {{.name = "team", .concurrency = 2}, NULL, "", ""},
         {{.name = "team", .concurrency = 1}, "VGPU_CONCURRENCY", "1", "2"},
         {{.name = "team", .limit_percent = 40, .priority = &high}, NULL, "", ""},
