@@ -84,12 +84,23 @@ started() {
     assert_equal "$stderr" ""
 }
 
+# connections: sockets of owners of a region "shared", and of those who ask them
+connections() {
+    grep -c '\.region\.shared$' /proc/net/unix
+}
+
+more_connections() { # BEFORE
+    [[ $(connections) -gt $1 ]]
+}
+
 @test "opening a region whose owner dies meanwhile reaches the survivor" {
+    local before
     started
     kill -STOP "$maker"
     wait_until process_stopped "$maker"
+    before=$(connections)
     spawn "$region" "$module" have shared
-    sleep 0.2 # so that it waits for the answer; where it does not yet, it comes to the survivor anyway
+    wait_until more_connections "$before" # it waits for the answer
     kill -KILL "$maker"
     wait_until process_gone "$pid"
     assert_equal "$(<"$out")" $'read\ndone'

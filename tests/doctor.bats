@@ -232,13 +232,18 @@ time.sleep(600)"
     finds FAIL pool "cannot lock the pool $VGPU_POOL" "no program can start"
 }
 
+# mps_listens: somebody holds the daemon's pipe open, until the test ends
+mps_listens() {
+    spawn bash -c 'exec <>"$1"; echo listening; exec sleep infinity' - "$CUDA_MPS_PIPE_DIRECTORY/control"
+    wait_until file_has "$out" listening
+}
+
 @test "an MPS folder without its daemon is told, a daemon that listens as well" {
     mkdir "$CUDA_MPS_PIPE_DIRECTORY"
     mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
     run -0 --separate-stderr "$VGPU" doctor
     finds warn mps "no daemon behind it"
-    spawn bash -c 'exec <>"$1"; echo listening; sleep 600' - "$CUDA_MPS_PIPE_DIRECTORY/control"
-    wait_until file_has "$out" listening
+    mps_listens
     run -0 --separate-stderr "$VGPU" doctor
     finds ok mps "its daemon runs"
 }
@@ -252,8 +257,7 @@ time.sleep(600)"
     mkfifo "$CUDA_MPS_PIPE_DIRECTORY/control"
     VGPU_CONCURRENCY=2 run -0 --separate-stderr "$VGPU" doctor
     finds warn mps "no daemon behind it" "VGPU_CONCURRENCY=2 is of no use"
-    spawn bash -c 'exec <>"$1"; echo listening; sleep 600' - "$CUDA_MPS_PIPE_DIRECTORY/control"
-    wait_until file_has "$out" listening
+    mps_listens
     VGPU_CONCURRENCY=2 run -0 --separate-stderr "$VGPU" doctor
     refute_contains "$output" "of no use"
 }
