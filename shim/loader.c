@@ -230,43 +230,35 @@ void *loader_find(void *handle, const char *name)
     return found;
 }
 
-loader_dlsym *loader_next_dlsym(void)
+// What follows this library, else the C library's; remembered in *slot.
+static void *next_function(void **slot, const char *name)
 {
-    static loader_dlsym *function;
-    loader_dlsym *known = __atomic_load_n(&function, __ATOMIC_RELAXED);
+    void *known = __atomic_load_n(slot, __ATOMIC_RELAXED);
     if (__builtin_expect(known == NULL, 0)) {
-        known = (loader_dlsym *)loader_find(RTLD_NEXT, "dlsym");
+        known = loader_find(RTLD_NEXT, name);
         if (!known)
-            known = libc_dlsym_function();
-        __atomic_store_n(&function, known, __ATOMIC_RELAXED);
+            known = libc_function(name);
+        __atomic_store_n(slot, known, __ATOMIC_RELAXED);
     }
     return known;
+}
+
+loader_dlsym *loader_next_dlsym(void)
+{
+    static void *slot;
+    return (loader_dlsym *)next_function(&slot, "dlsym");
 }
 
 loader_dlvsym *loader_next_dlvsym(void)
 {
-    static loader_dlvsym *function;
-    loader_dlvsym *known = __atomic_load_n(&function, __ATOMIC_RELAXED);
-    if (__builtin_expect(known == NULL, 0)) {
-        known = (loader_dlvsym *)loader_find(RTLD_NEXT, "dlvsym");
-        if (!known)
-            known = libc_dlvsym_function();
-        __atomic_store_n(&function, known, __ATOMIC_RELAXED);
-    }
-    return known;
+    static void *slot;
+    return (loader_dlvsym *)next_function(&slot, "dlvsym");
 }
 
 loader_dlclose *loader_next_dlclose(void)
 {
-    static loader_dlclose *function;
-    loader_dlclose *known = __atomic_load_n(&function, __ATOMIC_RELAXED);
-    if (__builtin_expect(known == NULL, 0)) {
-        known = (loader_dlclose *)loader_find(RTLD_NEXT, "dlclose");
-        if (!known)
-            known = (loader_dlclose *)libc_function("dlclose");
-        __atomic_store_n(&function, known, __ATOMIC_RELAXED);
-    }
-    return known;
+    static void *slot;
+    return (loader_dlclose *)next_function(&slot, "dlclose");
 }
 
 void *loader_library(const char *soname)
