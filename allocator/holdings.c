@@ -204,6 +204,11 @@ struct holdings_view holdings_look(const struct holdings *holdings)
     };
 }
 
+bool holdings_may_fit(const struct holdings *holdings, uint64_t bytes)
+{
+    return bytes <= holdings_look(holdings).free_bytes + chunk_bytes(holdings);
+}
+
 uint64_t holdings_of_all(const struct holdings *holdings, uint64_t *stamp)
 {
     struct pool_layout *layout = holdings->pool->layout;

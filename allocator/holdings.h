@@ -62,6 +62,9 @@ void holdings_impose(struct holdings *holdings, uint64_t bytes);
 // holdings_take without the second attempt: never waits.
 int holdings_take_now(struct holdings *holdings, uint64_t bytes);
 
+// Whether `bytes` more may fit: the process's last chunk may have room for some of it. Takes nothing.
+bool holdings_may_fit(const struct holdings *holdings, uint64_t bytes);
+
 // If others share the account: reclaims what dead processes held, waiting at most a tenth of a second for others that do the
 // same. Returns whether another attempt is worthwhile. Call it without a lock. Preserves errno.
 bool holdings_reap(const struct holdings *holdings);

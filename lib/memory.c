@@ -25,16 +25,10 @@ static void range_release(void *gpu, uint64_t address, uint64_t bytes)
     REAL(cuMemAddressFree)(address, bytes);
 }
 
-// The last chunk may have room for some of it.
-static bool has_room(const struct vgpu *vgpu, uint64_t bytes)
-{
-    return bytes <= holdings_look(&vgpu->holdings).free_bytes + vgpu->pool.chunk_bytes;
-}
-
 static bool memory_fits(void *gpu, uint64_t bytes)
 {
-    struct vgpu *vgpu = gpu;
-    return has_room(vgpu, bytes) || (holdings_reap(&vgpu->holdings) && has_room(vgpu, bytes));
+    const struct holdings *holdings = &((struct vgpu *)gpu)->holdings;
+    return holdings_may_fit(holdings, bytes) || (holdings_reap(holdings) && holdings_may_fit(holdings, bytes));
 }
 
 static int memory_create(void *gpu, uint64_t bytes, uint64_t *handle)

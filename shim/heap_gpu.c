@@ -33,17 +33,13 @@ static void range_release(void *gpu, uint64_t address, uint64_t bytes)
     capture_restore(mode);
 }
 
-// The process's last chunk may have room for some of it.
-static bool has_room(const struct device *device, uint64_t bytes)
-{
-    return bytes <= device_view(device).free_bytes + device->holdings.pool->chunk_bytes;
-}
-
 // A heap's own unused memory is its own business: it must not be called from here.
 static bool memory_fits(void *gpu, uint64_t bytes)
 {
     struct device *device = ((struct heap_place *)gpu)->device;
-    return has_room(device, bytes) || ((pools_reclaim(device) || holdings_reap(&device->holdings)) && has_room(device, bytes));
+    const struct holdings *holdings = &device->holdings;
+    return holdings_may_fit(holdings, bytes) ||
+           ((pools_reclaim(device) || holdings_reap(holdings)) && holdings_may_fit(holdings, bytes));
 }
 
 static int memory_create(void *gpu, uint64_t bytes, uint64_t *handle)
