@@ -10,7 +10,7 @@
 
 static struct vgpu_region *written;
 static vgpu_stream second;
-static bool armed;
+static _Thread_local bool armed; // of the main thread alone: the service thread and the agent take locks at any time
 static atomic_bool gate_open;
 
 // The library's, too. Between reading what was published and waiting for it, the library takes a lock.
