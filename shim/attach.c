@@ -129,7 +129,7 @@ static int quota_of(struct attempt *attempt, const struct device *device, uint32
 {
     char source[OPTIONS_SOURCE_BYTES];
     uint64_t chunk = pool.chunk_bytes;
-    uint64_t context = atomic_load(&pool.layout->gpus[gpu].context_bytes);
+    uint64_t context = context_bytes_or_usual(atomic_load(&pool.layout->gpus[gpu].context_bytes), device->physical_bytes);
     uint64_t bytes = options_memory_bytes(&attempt->options.memory[device->ordinal], device->physical_bytes);
     const struct option_memory *memory = &attempt->options.memory[device->ordinal];
     *chunks = bytes / chunk;

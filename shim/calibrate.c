@@ -96,11 +96,12 @@ static bool free_bytes(uint64_t *available, uint64_t *total)
 }
 
 // What one more context takes, with one current; 0 if that can't be told. A context becomes current when created, and stops
-// being so when destroyed on its own thread. *alone: free memory came back to the byte, so it was all the context's.
+// being so when destroyed on its own thread. *alone: free memory came back to the byte, so it was probably all the context's.
 static uint64_t measure_once(CUdevice ordinal, bool *alone)
 {
     uint64_t before, between, after, total;
     CUcontext second;
+    *alone = false;
     if (!free_bytes(&before, &total) || REAL(cuCtxCreate_v2)(&second, 0, ordinal) != CUDA_SUCCESS)
         return 0;
     uint64_t later = use_context();
@@ -112,18 +113,23 @@ static uint64_t measure_once(CUdevice ordinal, bool *alone)
     return holdings_round_up(before - between, HOLDINGS_BLOCK_BYTES) + later;
 }
 
-// Programs outside the pool may take and give memory meanwhile, above all contexts of their own. So a figure counts if free
-// memory came back to the byte, or if it is seen twice.
+// Programs outside the pool may take and give memory meanwhile, above all contexts of their own: one that is made and ends with
+// ours is added to it, and free memory still comes back to the byte. So a figure counts when it is seen twice, or three times if
+// free memory never came back to the byte with it.
 static uint64_t measure(CUdevice ordinal)
 {
-    uint64_t seen[ATTEMPTS];
+    struct {
+        uint64_t bytes;
+        bool alone;
+    } seen[ATTEMPTS];
     for (int i = 0; i < ATTEMPTS; i++) {
-        bool certain = false;
-        seen[i] = measure_once(ordinal, &certain);
-        for (int before = 0; before < i; before++)
-            certain |= seen[before] == seen[i];
-        if (certain)
-            return seen[i];
+        int evidence = 0;
+        seen[i].bytes = measure_once(ordinal, &seen[i].alone);
+        for (int earlier = 0; earlier <= i; earlier++)
+            if (seen[earlier].bytes == seen[i].bytes)
+                evidence += seen[earlier].alone ? 2 : 1;
+        if (evidence >= 3 && seen[i].bytes)
+            return seen[i].bytes;
     }
     return 0;
 }
