@@ -115,13 +115,15 @@ static uint64_t measure_once(CUdevice ordinal, bool *alone)
 
 // Programs outside the pool may take and give memory meanwhile, above all contexts of their own: one that is made and ends with
 // ours is added to it, and free memory still comes back to the byte. So a figure counts when it is seen twice, or three times if
-// free memory never came back to the byte with it.
+// free memory never came back to the byte with it. Where nobody disturbs and yet no two agree, the least is taken; else the next
+// process of the pool measures again.
 static uint64_t measure(CUdevice ordinal)
 {
     struct {
         uint64_t bytes;
         bool alone;
     } seen[ATTEMPTS];
+    uint64_t least = UINT64_MAX;
     for (int i = 0; i < ATTEMPTS; i++) {
         int evidence = 0;
         seen[i].bytes = measure_once(ordinal, &seen[i].alone);
@@ -130,8 +132,12 @@ static uint64_t measure(CUdevice ordinal)
                 evidence += seen[earlier].alone ? 2 : 1;
         if (evidence >= 3 && seen[i].bytes)
             return seen[i].bytes;
+        if (!seen[i].alone)
+            least = 0;
+        else if (seen[i].bytes < least)
+            least = seen[i].bytes;
     }
-    return 0;
+    return least;
 }
 
 uint64_t calibrate_context(CUdevice ordinal)
