@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: AGPL-3.0-or-later
-# The benchmark runs, shortened, on the simulated GPU; its figures there mean nothing. What it computes is checked on given figures.
+# The benchmark runs, shortened, on the simulated GPU; times mean nothing there. What it computes is checked on given figures.
 # bats file_tags=serial,nogpu
 bats_require_minimum_version 1.5.0
 load helper
@@ -40,7 +40,7 @@ rows() {
     done
     refute_contains "$(cat "$out"/*.jsonl)" '"failed"'
     assert_contains "$(<"$out/report.md")" "2 × 0.6 ms"
-    assert_contains "$(<"$out/report.md")" "these figures mean nothing"
+    assert_contains "$(<"$out/report.md")" "its times mean nothing"
     if python3 -c 'import matplotlib' 2>/dev/null; then
         compgen -G "$out/shares-*.svg"
         compgen -G "$out/latency-*.svg"

@@ -8,7 +8,6 @@ KERNEL_US = 300 # as long as it would be with blocks for the whole GPU
 FEW_BLOCKS = ("--size", "16384") # 32 blocks: a quarter of an H100's multiprocessors
 LEAST_NS = 30_000 # blocks that have a multiprocessor to themselves are done sooner
 SECONDS = 1.5
-ROUNDS = 3
 
 
 def measure_company(weights):
@@ -25,8 +24,7 @@ def measure_company(weights):
 
 def company_cases(bench):
     arms = ("mps", "shim-mps", "shim-mps-company") + others(bench)
-    return [Case(name, arms, measure_company(weights), SECONDS, len(weights), needs=lambda _arm: (alone(KERNEL_US, FEW_BLOCKS),),
-                 rounds=ROUNDS)
+    return [Case(name, arms, measure_company(weights), SECONDS, len(weights), needs=lambda _arm: (alone(KERNEL_US, FEW_BLOCKS),))
             for name, weights in (("4 equal", (100,) * 4), ("3:1", (300, 100)))]
 
 

@@ -155,7 +155,7 @@ class Machine:
     @functools.cached_property
     def gpu(self):
         if self.simulated:
-            return "simulated GPU (these figures mean nothing)"
+            return "the simulated GPU (its times mean nothing)"
         return first_line(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]) or "unknown GPU"
 
     def describe(self):
