@@ -20,7 +20,7 @@ rounds are there, or else the newest.
 Environment: BENCH_ROUNDS (5), BENCH_MINUTES (as --minutes; no limit), BENCH_SECONDS of a run (each piece has its own), BENCH_ARMS
 (comma-separated, all), BENCH_CASES (a regular expression on the names of cases), BENCH_OUT (build/bench), BUILD (build).
 BENCH_PRELOAD_NAME=path measures another preload library as well, with BENCH_ENV_NAME='K=V ...' for each tenant, where {weight} and {percent}
-stand for its weight and share. BENCH_SIMULATED=1: without a GPU, run on the simulated one, shortened, to try the script out; such figures
+stand for its weight and share. BENCH_SIMULATED=1: without a GPU, run on the simulated one, shortened, to try the script out; its times
 mean nothing.
 
 Builds nothing: `make all tests` first, or `make bench`. Arms that cannot be measured here are left out and named.
