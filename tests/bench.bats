@@ -105,7 +105,7 @@ two_cases() {
     run -0 --separate-stderr "$bench" --out "$out" start
     assert_equal "$(rows start)" 2
     assert_contains "$stderr" "does not count: of yesterday"
-    assert_contains "$stderr" "start is reported of simulated GPU"
+    assert_contains "$stderr" "start is reported of the simulated GPU"
     refute_contains "$(<"$out/report.md")" "of yesterday"
     assert_contains "$(<"$out/report.md")" "1 round."
     run -0 "$bench" report --of yesterday "$out"
