@@ -25,14 +25,20 @@
 #define REGION_PUBLICATIONS 64u
 #define REGION_PATIENCE_NS (500 * NS_PER_MS)
 
-// One generation, and the work that it stands for.
+// The work that a generation stands for.
 struct region_publication {
-    _Atomic uint64_t generation; // 0 while it is being written
-    _Atomic uint64_t writer;     // the process, by a random number; 0: the work is complete
-    uint64_t started_ns;         // of the writer's slot in the pool: differs for another owner of the slot
-    uint32_t slot;
-    uint32_t pad0;
+    uint64_t writer;     // the process, by a random number; 0: the work is complete
+    uint64_t started_ns; // of the writer's slot in the pool: differs for another owner of the slot
+    uint64_t slot;
     CUipcEventHandle event;
+};
+#define REGION_WORDS (sizeof(struct region_publication) / sizeof(uint64_t))
+
+// A generation in the page. Who reads while another writes may find words of both, and then another generation behind them than
+// before them.
+struct region_place {
+    _Atomic uint64_t generation;          // 0 while it is being written
+    _Atomic uint64_t words[REGION_WORDS]; // of a region_publication: the first is the writer
 };
 
 // The page. Written by every process that has the region.
@@ -47,10 +53,12 @@ struct region_page {
     _Atomic uint32_t bell;  // futex: changes with every generation
     _Atomic uint64_t next;  // the last generation given out
     _Atomic uint64_t generation;
-    struct region_publication publications[REGION_PUBLICATIONS];
+    struct region_place places[REGION_PUBLICATIONS];
 };
 
 _Static_assert(sizeof(struct region_page) <= REGION_PAGE_BYTES, "the page holds it");
+_Static_assert(offsetof(struct region_publication, writer) == 0 && sizeof(struct region_publication) % sizeof(uint64_t) == 0,
+               "a publication is whole words");
 
 struct region {
     char name[POOL_NAME_BYTES];

@@ -53,16 +53,29 @@ static int record(struct vgpu_region *map, vgpu_stream stream, struct region_pub
     return fail_driver(REAL(cuEventRecord)(own->event, stream), "cuEventRecord");
 }
 
+static void write_words(struct region_place *place, const struct region_publication *publication)
+{
+    uint64_t words[REGION_WORDS];
+    memcpy(words, publication, sizeof words);
+    for (size_t i = 0; i < REGION_WORDS; i++)
+        atomic_store(&place->words[i], words[i]);
+}
+
+static void read_words(const struct region_place *place, struct region_publication *publication)
+{
+    uint64_t words[REGION_WORDS];
+    for (size_t i = 0; i < REGION_WORDS; i++)
+        words[i] = atomic_load(&place->words[i]);
+    memcpy(publication, words, sizeof words);
+}
+
 static uint64_t announce(struct region_page *page, const struct region_publication *publication)
 {
     uint64_t generation = atomic_fetch_add(&page->next, 1) + 1, newest = atomic_load(&page->generation);
-    struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
+    struct region_place *place = &page->places[generation % REGION_PUBLICATIONS];
     atomic_store(&place->generation, 0);
-    place->writer = publication->writer;
-    place->slot = publication->slot;
-    place->started_ns = publication->started_ns;
-    place->event = publication->event;
-    atomic_store(&place->generation, generation); // pairs with the loads in read_publication
+    write_words(place, publication);
+    atomic_store(&place->generation, generation);
     while (newest < generation && !atomic_compare_exchange_weak(&page->generation, &newest, generation))
         ;
     atomic_fetch_add(&page->bell, 1);
@@ -105,13 +118,10 @@ VGPU_API int vgpu_region_publish(struct vgpu_region *map, vgpu_stream stream, ui
 static uint64_t read_publication(struct region_page *page, struct region_publication *publication)
 {
     uint64_t generation = atomic_load(&page->generation);
-    struct region_publication *place = &page->publications[generation % REGION_PUBLICATIONS];
+    struct region_place *place = &page->places[generation % REGION_PUBLICATIONS];
     if (atomic_load(&place->generation) != generation)
         return 0;
-    publication->writer = place->writer;
-    publication->slot = place->slot;
-    publication->started_ns = place->started_ns;
-    publication->event = place->event;
+    read_words(place, publication);
     return atomic_load(&place->generation) == generation ? generation : 0;
 }
 
@@ -136,7 +146,7 @@ static bool writer_lives(const struct vgpu *vgpu, const struct region_publicatio
     if (publication->slot >= POOL_MAX_PROCESSES)
         return false;
     int probe = pool_probe_open(&vgpu->pool);
-    bool lives = pool_alive(probe, publication->slot);
+    bool lives = pool_alive(probe, (uint32_t)publication->slot);
     pool_probe_close(probe);
     return lives && vgpu->pool.layout->processes[publication->slot].started_ns == publication->started_ns;
 }
@@ -217,11 +227,12 @@ void region_sync_end(struct vgpu_region *map)
 {
     struct region_page *page = map->region->page;
     for (size_t i = 0; i < REGION_PUBLICATIONS; i++) {
-        struct region_publication *place = &page->publications[i];
+        struct region_publication publication;
         uint64_t writer = self();
+        read_words(&page->places[i], &publication);
         // Its work is complete. Another process may have taken the place meanwhile.
-        if (place->writer == writer && event_of(map, &place->event))
-            atomic_compare_exchange_strong(&place->writer, &writer, 0);
+        if (publication.writer == writer && event_of(map, &publication.event))
+            atomic_compare_exchange_strong(&page->places[i].words[0], &writer, 0);
     }
     for (size_t i = 0; i < VGPU_MAX_STREAMS; i++)
         if (map->published[i].event)
