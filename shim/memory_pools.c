@@ -338,7 +338,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
 static bool forward(bool valid, CUstream stream, struct device **device, CUresult *rc)
 {
     *rc = CUDA_SUCCESS;
-    *device = device_current();
+    *device = device_behind(stream);
     if (!*device)
         *rc = device_absent();
     return *device && (!valid || capture_under_way(stream));
