@@ -25,6 +25,7 @@ struct memory_pool {
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked for
     uint64_t growth_bytes;   // the most that these can make it grow by
+    bool made;               // by the program, which can destroy it
     bool destroyed;          // by the program; the driver's pool lives until all that came from it is freed
     UT_hash_handle hh;
 };
@@ -391,14 +392,21 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
                             : properties->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ? device_current()
                                                                                       : NULL;
     pthread_mutex_lock(&mutex);
-    enroll(*handle, device);
+    struct memory_pool *pool = enroll(*handle, device);
+    if (pool)
+        pool->made = true;
     pthread_mutex_unlock(&mutex);
+    if (!pool) {
+        REAL(cuMemPoolDestroy)(*handle);
+        rc = CUDA_ERROR_OUT_OF_MEMORY;
+    }
     errno = saved;
     return rc;
 }
 
 // A pool with memory still in use lives on in the driver until that is freed, but can't be asked how much it is. So it is
-// destroyed only as far as the program can see, and for good at the first synchronisation that finds it empty.
+// destroyed only as far as the program can see, and for good at the first synchronisation that finds it empty. Pools that the
+// program did not make are not its to destroy, as the driver will say.
 CUresult cuMemPoolDestroy(CUmemoryPool handle)
 {
     bool postpone = false;
@@ -408,13 +416,13 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
     pthread_mutex_lock(&mutex);
     struct memory_pool *pool = find(handle);
     bool again = pool && pool->destroyed;
-    if (pool && pool->charged_bytes && !again) {
+    if (pool && pool->made && pool->charged_bytes && !again) {
         REAL(cuMemPoolTrimTo)(handle, 0);
         settle(pool);
         postpone = pool->destroyed = pool->charged_bytes > 0;
         ordinal = pool->device->ordinal;
     }
-    if (pool && !pool->destroyed)
+    if (pool && !pool->destroyed && (pool->made || !pool->device))
         forget(pool);
     pthread_mutex_unlock(&mutex);
     capture_restore(mode);

@@ -32,6 +32,18 @@ int main(void)
     OK(cuMemFree(large));
     expect_free(whole, "after the pool made room");
 
+    CUmemoryPool standard;
+    OK(cuDeviceGetDefaultMemPool(&standard, 0));
+    OK(cuMemAllocAsync(&address, 64 * MIB, stream));
+    if (cuMemPoolDestroy(standard) == CUDA_SUCCESS)
+        fail("the default pool was destroyed");
+    expect_free(whole - 64 * MIB, "after trying to destroy the default pool");
+    OK(cuMemPoolSetAttribute(standard, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep));
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(whole - 64 * MIB, "with memory kept in the default pool");
+    OK(cuMemPoolTrimTo(standard, 0));
+
     OK(cuMemAllocFromPoolAsync(&address, 64 * MIB, pool, stream));
     OK(cuMemPoolTrimTo(pool, 0));
     expect_free(whole - 64 * MIB, "after trimming a pool in use");
