@@ -241,13 +241,21 @@ static struct memory_pool *graph_pool(struct device *device)
     return pool;
 }
 
+// Whether the driver knows the pool. It will refuse an allocation from one that it does not, such as one that was destroyed.
+static bool exists(CUmemoryPool handle)
+{
+    cuuint64_t value;
+    return REAL(cuMemPoolGetAttribute)(handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) == CUDA_SUCCESS;
+}
+
 // `handle` NULL: the memory of the device's graphs.
 static int try_begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int rc = -ENOMEM;
     pthread_mutex_lock(&mutex);
     struct memory_pool *pool = handle ? find(handle) : graph_pool(device);
-    if (!pool && handle)
+    bool unknown = !pool && handle && !exists(handle);
+    if (!pool && handle && !unknown)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
     request->device = request->pool ? pool->device : NULL;
@@ -259,8 +267,8 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
         request->bytes = 0;
     if (pool && pool->graphs)
         request->trims = pool->trims;
-    if (pool)
-        rc = pool->device ? take(pool, request->bytes) : 0;
+    if (pool || unknown)
+        rc = request->pool ? take(pool, request->bytes) : 0;
     if (rc == 0 && request->pool) {
         pool->promised_bytes += request->bytes;
         pool->growth_bytes += request->growth_bytes;

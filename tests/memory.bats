@@ -81,6 +81,11 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_pool"
 }
 
+@test "asking a destroyed pool for memory charges nothing" {
+    sim_only "a real driver need not survive a handle that is none"
+    silent "$PROGRAMS/mem_pool" destroyed
+}
+
 @test "threads that allocate in stream order all the time are not refused what there is" {
     silent "$PROGRAMS/pool_threads"
 }
