@@ -441,31 +441,47 @@ static uint64_t note_variable(const void *handle, CUcontext context, struct devi
     return all;
 }
 
-// The program has asked for a variable with this address and size. If the module's variables do not fit, the request is
-// refused.
-static CUresult got_variable(const void *handle, uint64_t address, uint64_t bytes, const char *function)
+// The context in which a module is loaded, whichever is current, and its device. Unchanged for a module without a record.
+static void find_home(const void *module, CUcontext *context, struct device **device)
+{
+    pthread_mutex_lock(&mutex);
+    const struct loaded *loaded = list;
+    while (loaded && loaded->handle != module)
+        loaded = loaded->next;
+    if (loaded) {
+        *context = loaded->context;
+        *device = loaded->device;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+// The program has asked for a variable with this address and size: of a module, which has one context, or of a library, which
+// has one in each. If its variables do not fit, the request is refused.
+static CUresult got_variable(const void *handle, bool is_module, uint64_t address, uint64_t bytes, const char *function)
 {
     CUcontext context;
     struct device *device = current(&context);
     if (!device)
         return CUDA_SUCCESS;
+    if (is_module)
+        find_home(handle, &context, &device);
     uint64_t all = note_variable(handle, context, device, address, bytes);
     return all && charge(handle, context, device, all, function) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 // A function that tells where a variable is and how large. The program may omit either, so the driver is asked once more.
-#define TELLS_VARIABLE(name, pointer_type, size_type, handle_type)                                                             \
+#define TELLS_VARIABLE(name, pointer_type, size_type, handle_type, is_module)                                                  \
     CUresult name(pointer_type *pointer, size_type *bytes, handle_type handle, const char *variable)                           \
     {                                                                                                                          \
         pointer_type address;                                                                                                  \
         size_type size;                                                                                                        \
         CUresult rc = REAL(name)(pointer, bytes, handle, variable);                                                            \
         if (rc == CUDA_SUCCESS && REAL(name)(&address, &size, handle, variable) == CUDA_SUCCESS)                               \
-            rc = got_variable(handle, address, size, #name);                                                                   \
+            rc = got_variable(handle, is_module, address, size, #name);                                                        \
         return rc;                                                                                                             \
     }
 
-TELLS_VARIABLE(cuModuleGetGlobal, CUdeviceptr_v1, unsigned int, CUmodule)
-TELLS_VARIABLE(cuModuleGetGlobal_v2, CUdeviceptr, size_t, CUmodule)
-TELLS_VARIABLE(cuLibraryGetGlobal, CUdeviceptr, size_t, CUlibrary)
-TELLS_VARIABLE(cuLibraryGetManaged, CUdeviceptr, size_t, CUlibrary)
+TELLS_VARIABLE(cuModuleGetGlobal, CUdeviceptr_v1, unsigned int, CUmodule, true)
+TELLS_VARIABLE(cuModuleGetGlobal_v2, CUdeviceptr, size_t, CUmodule, true)
+TELLS_VARIABLE(cuLibraryGetGlobal, CUdeviceptr, size_t, CUlibrary, false)
+TELLS_VARIABLE(cuLibraryGetManaged, CUdeviceptr, size_t, CUlibrary, false)
