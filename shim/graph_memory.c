@@ -166,6 +166,41 @@ CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph, CUD
     return instantiated(REAL(cuGraphInstantiateWithParams_ptsz)(exec, graph, params), exec, graph);
 }
 
+// An executable graph that allocates does what another graph's nodes say from now on. If that takes more than before, it has
+// no memory to speak of.
+static CUresult updated(CUresult result, CUgraphExec handle, CUgraph source)
+{
+    if (result != CUDA_SUCCESS || atomic_load_explicit(&graph_memory_graphs, memory_order_relaxed) == 0)
+        return result;
+    int saved = errno;
+    struct part parts[DEVICE_MAX] = {0};
+    CUstreamCaptureMode mode = capture_relax();
+    add_allocations(source, parts);
+    capture_restore(mode);
+    struct graph *graph;
+    pthread_mutex_lock(&mutex);
+    HASH_FIND_PTR(graphs, &handle, graph);
+    for (int ordinal = 0; graph && ordinal < DEVICE_MAX; ordinal++) {
+        struct part *part = &graph->parts[ordinal];
+        if (parts[ordinal].bytes > part->bytes)
+            part->backed = 0;
+        part->bytes = parts[ordinal].bytes;
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return result;
+}
+
+CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *error_node, CUgraphExecUpdateResult *result)
+{
+    return updated(REAL(cuGraphExecUpdate)(exec, graph, error_node, result), exec, graph);
+}
+
+CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *result)
+{
+    return updated(REAL(cuGraphExecUpdate_v2)(exec, graph, result), exec, graph);
+}
+
 CUresult cuGraphExecDestroy(CUgraphExec exec)
 {
     struct graph *graph = NULL;

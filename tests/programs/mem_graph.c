@@ -57,6 +57,30 @@ static void expect_taken(size_t whole, size_t bytes, const char *when)
         fail("%s: %zu bytes are taken where %zu are expected", when, taken, bytes);
 }
 
+// An executable graph that another one has made larger is charged what it takes now.
+static void update(size_t whole, CUgraph (*make)(size_t))
+{
+    CUgraphExec exec;
+    CUgraphExecUpdateResultInfo info;
+    CUdeviceptr rest;
+    CUgraph small = make(64 * MIB), large = make(512 * MIB);
+    OK(instantiate(&exec, small));
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    if (cuGraphExecUpdate(exec, large, &info) == CUDA_SUCCESS) {
+        OK(cuMemAlloc(&rest, whole - 256 * MIB));
+        EXPECT(cuGraphLaunch(exec, stream), CUDA_ERROR_OUT_OF_MEMORY);
+        OK(cuMemFree(rest));
+        OK(cuGraphLaunch(exec, stream));
+        OK(cuStreamSynchronize(stream));
+        expect_taken(whole, 512 * MIB, "updated");
+    }
+    OK(cuGraphExecDestroy(exec));
+    OK(cuGraphDestroy(small));
+    OK(cuGraphDestroy(large));
+    OK(cuDeviceGraphMemTrim(0));
+}
+
 int main(int argc, char **argv)
 {
     CUgraphExec exec, large;
@@ -99,6 +123,7 @@ int main(int argc, char **argv)
     OK(cuMemFree(rest));
     OK(cuGraphExecDestroy(exec));
     OK(cuDeviceGraphMemTrim(0));
+    update(whole, make);
     expect_free(whole, "in the end");
     return 0;
 }
