@@ -11,7 +11,14 @@ typedef int CUdriverProcAddressQueryResult;
 typedef struct CUlib_st *CUlibrary;
 typedef int CUlibraryOption;
 typedef struct CUkern_st *CUkernel;
-typedef struct CUDA_GRAPH_INSTANTIATE_PARAMS_st CUDA_GRAPH_INSTANTIATE_PARAMS;
+typedef struct CUDA_GRAPH_INSTANTIATE_PARAMS_st {
+    cuuint64_t flags;
+    CUstream hUploadStream;
+    CUgraphNode hErrNode_out;
+    int result_out;
+} CUDA_GRAPH_INSTANTIATE_PARAMS;
+#define CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD 2
+#define CUDA_GRAPH_INSTANTIATE_ERROR 1
 typedef struct CUgraphExecUpdateResultInfo_st CUgraphExecUpdateResultInfo;
 #endif
 typedef struct CUgreenCtx_st *CUgreenCtx;

@@ -63,7 +63,7 @@ static bool add_allocations(CUgraph graph, struct part *parts)
     return allocates;
 }
 
-// Notes an executable graph that the driver has made. Instantiation may upload it, so the charge is settled.
+// Notes an executable graph that the driver has made.
 static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph source)
 {
     if (result != CUDA_SUCCESS || !device_attached())
@@ -94,11 +94,25 @@ static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph
     return result;
 }
 
+// Takes what the parts can need: CUDA_SUCCESS, or the refusal, with nothing taken.
+static CUresult take(struct graph_launch *launch, const struct part *parts)
+{
+    CUresult rc = CUDA_SUCCESS;
+    int ordinal = 0;
+    memset(launch->memory, 0, sizeof launch->memory);
+    for (; ordinal < DEVICE_MAX && rc == CUDA_SUCCESS; ordinal++)
+        if (parts[ordinal].bytes)
+            rc = pools_graph_begin(&launch->memory[ordinal], device_of(ordinal), parts[ordinal].bytes, parts[ordinal].backed);
+    while (rc != CUDA_SUCCESS && ordinal-- > 0)
+        if (launch->memory[ordinal].pool)
+            pools_graph_end(&launch->memory[ordinal]);
+    return rc;
+}
+
 CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec handle, CUstream stream)
 {
     struct part parts[DEVICE_MAX];
     struct graph *graph;
-    CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
     HASH_FIND_PTR(graphs, &handle, graph);
     if (graph)
@@ -106,16 +120,9 @@ CUresult graph_memory_find(struct graph_launch *launch, CUgraphExec handle, CUst
     pthread_mutex_unlock(&mutex);
     if (!graph || capture_under_way(stream)) // captured, it becomes part of another graph
         return CUDA_SUCCESS;
-    memset(launch->memory, 0, sizeof launch->memory);
-    int ordinal = 0;
-    for (; ordinal < DEVICE_MAX && rc == CUDA_SUCCESS; ordinal++)
-        if (parts[ordinal].bytes)
-            rc = pools_graph_begin(&launch->memory[ordinal], device_of(ordinal), parts[ordinal].bytes, parts[ordinal].backed);
+    CUresult rc = take(launch, parts);
     if (rc == CUDA_SUCCESS)
         launch->graph = handle;
-    while (rc != CUDA_SUCCESS && ordinal-- > 0)
-        if (launch->memory[ordinal].pool)
-            pools_graph_end(&launch->memory[ordinal]);
     return rc;
 }
 
@@ -151,20 +158,57 @@ CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph, CUgraphNode *er
     return instantiated(REAL(cuGraphInstantiate_v2)(exec, graph, error_node, log, log_bytes), exec, graph);
 }
 
+// An instantiation that uploads takes memory as cuGraphUpload does.
+struct upload {
+    struct graph_launch launch;
+    bool taken;
+};
+
+static CUresult upload_begin(struct upload *upload, CUgraph source, unsigned long long flags)
+{
+    struct part parts[DEVICE_MAX] = {0};
+    upload->taken = false;
+    if (!(flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) || !device_attached())
+        return CUDA_SUCCESS;
+    int saved = errno;
+    CUstreamCaptureMode mode = capture_relax();
+    bool allocates = add_allocations(source, parts);
+    capture_restore(mode);
+    CUresult rc = allocates ? take(&upload->launch, parts) : CUDA_SUCCESS;
+    upload->taken = allocates && rc == CUDA_SUCCESS;
+    errno = saved;
+    return rc;
+}
+
+static CUresult upload_end(struct upload *upload, CUresult result, const CUgraphExec *exec, CUgraph source, CUstream stream)
+{
+    result = instantiated(result, exec, source);
+    upload->launch.graph = result == CUDA_SUCCESS ? *exec : NULL;
+    return upload->taken ? graph_memory_settle(&upload->launch, result, stream) : result;
+}
+
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long flags)
 {
-    return instantiated(REAL(cuGraphInstantiateWithFlags)(exec, graph, flags), exec, graph);
+    struct upload upload;
+    CUresult rc = upload_begin(&upload, graph, flags);
+    return rc == CUDA_SUCCESS ? upload_end(&upload, REAL(cuGraphInstantiateWithFlags)(exec, graph, flags), exec, graph, NULL)
+                              : rc;
 }
 
-CUresult cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params)
-{
-    return instantiated(REAL(cuGraphInstantiateWithParams)(exec, graph, params), exec, graph);
-}
+// WITH_PARAMS(name, upload stream)
+#define WITH_PARAMS(name, stream)                                                                                              \
+    CUresult name(CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params)                                     \
+    {                                                                                                                          \
+        struct upload upload;                                                                                                  \
+        CUresult rc = upload_begin(&upload, graph, params ? params->flags : 0);                                                \
+        if (rc == CUDA_SUCCESS)                                                                                                \
+            return upload_end(&upload, REAL(name)(exec, graph, params), exec, graph, params ? (stream) : NULL);                \
+        params->result_out = CUDA_GRAPH_INSTANTIATE_ERROR;                                                                     \
+        return rc;                                                                                                             \
+    }
 
-CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph, CUDA_GRAPH_INSTANTIATE_PARAMS *params)
-{
-    return instantiated(REAL(cuGraphInstantiateWithParams_ptsz)(exec, graph, params), exec, graph);
-}
+WITH_PARAMS(cuGraphInstantiateWithParams, params->hUploadStream)
+WITH_PARAMS(cuGraphInstantiateWithParams_ptsz, own_stream(params->hUploadStream))
 
 // An executable graph that allocates does what another graph's nodes say from now on. If that takes more than before, it has
 // no memory to speak of.

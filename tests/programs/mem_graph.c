@@ -81,6 +81,28 @@ static void update(size_t whole, CUgraph (*make)(size_t))
     OK(cuDeviceGraphMemTrim(0));
 }
 
+// Instantiating with an upload takes memory at once.
+static void upload(size_t whole, CUgraph (*make)(size_t))
+{
+    CUgraphExec exec;
+    CUdeviceptr rest;
+    CUDA_GRAPH_INSTANTIATE_PARAMS params = {.flags = CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD, .hUploadStream = stream};
+    CUgraph graph = make(512 * MIB);
+    OK(cuMemAlloc(&rest, whole - 256 * MIB));
+    EXPECT(cuGraphInstantiateWithParams(&exec, graph, &params), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT(cuGraphInstantiateWithParams_ptsz(&exec, graph, &params), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuMemFree(rest));
+    expect_free(whole, "after an upload was refused");
+    OK(cuGraphInstantiateWithParams(&exec, graph, &params));
+    expect_taken(whole, 512 * MIB, "uploaded");
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_taken(whole, 512 * MIB, "uploaded and launched");
+    OK(cuGraphExecDestroy(exec));
+    OK(cuGraphDestroy(graph));
+    OK(cuDeviceGraphMemTrim(0));
+}
+
 int main(int argc, char **argv)
 {
     CUgraphExec exec, large;
@@ -124,6 +146,7 @@ int main(int argc, char **argv)
     OK(cuGraphExecDestroy(exec));
     OK(cuDeviceGraphMemTrim(0));
     update(whole, make);
+    upload(whole, make);
     expect_free(whole, "in the end");
     return 0;
 }
