@@ -201,15 +201,18 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
         mapping->bytes = bytes;
         mapping->memory = memory;
         HASH_ADD(hh, mappings, address, sizeof mapping->address, mapping);
-        // If there is no memory for the books, the memory stays charged until the process ends.
-        if (!mapping->hh.tbl)
-            free(mapping);
-    } else {
+        if (!mapping->hh.tbl) {
+            REAL(cuMemUnmap)(address, bytes);
+            rc = CUDA_ERROR_OUT_OF_MEMORY;
+        }
+    }
+    if (rc != CUDA_SUCCESS) {
         memory->mappings--;
         check_end(memory);
         free(mapping);
     }
     pthread_mutex_unlock(&mutex);
+    errno = saved;
     return rc;
 }
 

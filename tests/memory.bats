@@ -98,6 +98,10 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_errors"
 }
 
+@test "calls that find no host memory for the books fail as out of memory, and cost nothing" {
+    silent "$PROGRAMS/mem_books" "$SHIM"
+}
+
 @test "threads that allocate at once beyond the quota leave nothing behind" {
     silent "$PROGRAMS/mem_threads"
 }
