@@ -118,6 +118,26 @@ static CUresult streams(void)
     return rc;
 }
 
+static CUresult contexts(void)
+{
+    CUcontext made, before, after;
+    CUdeviceptr address;
+    OK(cuCtxGetCurrent(&before));
+#if CUDA_VERSION >= 13000
+    CUresult rc = cuCtxCreate(&made, NULL, 0, 0);
+#else
+    CUresult rc = cuCtxCreate(&made, 0, 0);
+#endif
+    if (rc == CUDA_SUCCESS) {
+        rc = cuMemAlloc(&address, MIB);
+        OK(cuCtxDestroy(made));
+    }
+    OK(cuCtxGetCurrent(&after));
+    if (after != before)
+        fail("another context is current");
+    return rc;
+}
+
 static void try(CUresult (*family)(void), const char *name)
 {
     OK(family());
@@ -151,5 +171,6 @@ int main(int argc, char **argv)
     try(array, "array");
     try(graph, "graph");
     try(streams, "streams");
+    try(contexts, "contexts");
     return 0;
 }
