@@ -35,17 +35,19 @@ void graph_memory_reset(void)
     atomic_store(&graph_memory_graphs, 0);
 }
 
-// Adds to `parts` what the nodes of a graph allocate, child graphs included. Returns whether they allocate at all.
-static bool add_allocations(CUgraph graph, struct part *parts)
+// Adds to `parts` what the nodes of a graph allocate, child graphs included. Returns whether they allocate at all, or -ENOMEM.
+static int add_allocations(CUgraph graph, struct part *parts)
 {
-    bool allocates = false;
+    int allocates = 0;
     size_t count = 0;
     if (REAL(cuGraphGetNodes)(graph, NULL, &count) != CUDA_SUCCESS || count == 0)
-        return false;
+        return 0;
     CUgraphNode *nodes = calloc(count, sizeof(CUgraphNode));
-    if (!nodes || REAL(cuGraphGetNodes)(graph, nodes, &count) != CUDA_SUCCESS)
+    if (!nodes)
+        return -ENOMEM;
+    if (REAL(cuGraphGetNodes)(graph, nodes, &count) != CUDA_SUCCESS)
         count = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && allocates >= 0; i++) {
         CUgraphNodeType type;
         CUDA_MEM_ALLOC_NODE_PARAMS allocation;
         CUgraph child;
@@ -54,12 +56,22 @@ static bool add_allocations(CUgraph graph, struct part *parts)
         if (type == CU_GRAPH_NODE_TYPE_MEM_ALLOC && REAL(cuGraphMemAllocNodeGetParams)(nodes[i], &allocation) == CUDA_SUCCESS &&
             device_of(allocation.poolProps.location.id)) {
             parts[allocation.poolProps.location.id].bytes += holdings_round_up(allocation.bytesize, HOLDINGS_BLOCK_BYTES);
-            allocates = true;
+            allocates = 1;
         } else if (type == CU_GRAPH_NODE_TYPE_GRAPH && REAL(cuGraphChildGraphNodeGetGraph)(nodes[i], &child) == CUDA_SUCCESS) {
-            allocates |= add_allocations(child, parts);
+            int more = add_allocations(child, parts);
+            allocates = more ? more : allocates;
         }
     }
     free(nodes);
+    return allocates;
+}
+
+// The same for parts that are still empty, whatever is being captured.
+static int find_allocations(CUgraph graph, struct part *parts)
+{
+    CUstreamCaptureMode mode = capture_relax();
+    int allocates = add_allocations(graph, parts);
+    capture_restore(mode);
     return allocates;
 }
 
@@ -70,11 +82,9 @@ static CUresult instantiated(CUresult result, const CUgraphExec *handle, CUgraph
         return result;
     int saved = errno;
     struct part parts[DEVICE_MAX] = {0};
-    CUstreamCaptureMode mode = capture_relax();
-    bool allocates = add_allocations(source, parts);
-    capture_restore(mode);
+    int allocates = find_allocations(source, parts);
     if (allocates) {
-        struct graph *graph = calloc(1, sizeof *graph);
+        struct graph *graph = allocates > 0 ? calloc(1, sizeof *graph) : NULL;
         if (graph) {
             graph->handle = *handle;
             memcpy(graph->parts, parts, sizeof parts);
@@ -171,10 +181,8 @@ static CUresult upload_begin(struct upload *upload, CUgraph source, unsigned lon
     if (!(flags & CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD) || !device_attached())
         return CUDA_SUCCESS;
     int saved = errno;
-    CUstreamCaptureMode mode = capture_relax();
-    bool allocates = add_allocations(source, parts);
-    capture_restore(mode);
-    CUresult rc = allocates ? take(&upload->launch, parts) : CUDA_SUCCESS;
+    int allocates = find_allocations(source, parts);
+    CUresult rc = allocates < 0 ? CUDA_ERROR_OUT_OF_MEMORY : allocates ? take(&upload->launch, parts) : CUDA_SUCCESS;
     upload->taken = allocates && rc == CUDA_SUCCESS;
     errno = saved;
     return rc;
@@ -218,17 +226,16 @@ static CUresult updated(CUresult result, CUgraphExec handle, CUgraph source)
         return result;
     int saved = errno;
     struct part parts[DEVICE_MAX] = {0};
-    CUstreamCaptureMode mode = capture_relax();
-    add_allocations(source, parts);
-    capture_restore(mode);
+    int allocates = find_allocations(source, parts);
     struct graph *graph;
     pthread_mutex_lock(&mutex);
     HASH_FIND_PTR(graphs, &handle, graph);
     for (int ordinal = 0; graph && ordinal < DEVICE_MAX; ordinal++) {
         struct part *part = &graph->parts[ordinal];
-        if (parts[ordinal].bytes > part->bytes)
+        if (parts[ordinal].bytes > part->bytes || allocates < 0)
             part->backed = 0;
-        part->bytes = parts[ordinal].bytes;
+        if (allocates >= 0)
+            part->bytes = parts[ordinal].bytes;
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;

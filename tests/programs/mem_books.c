@@ -100,8 +100,11 @@ static CUresult graph(void)
     OK(cuGraphAddMemFreeNode(&freed, source, &made, 1, params.dptr));
     CUresult rc = cuGraphInstantiateWithFlags(&exec, source, 0);
     if (rc == CUDA_SUCCESS) {
+        size_t before = told_free();
         rc = cuGraphLaunch(exec, stream);
         OK(cuStreamSynchronize(stream));
+        if (rc == CUDA_SUCCESS && told_free() == before)
+            fail("the memory of a graph was not noticed");
         OK(cuGraphExecDestroy(exec));
     }
     OK(cuGraphDestroy(source));
