@@ -185,7 +185,12 @@ void holdings_count_refusal(struct holdings *holdings, uint64_t bytes)
 {
     struct pool_vgpu *vgpu = &holdings->pool->layout->vgpus[holdings->vgpu];
     atomic_fetch_add_explicit(&vgpu->refusals, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&vgpu->refused_bytes, bytes, memory_order_relaxed);
+    // Programs ask for 2^64 bytes to see what happens: the sum stays at its greatest value.
+    uint64_t sum = atomic_load_explicit(&vgpu->refused_bytes, memory_order_relaxed), more;
+    do
+        more = bytes > UINT64_MAX - sum ? UINT64_MAX : sum + bytes;
+    while (
+        !atomic_compare_exchange_weak_explicit(&vgpu->refused_bytes, &sum, more, memory_order_relaxed, memory_order_relaxed));
 }
 
 struct holdings_view holdings_look(const struct holdings *holdings)

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/version.h"
@@ -19,7 +20,8 @@ _Atomic uint64_t home_generation = 1;
 static struct {
     pthread_mutex_t mutex;
     bool attached;
-    bool handlers; // inherited by a forked child, like the handlers
+    pid_t attached_pid; // whose state this is: in a child made by _Fork or clone no fork handler ran
+    bool handlers;      // inherited by a forked child, like the handlers
     struct pool pool;
     uint32_t process;
     uint32_t bell; // the slot at whose doorbell the agent sleeps
@@ -43,7 +45,8 @@ static void forget_everything(void)
 static void at_exit(void)
 {
     int saved = errno;
-    if (home.attached)
+    // A child in the parent's address space (vfork) must not stop the parent's agent.
+    if (home.attached && getpid() == home.attached_pid)
         agent_stop();
     errno = saved;
 }
@@ -130,6 +133,7 @@ static int attach(void)
         rc = enter_pool(path, options->chunk_bytes);
     }
     home.attached = rc == 0;
+    home.attached_pid = getpid();
     free(options);
     return rc;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Contexts: each is charged what it takes, from its creation to its end. And a thread's current context.
+#include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <string.h>
@@ -69,17 +70,28 @@ static void context_gone(CUcontext context)
     pools_settle();
 }
 
+// Enters a context that the driver has made, or has it end again if there is no memory for the books.
+static CUresult open_books(const struct creation *creation, CUcontext context, bool primary)
+{
+    int saved = errno;
+    pthread_mutex_lock(&books_mutex);
+    close_books(context);
+    int rc = context_add(context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
+    if (rc && primary)
+        REAL(cuDevicePrimaryCtxRelease_v2)(creation->device->ordinal);
+    else if (rc)
+        REAL(cuCtxDestroy_v2)(context);
+    pthread_mutex_unlock(&books_mutex);
+    errno = saved;
+    return rc ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+
 static CUresult creation_end(const struct creation *creation, CUresult result, const CUcontext *context, bool primary)
 {
-    if (creation->device && result == CUDA_SUCCESS) {
-        pthread_mutex_lock(&books_mutex);
-        close_books(*context);
-        // If there is no memory for the books, a context stays charged until the process ends, which favours nobody.
-        context_add(*context, creation->device, creation->bytes, primary ? CONTEXT_PRIMARY : CONTEXT_CREATED);
-        pthread_mutex_unlock(&books_mutex);
-    } else if (creation->device) {
+    if (creation->device && result == CUDA_SUCCESS)
+        result = open_books(creation, *context, primary);
+    if (creation->device && result != CUDA_SUCCESS)
         holdings_give(&creation->device->holdings, creation->bytes);
-    }
     device_forget_current();
     return result;
 }
@@ -168,7 +180,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
     if (rc != CUDA_SUCCESS)
         goto out;
     rc = DEVICE_ASK(creation.device, REAL(cuDevicePrimaryCtxRetain)(context, ordinal));
-    creation_end(&creation, rc, context, true);
+    rc = creation_end(&creation, rc, context, true);
 out:
     if (device && rc == CUDA_SUCCESS)
         primary_retains[ordinal]++;

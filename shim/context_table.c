@@ -62,6 +62,15 @@ bool context_known(CUcontext handle, bool *primary)
     return known;
 }
 
+CUcontext context_grown(CUcontext handle)
+{
+    pthread_mutex_lock(&mutex);
+    const struct context *context = find(handle);
+    const struct device *green_on = context && context->kind == CONTEXT_GREEN ? context->device : NULL;
+    pthread_mutex_unlock(&mutex);
+    return green_on ? context_primary(green_on) : context ? handle : NULL;
+}
+
 // What the context takes beyond what it took at its creation.
 static int64_t charged_growth(const struct context *context)
 {

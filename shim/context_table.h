@@ -37,6 +37,9 @@ int context_add(CUcontext handle, struct device *device, uint64_t charged_bytes,
 // Whether the table has the context and it is not a green one; *primary (may be NULL) says whether it is a primary one.
 bool context_known(CUcontext handle, bool *primary);
 
+// The context that grows with this one: for a green one the primary. NULL: unknown.
+CUcontext context_grown(CUcontext handle);
+
 // What makes a context grow, see shim/limits.c: its limits, and kernels whose frames are larger than its stack limit. Stack and
 // frames are the same memory, of the larger of the two sizes.
 enum context_limit { CONTEXT_STACK, CONTEXT_FRAMES, CONTEXT_HEAP, CONTEXT_LIMITS };

@@ -45,6 +45,18 @@ struct device *device_find_current(void)
     return device_of_thread = device_of(ordinal);
 }
 
+struct device *device_of_stream(CUstream stream)
+{
+    CUdevice ordinal = -1;
+    CUcontext context;
+    if (!device_attached() || REAL(cuStreamGetCtx)(stream, &context) != CUDA_SUCCESS ||
+        REAL(cuCtxPushCurrent_v2)(context) != CUDA_SUCCESS)
+        return NULL;
+    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
+    REAL(cuCtxPopCurrent_v2)(&context);
+    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
+}
+
 CUresult device_absent(void)
 {
     CUdevice ordinal;

@@ -90,6 +90,17 @@ static inline void device_forget_current(void)
     device_of_thread = NULL;
 }
 
+// The device of a stream; NULL: unknown, as the driver will say. Leaves the thread's current context as it was.
+struct device *device_of_stream(CUstream stream);
+
+// The device on which a graph that is launched into a stream runs, and whose current pool cuMemAllocAsync means: the stream's,
+// whatever context is current. NULL: neither is known.
+static inline struct device *device_behind(CUstream stream)
+{
+    struct device *device = __builtin_expect(device_several(), 0) ? device_of_stream(stream) : NULL;
+    return device ? device : device_current();
+}
+
 // Returns to the driver what stream-ordered pools and the heaps of VGPU_ALLOCATOR=chunk hold without using it. Returns whether
 // anything came free. Takes their locks.
 bool device_reclaim(struct device *device);

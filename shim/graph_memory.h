@@ -6,8 +6,8 @@
 // (shim/memory_pools.c). Before a launch, the most that the graph's nodes can need is taken; a launch whose memory does not fit
 // is refused with CUDA_ERROR_OUT_OF_MEMORY.
 //
-// An executable graph that has been launched since memory was last given back needs nothing more. While no executable graph has
-// memory nodes, a launch costs one load.
+// An executable graph that has been launched since memory was last given back needs nothing more, unless cuGraphExecUpdate has
+// made it larger. While no executable graph has memory nodes, a launch or an update costs one load more.
 //
 // Thread safe. Lock order: no other lock is taken under the mutex here.
 #ifndef VGPU_SHIM_GRAPH_MEMORY_H

@@ -14,31 +14,11 @@
 #include "shim/launch.h"
 #include "shim/priorities.h"
 
-// The device of a stream; NULL: unknown, as the driver will say. Leaves the thread's current context as it was.
-static struct device *device_of_stream(CUstream stream)
-{
-    CUdevice ordinal = -1;
-    CUcontext context;
-    if (!device_attached() || REAL(cuStreamGetCtx)(stream, &context) != CUDA_SUCCESS ||
-        REAL(cuCtxPushCurrent_v2)(context) != CUDA_SUCCESS)
-        return NULL;
-    CUresult rc = REAL(cuCtxGetDevice)(&ordinal);
-    REAL(cuCtxPopCurrent_v2)(&context);
-    return rc == CUDA_SUCCESS ? device_of(ordinal) : NULL;
-}
-
 // The device whose gate a kernel launch passes. Without a current context the driver takes the stream's (driver 580).
 static inline struct device *kernel_device(CUstream stream)
 {
     struct device *device = device_current();
     return __builtin_expect(device != NULL, 1) ? device : device_of_stream(stream);
-}
-
-// A graph runs on its stream's device, whatever context is current.
-static inline struct device *graph_device(CUstream stream)
-{
-    struct device *device = __builtin_expect(device_several(), 0) ? device_of_stream(stream) : NULL;
-    return device ? device : device_current();
 }
 
 // What the window knows a launch by, from the parameter names of the functions below.
@@ -180,7 +160,7 @@ static CUresult launch_graph(CUgraphExec graph, CUstream stream, CUstream given,
     CUresult rc = graph_memory_begin(&memory, graph, stream);
     if (__builtin_expect(rc != CUDA_SUCCESS, 0))
         return rc;
-    return graph_memory_end(&memory, GATED_ON(graph_device(stream), stream, graph, real(graph, given)), stream);
+    return graph_memory_end(&memory, GATED_ON(device_behind(stream), stream, graph, real(graph, given)), stream);
 }
 
 CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream)

@@ -30,12 +30,19 @@ static int64_t bytes_of(const struct device *device, enum context_limit limit, s
     return (int64_t)holdings_round_up(bytes, HOLDINGS_BLOCK_BYTES);
 }
 
+// The context that limits and frames of the current one make grow; NULL: none that is known.
+static CUcontext growing_context(void)
+{
+    CUcontext current = NULL;
+    return REAL(cuCtxGetCurrent)(&current) == CUDA_SUCCESS ? context_grown(current) : NULL;
+}
+
 CUresult limits_foresee_frame(size_t frame_bytes, const char *function)
 {
-    CUcontext context = NULL;
     size_t limit;
     struct device *device = device_current();
-    if (!device || REAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || !context_known(context, NULL))
+    CUcontext context = device ? growing_context() : NULL;
+    if (!context)
         return CUDA_SUCCESS;
     CUresult rc = CUDA_SUCCESS;
     pthread_mutex_lock(&mutex);
@@ -92,11 +99,11 @@ static CUresult set_limit(struct device *device, CUcontext context, CUlimit limi
 CUresult cuCtxSetLimit(CUlimit limit, size_t value)
 {
     enum context_limit which;
-    CUcontext context = NULL;
     struct device *device = device_current();
     if (!device)
         return device_absent();
-    if (!grows(limit, &which) || REAL(cuCtxGetCurrent)(&context) != CUDA_SUCCESS || !context_known(context, NULL))
+    CUcontext context = grows(limit, &which) ? growing_context() : NULL;
+    if (!context)
         return REAL(cuCtxSetLimit)(limit, value);
     pthread_mutex_lock(&mutex);
     CUresult rc = set_limit(device, context, limit, which, value);

@@ -33,6 +33,13 @@ static int take(struct request *request)
     return rc;
 }
 
+// Whether the driver would refuse an allocation on an empty GPU too. Then it says why.
+static bool refused_anyway(const struct request *request)
+{
+    CUdevice ordinal;
+    return device_exceeded(request->device, request->bytes) || REAL(cuCtxGetDevice)(&ordinal) != CUDA_SUCCESS;
+}
+
 // CUDA_SUCCESS: ask the driver. `valid`: whether the call has the arguments it needs to succeed. Fails closed while not
 // attached.
 static CUresult begin(struct request *request, bool valid, uint64_t bytes, const char *function)
@@ -47,7 +54,7 @@ static CUresult begin(struct request *request, bool valid, uint64_t bytes, const
     if (!request->refused)
         return CUDA_SUCCESS;
     CUresult rc = device_refuse(request->device, bytes, function);
-    return device_exceeded(request->device, bytes) ? CUDA_SUCCESS : rc;
+    return refused_anyway(request) ? CUDA_SUCCESS : rc;
 }
 
 // Books what the driver gave, or gives back what was taken. `bytes` is what it really gave.

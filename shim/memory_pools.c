@@ -25,6 +25,7 @@ struct memory_pool {
     uint64_t charged_bytes;
     uint64_t promised_bytes; // allocations under way, as asked for
     uint64_t growth_bytes;   // the most that these can make it grow by
+    bool made;               // by the program, which can destroy it
     bool destroyed;          // by the program; the driver's pool lives until all that came from it is freed
     UT_hash_handle hh;
 };
@@ -240,13 +241,21 @@ static struct memory_pool *graph_pool(struct device *device)
     return pool;
 }
 
+// Whether the driver knows the pool. It will refuse an allocation from one that it does not, such as one that was destroyed.
+static bool exists(CUmemoryPool handle)
+{
+    cuuint64_t value;
+    return REAL(cuMemPoolGetAttribute)(handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &value) == CUDA_SUCCESS;
+}
+
 // `handle` NULL: the memory of the device's graphs.
 static int try_begin(struct request *request, CUmemoryPool handle, struct device *device)
 {
     int rc = -ENOMEM;
     pthread_mutex_lock(&mutex);
     struct memory_pool *pool = handle ? find(handle) : graph_pool(device);
-    if (!pool && handle)
+    bool unknown = !pool && handle && !exists(handle);
+    if (!pool && handle && !unknown)
         pool = enroll(handle, device_of_default(handle));
     request->pool = pool && pool->device ? pool : NULL;
     request->device = request->pool ? pool->device : NULL;
@@ -258,8 +267,8 @@ static int try_begin(struct request *request, CUmemoryPool handle, struct device
         request->bytes = 0;
     if (pool && pool->graphs)
         request->trims = pool->trims;
-    if (pool)
-        rc = pool->device ? take(pool, request->bytes) : 0;
+    if (pool || unknown)
+        rc = request->pool ? take(pool, request->bytes) : 0;
     if (rc == 0 && request->pool) {
         pool->promised_bytes += request->bytes;
         pool->growth_bytes += request->growth_bytes;
@@ -338,7 +347,7 @@ static CUresult end(const struct request *request, CUresult result, CUdeviceptr 
 static bool forward(bool valid, CUstream stream, struct device **device, CUresult *rc)
 {
     *rc = CUDA_SUCCESS;
-    *device = device_current();
+    *device = device_behind(stream);
     if (!*device)
         *rc = device_absent();
     return *device && (!valid || capture_under_way(stream));
@@ -391,14 +400,21 @@ CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
                             : properties->allocType == CU_MEM_ALLOCATION_TYPE_MANAGED ? device_current()
                                                                                       : NULL;
     pthread_mutex_lock(&mutex);
-    enroll(*handle, device);
+    struct memory_pool *pool = enroll(*handle, device);
+    if (pool)
+        pool->made = true;
     pthread_mutex_unlock(&mutex);
+    if (!pool) {
+        REAL(cuMemPoolDestroy)(*handle);
+        rc = CUDA_ERROR_OUT_OF_MEMORY;
+    }
     errno = saved;
     return rc;
 }
 
 // A pool with memory still in use lives on in the driver until that is freed, but can't be asked how much it is. So it is
-// destroyed only as far as the program can see, and for good at the first synchronisation that finds it empty.
+// destroyed only as far as the program can see, and for good at the first synchronisation that finds it empty. Pools that the
+// program did not make are not its to destroy, as the driver will say.
 CUresult cuMemPoolDestroy(CUmemoryPool handle)
 {
     bool postpone = false;
@@ -408,13 +424,13 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
     pthread_mutex_lock(&mutex);
     struct memory_pool *pool = find(handle);
     bool again = pool && pool->destroyed;
-    if (pool && pool->charged_bytes && !again) {
+    if (pool && pool->made && pool->charged_bytes && !again) {
         REAL(cuMemPoolTrimTo)(handle, 0);
         settle(pool);
         postpone = pool->destroyed = pool->charged_bytes > 0;
         ordinal = pool->device->ordinal;
     }
-    if (pool && !pool->destroyed)
+    if (pool && !pool->destroyed && (pool->made || !pool->device))
         forget(pool);
     pthread_mutex_unlock(&mutex);
     capture_restore(mode);

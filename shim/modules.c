@@ -31,11 +31,16 @@ struct function {
     char key[];
 };
 
+struct place {
+    const void *handle;
+    CUcontext context;
+};
+
 // A module or a library in one context. The charge is what was measured when it was loaded or, if more, what its known
 // variables take: a lazy driver loads those later. The same goes for the code of its functions, which is measured separately.
 struct loaded {
-    const void *handle, *library; // the library that a module is part of, NULL for others
-    CUcontext context;
+    struct place place;
+    const void *library; // that a module is part of, NULL for others
     struct device *device;
     uint64_t charged_bytes;
     uint64_t code_bytes; // charged on top, for functions
@@ -43,37 +48,46 @@ struct loaded {
     struct function *functions;
     uint64_t variable_bytes;
     struct variable *variables;
-    struct loaded *next;
+    UT_hash_handle hh;
+    struct loaded *next; // on a list of withdrawn ones
 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct loaded *list;
+static struct loaded *table; // by place: some programs load ten thousand modules and look functions up before every launch
 
 void modules_reset(void)
 {
     // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
-    list = NULL;
+    table = NULL;
 }
 
 // The record of a module in a context, or NULL. Under the mutex.
 static struct loaded *find(const void *handle, CUcontext context)
 {
-    struct loaded *loaded = list;
-    while (loaded && (loaded->handle != handle || loaded->context != context))
-        loaded = loaded->next;
+    struct loaded *loaded;
+    const struct place place = {handle, context};
+    HASH_FIND(hh, table, &place, sizeof place, loaded);
     return loaded;
+}
+
+static bool enter(struct loaded *loaded)
+{
+    HASH_ADD(hh, table, place, sizeof loaded->place, loaded);
+    return loaded->hh.tbl != NULL;
 }
 
 // The same, made if there is none; NULL: out of memory.
 static struct loaded *find_or_make(const void *handle, CUcontext context, struct device *device)
 {
     struct loaded *loaded = find(handle, context);
-    if (!loaded && (loaded = calloc(1, sizeof *loaded))) {
-        *loaded = (struct loaded){.handle = handle, .context = context, .device = device, .next = list};
-        list = loaded;
-    }
-    return loaded;
+    if (loaded || !(loaded = calloc(1, sizeof *loaded)))
+        return loaded;
+    *loaded = (struct loaded){.place = {handle, context}, .device = device};
+    if (enter(loaded))
+        return loaded;
+    free(loaded);
+    return NULL;
 }
 
 static struct device *current(CUcontext *context)
@@ -189,18 +203,17 @@ CUresult module_question_end(struct module_question *question, CUresult result, 
     return result;
 }
 
-// Takes the records of a module, or of a context (the other one is NULL), off the list.
+// Takes the records of a module, or of a context (the other one is NULL), out of the table.
 static struct loaded *withdraw(const void *handle, CUcontext context)
 {
-    struct loaded *withdrawn = NULL;
+    struct loaded *withdrawn = NULL, *loaded, *following;
     pthread_mutex_lock(&mutex);
-    for (struct loaded **link = &list; *link;) {
-        struct loaded *loaded = *link;
-        if (handle ? loaded->handle != handle && loaded->library != handle : loaded->context != context) {
-            link = &loaded->next;
+    HASH_ITER(hh, table, loaded, following)
+    {
+        const struct place *place = &loaded->place;
+        if (handle ? place->handle != handle && loaded->library != handle : place->context != context)
             continue;
-        }
-        *link = loaded->next;
+        HASH_DEL(table, loaded);
         loaded->next = withdrawn;
         withdrawn = loaded;
     }
@@ -232,8 +245,7 @@ static void restore(struct loaded *withdrawn)
     pthread_mutex_lock(&mutex);
     for (struct loaded *following; withdrawn; withdrawn = following) {
         following = withdrawn->next;
-        withdrawn->next = list;
-        list = withdrawn;
+        enter(withdrawn);
     }
     pthread_mutex_unlock(&mutex);
 }
@@ -441,31 +453,49 @@ static uint64_t note_variable(const void *handle, CUcontext context, struct devi
     return all;
 }
 
-// The program has asked for a variable with this address and size. If the module's variables do not fit, the request is
-// refused.
-static CUresult got_variable(const void *handle, uint64_t address, uint64_t bytes, const char *function)
+// From the current context to the one in which a module is loaded, and to its device. Unchanged for a module without a record.
+static void find_home(const void *module, CUcontext *context, struct device **device)
+{
+    pthread_mutex_lock(&mutex);
+    const struct loaded *loaded = find(module, *context);
+    if (!loaded)
+        loaded = table;
+    while (loaded && loaded->place.handle != module)
+        loaded = loaded->hh.next;
+    if (loaded) {
+        *context = loaded->place.context;
+        *device = loaded->device;
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+// The program has asked for a variable with this address and size: of a module, which has one context, or of a library, which
+// has one in each. If its variables do not fit, the request is refused.
+static CUresult got_variable(const void *handle, bool is_module, uint64_t address, uint64_t bytes, const char *function)
 {
     CUcontext context;
     struct device *device = current(&context);
     if (!device)
         return CUDA_SUCCESS;
+    if (is_module)
+        find_home(handle, &context, &device);
     uint64_t all = note_variable(handle, context, device, address, bytes);
     return all && charge(handle, context, device, all, function) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 // A function that tells where a variable is and how large. The program may omit either, so the driver is asked once more.
-#define TELLS_VARIABLE(name, pointer_type, size_type, handle_type)                                                             \
+#define TELLS_VARIABLE(name, pointer_type, size_type, handle_type, is_module)                                                  \
     CUresult name(pointer_type *pointer, size_type *bytes, handle_type handle, const char *variable)                           \
     {                                                                                                                          \
         pointer_type address;                                                                                                  \
         size_type size;                                                                                                        \
         CUresult rc = REAL(name)(pointer, bytes, handle, variable);                                                            \
         if (rc == CUDA_SUCCESS && REAL(name)(&address, &size, handle, variable) == CUDA_SUCCESS)                               \
-            rc = got_variable(handle, address, size, #name);                                                                   \
+            rc = got_variable(handle, is_module, address, size, #name);                                                        \
         return rc;                                                                                                             \
     }
 
-TELLS_VARIABLE(cuModuleGetGlobal, CUdeviceptr_v1, unsigned int, CUmodule)
-TELLS_VARIABLE(cuModuleGetGlobal_v2, CUdeviceptr, size_t, CUmodule)
-TELLS_VARIABLE(cuLibraryGetGlobal, CUdeviceptr, size_t, CUlibrary)
-TELLS_VARIABLE(cuLibraryGetManaged, CUdeviceptr, size_t, CUlibrary)
+TELLS_VARIABLE(cuModuleGetGlobal, CUdeviceptr_v1, unsigned int, CUmodule, true)
+TELLS_VARIABLE(cuModuleGetGlobal_v2, CUdeviceptr, size_t, CUmodule, true)
+TELLS_VARIABLE(cuLibraryGetGlobal, CUdeviceptr, size_t, CUlibrary, false)
+TELLS_VARIABLE(cuLibraryGetManaged, CUdeviceptr, size_t, CUlibrary, false)

@@ -201,29 +201,47 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset, CUmemGeneric
         mapping->bytes = bytes;
         mapping->memory = memory;
         HASH_ADD(hh, mappings, address, sizeof mapping->address, mapping);
-        // If there is no memory for the books, the memory stays charged until the process ends.
-        if (!mapping->hh.tbl)
-            free(mapping);
-    } else {
+        if (!mapping->hh.tbl) {
+            REAL(cuMemUnmap)(address, bytes);
+            rc = CUDA_ERROR_OUT_OF_MEMORY;
+        }
+    }
+    if (rc != CUDA_SUCCESS) {
         memory->mappings--;
         check_end(memory);
         free(mapping);
     }
     pthread_mutex_unlock(&mutex);
+    errno = saved;
     return rc;
 }
 
+static void withdraw_one(struct mapping *mapping, struct mapping **list)
+{
+    HASH_DEL(mappings, mapping);
+    mapping->next = *list;
+    *list = mapping;
+}
+
 // Takes the mappings of a range out of the table. A range that the driver accepts consists of whole mappings side by side.
+// Programs have tens of thousands of them, so the table is searched only if one is not known, such as that of imported memory.
 static struct mapping *withdraw(CUdeviceptr address, size_t bytes)
 {
-    struct mapping *list = NULL, *mapping, *following;
+    struct mapping *list = NULL, *mapping = NULL, *following;
+    CUdeviceptr next = address;
+    while (next - address < bytes) {
+        HASH_FIND(hh, mappings, &next, sizeof next, mapping);
+        if (!mapping)
+            break;
+        next += mapping->bytes;
+        withdraw_one(mapping, &list);
+    }
+    if (next - address >= bytes)
+        return list;
     HASH_ITER(hh, mappings, mapping, following)
     {
-        if (mapping->address - address >= bytes)
-            continue;
-        HASH_DEL(mappings, mapping);
-        mapping->next = list;
-        list = mapping;
+        if (mapping->address - address < bytes)
+            withdraw_one(mapping, &list);
     }
     return list;
 }

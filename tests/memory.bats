@@ -81,6 +81,11 @@ all_have() { # TEXT FILE...
     silent "$PROGRAMS/mem_pool"
 }
 
+@test "asking a destroyed pool for memory charges nothing" {
+    sim_only "a real driver need not survive a handle that is none"
+    silent "$PROGRAMS/mem_pool" destroyed
+}
+
 @test "threads that allocate in stream order all the time are not refused what there is" {
     silent "$PROGRAMS/pool_threads"
 }
@@ -91,6 +96,10 @@ all_have() { # TEXT FILE...
 
 @test "wrong calls get the driver's answers and cost nothing" {
     silent "$PROGRAMS/mem_errors"
+}
+
+@test "calls that find no host memory for the books fail as out of memory, and cost nothing" {
+    silent "$PROGRAMS/mem_books" "$SHIM"
 }
 
 @test "threads that allocate at once beyond the quota leave nothing behind" {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Wrong configurations and calls: each is refused with one line that says what, and changes nothing.
+#include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -124,6 +126,12 @@ static void children(void)
         REFUSED(vgpu_destroy(vgpu), -ECHILD, "parent");
         _exit(0);
     }
+    waitpid(pid, &status, 0);
+    EQUAL(status, 0);
+    // No fork handler runs in this one.
+    pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0)
+        exit(0);
     waitpid(pid, &status, 0);
     EQUAL(status, 0);
     DONE(vgpu_malloc(vgpu, 1, &memory));

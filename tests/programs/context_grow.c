@@ -136,10 +136,13 @@ static void detaching_ends_a_context(CUcontext primary)
 }
 #pragma GCC diagnostic pop
 
-// A green context keeps the primary one, and what is allocated in it is charged.
-static void green_contexts_keep_the_primary(void)
+// A green context keeps the primary one, and what is allocated in it is charged, and what grows by it.
+static void green_contexts_keep_the_primary(const char *path)
 {
+    (void)path;
 #if CUDA_VERSION >= 12040
+    CUmodule module;
+    CUfunction function;
     CUdevResource resource;
     CUdevResourceDesc description;
     CUgreenCtx green;
@@ -155,6 +158,18 @@ static void green_contexts_keep_the_primary(void)
     OK(cuMemAlloc(&address, 64 * MIB));
     expect_free(before - 64 * MIB, "an allocation in a green context");
     EXPECT(cuMemAlloc(&address, before), CUDA_ERROR_OUT_OF_MEMORY);
+    size_t limit, rest = told_free();
+    OK(cuCtxGetLimit(&limit, CU_LIMIT_MALLOC_HEAP_SIZE));
+    if (cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, limit + before) == CUDA_SUCCESS)
+        fail("a green context gets a heap that does not fit");
+    if (cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, limit + 64 * MIB) == CUDA_SUCCESS && rest - told_free() < 64 * MIB)
+        fail("a larger heap in a green context takes %zu bytes", rest - told_free());
+    if (cuModuleLoad(&module, path) == CUDA_SUCCESS && cuModuleGetFunction(&function, module, "heap_user") == CUDA_SUCCESS) {
+        rest = told_free();
+        OK(cuModuleGetFunction(&function, module, "large_frame"));
+        if (rest - told_free() < 16 * MIB)
+            fail("large frames in a green context take %zu bytes", rest - told_free());
+    }
     OK(cuCtxSetCurrent(NULL));
     OK(cuGreenCtxDestroy(green)); // and with it the primary context and what is in it
     OK(cuDevicePrimaryCtxRetain(&primary, 0));
@@ -175,6 +190,6 @@ int main(int argc, char **argv)
     frames_below_the_limit_count(primary, argv[1]);
     growth_ends_with_the_context(primary);
     detaching_ends_a_context(primary);
-    green_contexts_keep_the_primary();
+    green_contexts_keep_the_primary(argv[1]);
     return 0;
 }

@@ -68,7 +68,7 @@ int main(void)
     const CUDA_ARRAY3D_DESCRIPTOR image = {.Width = 4096, .Height = 4096, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1};
     CUmemGenericAllocationHandle memory;
     CUmemoryPool pool, keeper;
-    CUdeviceptr address;
+    CUdeviceptr address, second, third;
     CUarray array;
     size_t limit;
     contexts[0] = start();
@@ -102,6 +102,26 @@ int main(void)
     OK(cuStreamSynchronize(NULL));
     OK(cuMemPoolDestroy(pool));
     OK(cuMemPoolDestroy(keeper));
+
+    // The stream tells whose memory it is, also of what is refused.
+    CUstream stream;
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    OK(cuCtxSetCurrent(contexts[0]));
+    OK(cuMemAllocAsync(&address, BYTES, stream));
+    expect_taken(whole, 0, BYTES, "in the order of a stream of the second");
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuMemAlloc(&address, whole[0]));
+    OK(cuMemAllocAsync(&second, BYTES, stream));
+    expect_taken(whole, whole[0], BYTES, "in the order of that stream, with the first full");
+    EXPECT(cuMemAllocAsync(&third, whole[1], stream), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuMemFree(address));
+    OK(cuMemFreeAsync(second, stream));
+    OK(cuStreamSynchronize(stream));
+    OK(cuCtxSetCurrent(contexts[1]));
+    OK(cuStreamDestroy(stream));
+    OK(cuCtxSetCurrent(contexts[0]));
+    expect_taken(whole, 0, 0, "after the stream of the second");
 
     graph_on_both(whole);
 

@@ -4,7 +4,7 @@
 
 int main(void)
 {
-    CUdeviceptr address = 0;
+    CUdeviceptr address = 0, other;
     size_t pitch;
     CUmemGenericAllocationHandle handle;
     CUcontext context;
@@ -29,5 +29,13 @@ int main(void)
     EXPECT(cuMemAlloc(&address, 4096), CUDA_ERROR_INVALID_CONTEXT);
     OK(cuCtxPushCurrent(context));
     expect_free(whole, "after an allocation without a context");
+    OK(cuMemAlloc(&address, whole & ~(2 * MIB - 1)));
+    OK(cuCtxPopCurrent(&context));
+    EXPECT(cuMemAlloc(&other, 4 * MIB), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT(cuMemAllocManaged(&other, 4 * MIB, CU_MEM_ATTACH_GLOBAL), CUDA_ERROR_INVALID_CONTEXT);
+    EXPECT(cuMemAllocPitch(&other, &pitch, MIB, 4, 4), CUDA_ERROR_INVALID_CONTEXT);
+    OK(cuCtxPushCurrent(context));
+    OK(cuMemFree(address));
+    expect_free(whole, "after allocations without a context where none would fit");
     return 0;
 }

@@ -57,6 +57,52 @@ static void expect_taken(size_t whole, size_t bytes, const char *when)
         fail("%s: %zu bytes are taken where %zu are expected", when, taken, bytes);
 }
 
+// An executable graph that another one has made larger is charged what it takes now.
+static void update(size_t whole, CUgraph (*make)(size_t))
+{
+    CUgraphExec exec;
+    CUgraphExecUpdateResultInfo info;
+    CUdeviceptr rest;
+    CUgraph small = make(64 * MIB), large = make(512 * MIB);
+    OK(instantiate(&exec, small));
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    if (cuGraphExecUpdate(exec, large, &info) == CUDA_SUCCESS) {
+        OK(cuMemAlloc(&rest, whole - 256 * MIB));
+        EXPECT(cuGraphLaunch(exec, stream), CUDA_ERROR_OUT_OF_MEMORY);
+        OK(cuMemFree(rest));
+        OK(cuGraphLaunch(exec, stream));
+        OK(cuStreamSynchronize(stream));
+        expect_taken(whole, 512 * MIB, "updated");
+    }
+    OK(cuGraphExecDestroy(exec));
+    OK(cuGraphDestroy(small));
+    OK(cuGraphDestroy(large));
+    OK(cuDeviceGraphMemTrim(0));
+}
+
+// Instantiating with an upload takes memory at once.
+static void upload(size_t whole, CUgraph (*make)(size_t))
+{
+    CUgraphExec exec;
+    CUdeviceptr rest;
+    CUDA_GRAPH_INSTANTIATE_PARAMS params = {.flags = CUDA_GRAPH_INSTANTIATE_FLAG_UPLOAD, .hUploadStream = stream};
+    CUgraph graph = make(512 * MIB);
+    OK(cuMemAlloc(&rest, whole - 256 * MIB));
+    EXPECT(cuGraphInstantiateWithParams(&exec, graph, &params), CUDA_ERROR_OUT_OF_MEMORY);
+    EXPECT(cuGraphInstantiateWithParams_ptsz(&exec, graph, &params), CUDA_ERROR_OUT_OF_MEMORY);
+    OK(cuMemFree(rest));
+    expect_free(whole, "after an upload was refused");
+    OK(cuGraphInstantiateWithParams(&exec, graph, &params));
+    expect_taken(whole, 512 * MIB, "uploaded");
+    OK(cuGraphLaunch(exec, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_taken(whole, 512 * MIB, "uploaded and launched");
+    OK(cuGraphExecDestroy(exec));
+    OK(cuGraphDestroy(graph));
+    OK(cuDeviceGraphMemTrim(0));
+}
+
 int main(int argc, char **argv)
 {
     CUgraphExec exec, large;
@@ -99,6 +145,8 @@ int main(int argc, char **argv)
     OK(cuMemFree(rest));
     OK(cuGraphExecDestroy(exec));
     OK(cuDeviceGraphMemTrim(0));
+    update(whole, make);
+    upload(whole, make);
     expect_free(whole, "in the end");
     return 0;
 }

@@ -103,6 +103,10 @@ int main(void)
 #endif
     OK(cuModuleLoadData(&module, image(64 * MIB)));
     OK(cuModuleGetGlobal(&address, &bytes, module, "big"));
+    size_t loaded = told_free();
+    OK(cuCtxSetCurrent(first));
+    OK(cuModuleGetGlobal(&address, &bytes, module, "big"));
+    expect_free(loaded, "asked while another context is current");
     OK(cuCtxDestroy(second));
     OK(cuCtxSetCurrent(first));
     expect_free(whole, "after the context of a module");

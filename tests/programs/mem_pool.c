@@ -2,18 +2,36 @@
 // What a stream-ordered pool keeps counts until it is given back: freed memory stays while the release threshold allows, makes room
 // when something else needs it, and outlives the destruction of its pool.
 #include <stdint.h>
+#include <string.h>
 
 #include "driver.h"
 
-int main(void)
+static const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                     .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
+
+static void ask_destroyed_pool(void)
+{
+    CUmemoryPool pool;
+    CUdeviceptr address;
+    size_t whole = told_free();
+    OK(cuMemPoolCreate(&pool, &props));
+    OK(cuMemPoolDestroy(pool));
+    for (int i = 0; i < 3; i++)
+        EXPECT(cuMemAllocFromPoolAsync(&address, MIB, pool, NULL), CUDA_ERROR_INVALID_VALUE);
+    expect_free(whole, "after asking a destroyed pool for memory");
+}
+
+int main(int argc, char **argv)
 {
     CUmemoryPool pool;
     CUstream stream;
     CUdeviceptr address, large;
     cuuint64_t keep = UINT64_MAX;
-    const CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
-                                  .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
     start();
+    if (argc > 1 && strcmp(argv[1], "destroyed") == 0) {
+        ask_destroyed_pool();
+        return 0;
+    }
     OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     OK(cuMemPoolCreate(&pool, &props));
     OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep));
@@ -31,6 +49,18 @@ int main(void)
     OK(cuMemAlloc(&large, whole & ~(2 * MIB - 1)));
     OK(cuMemFree(large));
     expect_free(whole, "after the pool made room");
+
+    CUmemoryPool standard;
+    OK(cuDeviceGetDefaultMemPool(&standard, 0));
+    OK(cuMemAllocAsync(&address, 64 * MIB, stream));
+    if (cuMemPoolDestroy(standard) == CUDA_SUCCESS)
+        fail("the default pool was destroyed");
+    expect_free(whole - 64 * MIB, "after trying to destroy the default pool");
+    OK(cuMemPoolSetAttribute(standard, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep));
+    OK(cuMemFreeAsync(address, stream));
+    OK(cuStreamSynchronize(stream));
+    expect_free(whole - 64 * MIB, "with memory kept in the default pool");
+    OK(cuMemPoolTrimTo(standard, 0));
 
     OK(cuMemAllocFromPoolAsync(&address, 64 * MIB, pool, stream));
     OK(cuMemPoolTrimTo(pool, 0));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
 // Physical memory at the edges of its functions: what the driver refuses to map or unmap changes no charge, a handle comes from
 // any address within a mapping, and a sparse array keeps what is mapped into a part of it until that part is unmapped.
+#include <stdint.h>
+#include <unistd.h>
+
 #include "driver.h"
 
 #define BYTES (64 * MIB)
@@ -50,6 +53,31 @@ static void mappings(void)
     OK(cuMemAddressFree(address, 2 * BYTES));
 }
 
+// One call unmaps what was mapped by several, also where what lies between is another's.
+static void side_by_side(void)
+{
+    int fd;
+    CUdeviceptr address;
+    CUmemGenericAllocationHandle imported, memory;
+    const CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0},
+                                      .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR};
+    OK(cuMemCreate(&memory, BYTES, &prop, 0));
+    OK(cuMemExportToShareableHandle(&fd, memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    OK(cuMemImportFromShareableHandle(&imported, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+    close(fd);
+    OK(cuMemAddressReserve(&address, 3 * BYTES, 0, 0, 0));
+    OK(cuMemMap(address, BYTES, 0, memory, 0));
+    OK(cuMemMap(address + BYTES, BYTES, 0, imported, 0));
+    OK(cuMemMap(address + 2 * BYTES, BYTES, 0, memory, 0));
+    OK(cuMemRelease(imported));
+    OK(cuMemRelease(memory));
+    expect_taken(BYTES, "with three mappings");
+    OK(cuMemUnmap(address, 3 * BYTES));
+    expect_taken(0, "after unmapping all at once");
+    OK(cuMemAddressFree(address, 3 * BYTES));
+}
+
 static void sparse_array(void)
 {
     CUarray array;
@@ -86,6 +114,7 @@ int main(void)
     start();
     whole = told_free();
     mappings();
+    side_by_side();
     sparse_array();
     expect_taken(0, "in the end");
     return 0;

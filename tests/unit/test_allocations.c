@@ -272,6 +272,8 @@ static void test_dead_make_room(void)
     holdings_count_refusal(&holdings, 6 * BLOCK);
     is_int(atomic_load(&tenant.pool.layout->vgpus[tenant.vgpu].refusals), 1, "a refusal is counted");
     is_int(atomic_load(&tenant.pool.layout->vgpus[tenant.vgpu].refused_bytes), 6 * BLOCK, "with its size");
+    holdings_count_refusal(&holdings, UINT64_MAX - BLOCK);
+    ok(atomic_load(&tenant.pool.layout->vgpus[tenant.vgpu].refused_bytes) == UINT64_MAX, "and the sum does not wrap around");
     is_int(atomic_load(&tenant.pool.layout->vgpus[tenant.vgpu].peak_chunks), 5, "the peak is what was held at most");
     stop();
 }

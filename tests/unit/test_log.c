@@ -133,9 +133,23 @@ static int log_to_fifo(void *unused)
     return 0;
 }
 
+static int log_without_stderr(void *unused)
+{
+    (void)unused;
+    close(STDERR_FILENO);
+    log_configure(LOG_INFO, path);
+    log_info("no stderr");
+    return fcntl(STDERR_FILENO, F_GETFD) >= 0;
+}
+
 static void test_sinks(void)
 {
     char text[256];
+    unlink(path);
+    is_int(exit_status(spawn(log_without_stderr, NULL)), 0, "where the program has closed its stderr, it stays closed");
+    read_log(text, sizeof text);
+    ok(strstr(text, "no stderr") != NULL, "and the message is in the file");
+    unlink(path);
     is_int(exit_status(spawn(log_to_closed_pipe, NULL)), 0, "a message that nobody reads does not kill the program");
     is_int(exit_status(spawn(log_to_stderr, NULL)), 0, "where the file cannot be opened");
     read_log(text, sizeof text);
