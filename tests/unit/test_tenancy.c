@@ -206,6 +206,38 @@ static void test_zero_record(void)
     pool_close(&second.pool);
 }
 
+static const char *name_of(const struct tenant *tenant, int vgpu)
+{
+    return vgpu < 0 ? "" : tenant->pool.layout->vgpus[vgpu].name;
+}
+
+// All of a test's tenants have one process id, as the first processes of two containers do.
+static void test_same_process_id(void)
+{
+    static struct tenant first, second, third, other_gpu;
+    const struct tenancy_request unnamed = {0};
+    char own[POOL_NAME_BYTES], own_second[POOL_NAME_BYTES + 2];
+    tenant_pool_new("tenancy");
+    tenant_join_on(&other_gpu, 1, "other", 0); // so that GPU 1 is in the pool
+    tenant_join(&first, NULL, 0);
+    snprintf(own, sizeof own, "%s", name_of(&first, (int)first.vgpu));
+    snprintf(own_second, sizeof own_second, "%s:2", own);
+    tenant_join(&second, NULL, 0);
+    ok(strcmp(name_of(&second, (int)second.vgpu), own_second) == 0, "two of one process id have different names: %s and %s",
+       own, name_of(&second, (int)second.vgpu));
+    int vgpu = pool_vgpu_join(&second.pool, second.process, other_gpu.gpu, &unnamed, &second.error);
+    ok(strcmp(name_of(&second, vgpu), own_second) == 0, "the second has its name on every GPU: %s", name_of(&second, vgpu));
+    vgpu = pool_vgpu_join(&first.pool, first.process, other_gpu.gpu, &unnamed, &first.error);
+    ok(strcmp(name_of(&first, vgpu), own) == 0, "and so has the first: %s", name_of(&first, vgpu));
+    pool_close(&first.pool);
+    tenant_join(&third, NULL, 0);
+    ok(strcmp(name_of(&third, (int)third.vgpu), own) == 0, "the name of who has gone is free: %s",
+       name_of(&third, (int)third.vgpu));
+    pool_close(&second.pool);
+    pool_close(&third.pool);
+    pool_close(&other_gpu.pool);
+}
+
 static void test_many_gpus(void)
 {
     static struct tenant tenants[POOL_MAX_GPUS];
@@ -378,6 +410,7 @@ int main(void)
     test_mps();
     test_agreement();
     test_zero_record();
+    test_same_process_id();
     test_many_gpus();
     test_race();
     if (STEP_IS_SLOW)
