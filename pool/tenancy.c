@@ -153,8 +153,8 @@ static void admit(struct pool_layout *layout, uint32_t process, uint32_t gpu, ui
     atomic_store(&member->entered, 0);
     atomic_store(&member->left, 0);
     atomic_store(&member->idle_at, 0);
-    atomic_store(&member->active_gen, 0);
-    atomic_store(&member->drained_gen, 0);
+    atomic_store(&member->active_gen, POOL_NO_GENERATION);
+    atomic_store(&member->drained_gen, POOL_NO_GENERATION);
     account_begin(member);
     atomic_store(&member->vgpu, vgpu);
     pool_bit_set(layout->vgpus[vgpu].members, process);

@@ -299,7 +299,7 @@ static uint64_t leave(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!work_is_done(gate))
         return now_ns + DRAIN_LOOK_NS;
     gate->notes.word = GATE_NO_GRANT; // it may be invited into the same grant again
-    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, COMPANY_NO_GENERATION);
+    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, POOL_NO_GENERATION);
     if (all_other_members(gate, gate->vgpu_index, token_generation(word), nobody))
         company_leave(gate, word);
     return AGENT_NEVER_NS;

@@ -226,6 +226,25 @@ static void test_drain_waits_for_all(void)
     end();
 }
 
+// Generations start again at 0, which a process that has not launched yet must not take for one that it knows.
+static void test_generation_zero(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), word;
+    atomic_store(&gpu->token, token_next(TOKEN_GENERATION_MASK - 1, POOL_NO_INDEX, 0));
+    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    ok(token_generation(token()) == 0 && token_holder(token()) == waiter.vgpu_index, "a first launch under generation 0");
+    turn_request(&holder, now);
+    word = token();
+    turn_revoke(&waiter, &word);
+    agent_step(&waiter, now);
+    is_int(token_holder(token()), waiter.vgpu_index, "is waited for");
+    work_is_over = true;
+    agent_step(&waiter, now += NS_PER_US);
+    is_int(token_holder(token()), holder.vgpu_index, "until it is complete");
+    end();
+}
+
 static void test_captures(void)
 {
     begin();
@@ -492,6 +511,7 @@ int main(void)
     test_late_work_is_charged();
     test_late_work_is_charged_until_the_token_is_back();
     test_drain_waits_for_all();
+    test_generation_zero();
     test_early_hand_over();
     test_captures();
     test_patience();
