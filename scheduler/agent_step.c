@@ -7,6 +7,7 @@
 #include "scheduler/bell.h"
 #include "scheduler/company.h"
 #include "scheduler/grant.h"
+#include "scheduler/notice.h"
 #include "scheduler/turn.h"
 
 // How often a busy holder is looked at while others wait, and one that has gone quiet. Less often if more work is known to be
@@ -353,9 +354,10 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         return forget;
     if (atomic_compare_exchange_strong(gate->token, &word, word & ~TOKEN_CONTENDED)) {
         window_clear(&gate->window);
-        // A waiter that has come since the look above relies on the flag, and must ask again.
+        // A waiter that has come since the look above relies on the flag, and must ask again; so does a limit.
         if (turn_others_wait(gate))
             futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
+        notice_limit(gate->pool->layout, gate->vgpu_index);
     }
     return now_ns;
 }

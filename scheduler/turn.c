@@ -5,6 +5,7 @@
 #include "scheduler/bell.h"
 #include "scheduler/company.h"
 #include "scheduler/grant.h"
+#include "scheduler/notice.h"
 #include "scheduler/policy.h"
 #include "scheduler/standing.h"
 
@@ -168,6 +169,8 @@ bool turn_claim(struct gate *gate, uint64_t word)
     if (!atomic_compare_exchange_strong(gate->token, &word, next))
         return false;
     announce_grant(gate, next, now, turn);
+    if (!turn)
+        notice_limit(layout_of(gate), gate->vgpu_index);
     return true;
 }
 
