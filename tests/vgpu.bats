@@ -88,6 +88,8 @@ json_has() {
     assert_contains "$stderr" "VGPU_MEMORY=$seen is not understood"
     run -127 --separate-stderr "$VGPU" run "$bad"
     assert_equal "$stderr" "vgpu run: cannot run $seen: No such file or directory"
+    run -0 --separate-stderr "$VGPU" list --pool "/tmp/$bad"
+    assert_equal "$stderr" "no pool at /tmp/$seen: nothing has run under vgpu"
     tenant
     run -1 --separate-stderr "$VGPU" set "$bad" --weight 3
     assert_contains "$stderr" "there is no virtual GPU '$seen'"
