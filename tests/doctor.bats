@@ -222,6 +222,13 @@ no_folder() {
     ! compgen -G "/tmp/vgpu-doctor.*"
 }
 
+@test "where a program under the library cannot start, the library's own words are told" {
+    unshare -m true 2>/dev/null || skip "needs root, to make /dev/shm small"
+    run -1 --separate-stderr unshare -m sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' sh "$VGPU" doctor
+    finds ok driver "CUDA 1"
+    finds FAIL start "error 802 from cuInit" "cannot fill the new pool /dev/shm/vgpu-doctor." "No space left on device"
+}
+
 @test "a machine without /proc is told what that prevents, and to mount it" {
     sim_only "a real driver wants /proc for itself"
     unshare -m true 2>/dev/null || skip "needs root, to hide /proc"

@@ -89,15 +89,21 @@ static void become_probe(const struct probe *probe, int out, const char *library
     _exit(STATUS_FAILED);
 }
 
-// Takes one line from a child. `said` keeps the last one that was not a finding.
+// Takes one line from a child. `said` keeps the last one that was not a finding, unless a failure has been told with it.
 static void take_line(char *line, char said[TEXT_BYTES])
 {
     int status = line[0] == CHILD_MARK ? line[1] - '0' : -1;
     char *check = status >= DOCTOR_OK && status <= DOCTOR_FAIL && line[2] == '\t' ? line + 3 : NULL;
     char *tab = check ? strchr(check, '\t') : NULL;
     if (tab) {
+        char text[2 * TEXT_BYTES];
+        bool tell = status == DOCTOR_FAIL && said[0];
+        snprintf(text, sizeof text, "%.511s%s%.400s", tab + 1, tell ? ": " : "", tell ? said : "");
+        line_clean(text);
         *tab = '\0';
-        add((enum doctor_status)status, check, tab + 1);
+        add((enum doctor_status)status, check, text);
+        if (tell)
+            said[0] = '\0';
     } else {
         snprintf(said, TEXT_BYTES, "%.511s", line);
     }
