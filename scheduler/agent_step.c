@@ -345,9 +345,8 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }
-    // The waiters have gone without a turn: nothing is charged, no turn runs and no pause counts until another comes.
-    grant_clear(&gate->vgpu->charged_from, gate->token, word);
-    grant_clear(&gate->vgpu->turn, gate->token, word);
+    // The waiters have gone without a turn: no turn runs and no pause counts until another comes.
+    turn_lapse(gate, word, now_ns);
     gate->notes.done_ns = 0;
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)

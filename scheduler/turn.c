@@ -362,6 +362,15 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
     return true;
 }
 
+void turn_lapse(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t charged = grant_since(grant_take(&vgpu->charged_from, gate->token, word), now_ns);
+    charged -= least(charged, grant_get(&gate->gpu->company_ns, word));
+    atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
+    grant_clear(&vgpu->turn, gate->token, word);
+}
+
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)
 {
     struct pool_layout *layout = layout_of(gate);

@@ -478,6 +478,26 @@ static void test_pause_ends_with_the_last_waiter(void)
     end();
 }
 
+// What was charged while somebody waited stays charged if he goes without a turn, so the figure that is shown only grows.
+static void test_charges_stay_when_the_last_waiter_goes(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    pool_bit_clear(gpu->wanting, waiter.vgpu_index);
+    agent_step(&holder, now += 5 * MS);
+    uint64_t charged = atomic_load(&holder.vgpu->charged_ns);
+    ok(charged >= 5 * MS && charged < 5 * MS + 2048, "who goes without a turn has been waiting all the same (%llu ns)",
+       (unsigned long long)charged);
+    is_int(turn_from(&holder, token()), 0, "from then on nothing is charged");
+    agent_step(&holder, now += 5 * MS);
+    is_int(atomic_load(&holder.vgpu->charged_ns), charged, "nor later");
+    turn_pass(&holder, token(), now + MS, true);
+    is_int(atomic_load(&holder.vgpu->charged_ns), charged, "nor again at the end");
+    end();
+}
+
 // The more work is known to be ahead of a holder, the less often it is looked at.
 static void test_looks(void)
 {
@@ -518,6 +538,7 @@ int main(void)
     test_patience_with_steps();
     test_idle_beside_another();
     test_pause_ends_with_the_last_waiter();
+    test_charges_stay_when_the_last_waiter_goes();
     test_next_is_called();
     test_next_is_called_off();
     test_next_stays_called();
