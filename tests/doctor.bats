@@ -219,7 +219,7 @@ no_folder() {
     run -0 --separate-stderr unshare -m sh -c 'mount -t tmpfs -o ro none /dev/shm && exec "$@"' sh "$VGPU" doctor
     finds ok driver "CUDA 1"
     finds ok start "gets its GPUs"
-    ! compgen -G "/tmp/vgpu-doctor.*"
+    run ! compgen -G "/tmp/vgpu-doctor.*"
 }
 
 @test "where a program under the library cannot start, the library's own words are told" {
