@@ -115,7 +115,7 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
         return error_set(error, -EEXIST, "VGPU_PRIORITY asks for %s but the virtual GPU %s has %s",
                          priority_name(*request->priority), request->name, priority_name(priority));
     if (request->quantum_ns && *request->quantum_ns != quantum)
-        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms%s but the virtual GPU %s has %.3g ms%s",
+        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.10g ms%s but the virtual GPU %s has %.10g ms%s",
                          (double)*request->quantum_ns / NS_PER_MS, *request->quantum_ns ? "" : " (auto)", request->name,
                          (double)quantum / NS_PER_MS, quantum ? "" : " (auto)");
     uint32_t concurrency = atomic_load(&vgpu->concurrency);

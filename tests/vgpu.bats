@@ -396,6 +396,12 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     json_has '.vgpus | map([.priority, .limit_percent]) == [["normal", 0], ["high", 30]]'
 }
 
+@test "list shows a quantum as it was given, the longest too" {
+    tenant name=longest quantum_ms=1000
+    run -0 --separate-stderr "$VGPU" list --interval 0
+    [[ ${lines[1]} =~ longest\ +100\ +1000\ ms ]]
+}
+
 @test "list --json has busy time, and waits as quantiles and as counts" {
     tenant charged_ns=5000 idle_ns=2000 waits=7 wait_us=100
     json_has '.vgpus[0] | .idle_ns == 2000 and .busy_ns == 3000'

@@ -116,7 +116,8 @@ static void test_agreement(void)
 {
     static struct tenant first, joiner;
     static const enum priority high = PRIORITY_HIGH, normal = PRIORITY_NORMAL;
-    static const uint64_t own = 5 * NS_PER_MS, longer = 6 * NS_PER_MS, automatic = 0;
+    static const uint64_t own = 5 * NS_PER_MS, longer = 6 * NS_PER_MS, automatic = 0, longest = NS_PER_S,
+                          nearly = 5 * NS_PER_MS + 1;
     const struct tenancy_request given = {.name = "team",
                                           .quota_chunks = 500,
                                           .weight = 300,
@@ -137,6 +138,8 @@ static void test_agreement(void)
         {{.name = "team", .quota_chunks = 499}, "VGPU_MEMORY", "998 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 500, .weight = 100}, "VGPU_WEIGHT", "100", "300"},
         {{.name = "team", .quantum_ns = &longer}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &longest}, "VGPU_QUANTUM", " 1000 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &nearly}, "VGPU_QUANTUM", "5.000001 ms", "5 ms"},
         {{.name = "team", .quantum_ns = &automatic}, "VGPU_QUANTUM", "0 ms (auto)", "5 ms"},
         {{.name = "team", .concurrency = 2}, NULL, "", ""},
         {{.name = "team", .concurrency = 1}, "VGPU_CONCURRENCY", "1", "2"},
