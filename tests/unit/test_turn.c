@@ -498,6 +498,41 @@ static void test_charges_stay_when_the_last_waiter_goes(void)
     end();
 }
 
+static void *launch_once(void *unused)
+{
+    (void)unused;
+    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    return NULL;
+}
+
+static bool wants_becomes(bool wants)
+{
+    for (uint64_t until = clock_now_ns() + 10 * NS_PER_S; clock_now_ns() < until; short_nap())
+        if (pool_bit_get(gpu->wanting, waiter.vgpu_index) == wants)
+            return true;
+    return false;
+}
+
+// As where work that outlasted its turn is charged while its virtual GPU waits again already.
+static void test_who_has_to_pay_wants_nothing(void)
+{
+    begin();
+    pthread_t thread;
+    turn_request(&waiter, clock_now_ns());
+    grant_set(&holder.vgpu->turn, &gpu->token, token(), 0, TURN_LONGEST_NS); // nobody takes the token from it
+    pthread_create(&thread, NULL, launch_once, NULL);
+    ok(wants_becomes(true), "a launch waits for its turn");
+    atomic_store(&waiter.vgpu->paid_until_ns, clock_now_ns() + 8 * NS_PER_S);
+    atomic_store(&waiter.vgpu->limit_percent, 10);
+    ok(wants_becomes(false), "until its virtual GPU has to pay first: the token would wait for it");
+    atomic_store(&waiter.vgpu->limit_percent, 0);
+    ok(wants_becomes(true), "and again after that");
+    turn_pass(&holder, token(), clock_now_ns(), false);
+    pthread_join(thread, NULL);
+    is_int(token_holder(token()), waiter.vgpu_index, "which then comes");
+    end();
+}
+
 // The more work is known to be ahead of a holder, the less often it is looked at.
 static void test_looks(void)
 {
@@ -539,6 +574,7 @@ int main(void)
     test_idle_beside_another();
     test_pause_ends_with_the_last_waiter();
     test_charges_stay_when_the_last_waiter_goes();
+    test_who_has_to_pay_wants_nothing();
     test_next_is_called();
     test_next_is_called_off();
     test_next_stays_called();
