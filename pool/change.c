@@ -31,11 +31,13 @@ static int check(const struct pool *pool, const struct pool_change *change, stru
     if (!change->quota_chunks)
         return 0;
     const struct pool_gpu *gpu = &pool->layout->gpus[pool_gpu_of(vgpu)];
-    if (atomic_load(&vgpu->quota_chunks) == 0)
+    uint64_t quota = atomic_load(&vgpu->quota_chunks), context = atomic_load(&gpu->context_bytes);
+    if (quota == 0)
         return error_set(error, -EINVAL, "%.*s on %.*s began without a quota and cannot get one while it runs",
                          (int)POOL_NAME_BYTES, vgpu->name, (int)POOL_NAME_BYTES, gpu->name);
-    uint64_t context = atomic_load(&gpu->context_bytes);
-    if (!change->contextless && change->quota_chunks * pool->chunk_bytes < context)
+    // One that is too small for a context now has none in it.
+    bool contextless = change->contextless || quota * pool->chunk_bytes < context;
+    if (!contextless && change->quota_chunks * pool->chunk_bytes < context)
         return refuse_quota(pool, change, -EBUSY, "a context alone takes", context, error);
     if (change->quota_chunks > gpu->total_chunks)
         return refuse_quota(pool, change, -ENOMEM, "the GPU has", gpu->total_bytes, error);

@@ -41,6 +41,7 @@
 #define POOL_NAME_BYTES 64u
 #define POOL_UUID_BYTES 16u
 #define POOL_NO_INDEX UINT32_MAX
+#define POOL_NO_GENERATION UINT32_MAX // those of the token have 24 bits
 
 // The liveness lock of process slot i is the byte POOL_LOCK_OFFSET + 1 + i of the file, the pool lock the byte
 // POOL_LOCK_OFFSET. They lie past the end of the file: a lock needs no content.
@@ -175,11 +176,11 @@ struct pool_member {
     uint8_t pad1[32];
 
     // The process's side of the gate; see scheduler/gate.h.
-    _Atomic uint64_t entered; // launches that have begun
-    _Atomic uint64_t left;    // launches that have returned
-    _Atomic uint64_t idle_at; // `entered` when all its work was last seen complete
-    _Atomic uint32_t active_gen;
-    _Atomic uint32_t drained_gen;
+    _Atomic uint64_t entered;     // launches that have begun
+    _Atomic uint64_t left;        // launches that have returned
+    _Atomic uint64_t idle_at;     // `entered` when all its work was last seen complete
+    _Atomic uint32_t active_gen;  // of the grant under which it launched last, and
+    _Atomic uint32_t drained_gen; // of the one whose work it last saw complete; or POOL_NO_GENERATION
     uint8_t pad2[32];
 };
 

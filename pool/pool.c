@@ -40,6 +40,15 @@ static bool in_group_directory(const char *path)
     return strncmp(path, GROUP_DIRECTORY "/", sizeof GROUP_DIRECTORY) == 0;
 }
 
+// A folder that a group may write need not hand its group down to new files.
+static void give_to_group(int fd, const char *directory)
+{
+    struct stat status;
+    bool shared = stat(directory, &status) == 0 && status.st_mode & S_IWGRP;
+    if (shared && fchown(fd, (uid_t)-1, status.st_gid) < 0)
+        return; // who is not in the group may only keep it in his own
+}
+
 static bool is_chunk(uint64_t bytes)
 {
     return bytes >= POOL_MIN_CHUNK_BYTES && bytes <= POOL_MAX_CHUNK_BYTES && (bytes & (bytes - 1)) == 0;
@@ -89,6 +98,8 @@ static int create_file(const char *path, uint64_t chunk_bytes, struct error *err
     // fchmod rather than the mode given to open, which the program's umask would change. The space is taken now: a full tmpfs
     // must show here as an error, not later as SIGBUS.
     quiet_begin(&quiet);
+    if (in_group_directory(path))
+        give_to_group(fd, directory);
     if (fchmod(fd, in_group_directory(path) ? 0660 : 0600) < 0 ||
         (errno = posix_fallocate(fd, 0, sizeof(struct pool_layout))) != 0 ||
         pwrite(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)

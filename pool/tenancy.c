@@ -115,7 +115,7 @@ static int check_agreement(const struct pool_vgpu *vgpu, const struct tenancy_re
         return error_set(error, -EEXIST, "VGPU_PRIORITY asks for %s but the virtual GPU %s has %s",
                          priority_name(*request->priority), request->name, priority_name(priority));
     if (request->quantum_ns && *request->quantum_ns != quantum)
-        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.3g ms%s but the virtual GPU %s has %.3g ms%s",
+        return error_set(error, -EEXIST, "VGPU_QUANTUM asks for %.10g ms%s but the virtual GPU %s has %.10g ms%s",
                          (double)*request->quantum_ns / NS_PER_MS, *request->quantum_ns ? "" : " (auto)", request->name,
                          (double)quantum / NS_PER_MS, quantum ? "" : " (auto)");
     uint32_t concurrency = atomic_load(&vgpu->concurrency);
@@ -153,20 +153,36 @@ static void admit(struct pool_layout *layout, uint32_t process, uint32_t gpu, ui
     atomic_store(&member->entered, 0);
     atomic_store(&member->left, 0);
     atomic_store(&member->idle_at, 0);
-    atomic_store(&member->active_gen, 0);
-    atomic_store(&member->drained_gen, 0);
+    atomic_store(&member->active_gen, POOL_NO_GENERATION);
+    atomic_store(&member->drained_gen, POOL_NO_GENERATION);
     account_begin(member);
     atomic_store(&member->vgpu, vgpu);
     pool_bit_set(layout->vgpus[vgpu].members, process);
     pool_bit_set(layout->gpus[gpu].vgpus, vgpu);
 }
 
-static void name_after_process(const struct pool_process *process, char name[POOL_NAME_BYTES])
+// Whether a virtual GPU that this process is no member of has the name, on whichever GPU.
+static bool is_taken(const struct pool_layout *layout, uint32_t process, const char *name)
 {
+    for (uint32_t i = 0; i < POOL_MAX_VGPUS; i++) {
+        const struct pool_vgpu *vgpu = &layout->vgpus[i];
+        if (atomic_load(&vgpu->state) == POOL_LIVE && !pool_bit_get(vgpu->members, process) &&
+            strncmp(vgpu->name, name, POOL_NAME_BYTES) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void name_after_process(const struct pool_layout *layout, uint32_t index, char name[POOL_NAME_BYTES])
+{
+    const struct pool_process *process = &layout->processes[index];
     // The colon, which given names cannot contain, keeps these names apart from them: nobody joins by accident.
     char command[sizeof process->command + 1] = {0};
     memcpy(command, process->command, sizeof process->command);
     snprintf(name, POOL_NAME_BYTES, "%s:%d", command, (int)process->pid);
+    // Processes in different PID namespaces may have the same id, and a process may have several virtual GPUs.
+    for (uint32_t number = 2; number <= POOL_MAX_VGPUS && is_taken(layout, index, name); number++)
+        snprintf(name, POOL_NAME_BYTES, "%s:%d:%u", command, (int)process->pid, number);
 }
 
 // A free place for a virtual GPU. One that died while it held the token may have left others running under its grant (scheduler/company.h),
@@ -208,7 +224,7 @@ static int create(struct pool *pool, uint32_t process, uint32_t gpu, const struc
     if (request->name)
         snprintf(vgpu->name, sizeof vgpu->name, "%s", request->name);
     else
-        name_after_process(&layout->processes[process], vgpu->name);
+        name_after_process(layout, process, vgpu->name);
     atomic_store(&vgpu->state, POOL_LIVE);
     pool_vgpu_note_class(layout, index);
     return (int)index;

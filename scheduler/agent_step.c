@@ -7,6 +7,7 @@
 #include "scheduler/bell.h"
 #include "scheduler/company.h"
 #include "scheduler/grant.h"
+#include "scheduler/notice.h"
 #include "scheduler/turn.h"
 
 // How often a busy holder is looked at while others wait, and one that has gone quiet. Less often if more work is known to be
@@ -299,7 +300,7 @@ static uint64_t leave(struct gate *gate, uint64_t word, uint64_t now_ns)
     if (!work_is_done(gate))
         return now_ns + DRAIN_LOOK_NS;
     gate->notes.word = GATE_NO_GRANT; // it may be invited into the same grant again
-    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, COMPANY_NO_GENERATION);
+    atomic_compare_exchange_strong(&gate->member->active_gen, &generation, POOL_NO_GENERATION);
     if (all_other_members(gate, gate->vgpu_index, token_generation(word), nobody))
         company_leave(gate, word);
     return AGENT_NEVER_NS;
@@ -344,18 +345,18 @@ uint64_t agent_step(struct gate *gate, uint64_t now_ns)
         gate->notes.wanted_ns = now_ns;
         return watch_turn(gate, word, now_ns);
     }
-    // The waiters have gone without a turn: nothing is charged, no turn runs and no pause counts until another comes.
-    grant_clear(&gate->vgpu->charged_from, gate->token, word);
-    grant_clear(&gate->vgpu->turn, gate->token, word);
+    // The waiters have gone without a turn: no turn runs and no pause counts until another comes.
+    turn_lapse(gate, word, now_ns);
     gate->notes.done_ns = 0;
     uint64_t forget = gate->notes.wanted_ns + CONTENTION_MEMORY_NS;
     if (now_ns < forget)
         return forget;
     if (atomic_compare_exchange_strong(gate->token, &word, word & ~TOKEN_CONTENDED)) {
         window_clear(&gate->window);
-        // A waiter that has come since the look above relies on the flag, and must ask again.
+        // A waiter that has come since the look above relies on the flag, and must ask again; so does a limit.
         if (turn_others_wait(gate))
             futex_wake(token_futex(gate->gpu), FUTEX_EVERYONE);
+        notice_limit(gate->pool->layout, gate->vgpu_index);
     }
     return now_ns;
 }

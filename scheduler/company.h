@@ -28,9 +28,6 @@
 
 #include "scheduler/gate.h"
 
-// No member is active in a generation of this number; those of the token have 24 bits.
-#define COMPANY_NO_GENERATION UINT32_MAX
-
 // Whether a virtual GPU is a companion in the grant that `word` describes; and whether its own gate is closed. A token that
 // nobody holds has no companions.
 static inline bool company_has(const struct pool_vgpu *vgpu, uint64_t word)

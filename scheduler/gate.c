@@ -155,8 +155,12 @@ static bool watch_token(struct gate *gate, uint64_t word)
 static bool wait_for_cap(struct gate *gate, uint64_t now_ns)
 {
     uint64_t wait = turn_cap_wait(gate, now_ns);
-    if (wait)
+    if (wait) {
+        // It may have been wanted before: the token would wait for who sleeps here.
+        if (pool_bit_get(gate->gpu->wanting, gate->vgpu_index))
+            pool_bit_clear(gate->gpu->wanting, gate->vgpu_index);
         clock_sleep_ns(wait < LOOK_UP_NS ? wait : LOOK_UP_NS);
+    }
     return wait > 0;
 }
 

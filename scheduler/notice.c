@@ -26,6 +26,17 @@ static void keep_distance(struct pool_vgpu *vgpu, uint64_t level, uint64_t befor
     atomic_fetch_add(&vgpu->pass, to - pass);
 }
 
+void notice_limit(struct pool_layout *layout, uint32_t vgpu)
+{
+    const struct pool_vgpu *record = &layout->vgpus[vgpu];
+    struct pool_gpu *gpu = &layout->gpus[pool_gpu_of(record)];
+    uint64_t word = atomic_load(&gpu->token);
+    // The agent clears the flag again if nothing asks for it.
+    while (atomic_load(&record->limit_percent) && token_holder(word) == vgpu && !(word & TOKEN_CONTENDED) &&
+           !atomic_compare_exchange_weak(&gpu->token, &word, word | TOKEN_CONTENDED))
+        ;
+}
+
 void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_before, uint32_t priority_before)
 {
     struct pool_vgpu *record = &layout->vgpus[vgpu];
@@ -34,11 +45,7 @@ void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_be
     uint64_t now = weight_of(atomic_load(&record->weight), atomic_load(&record->priority));
     if (now != before)
         keep_distance(record, atomic_load(&gpu->level), before, now);
-    uint64_t word = atomic_load(&gpu->token);
-    // The agent clears the flag again if nothing asks for it.
-    while (atomic_load(&record->limit_percent) && token_holder(word) == vgpu && !(word & TOKEN_CONTENDED) &&
-           !atomic_compare_exchange_weak(&gpu->token, &word, word | TOKEN_CONTENDED))
-        ;
+    notice_limit(layout, vgpu);
     POOL_EACH_BIT(process, record->members, POOL_MAX_PROCESSES)
     bell_ring(layout, process);
 }

@@ -11,4 +11,8 @@
 // holds the token, makes its launches count. From any process. Lock-free.
 void notice_change(struct pool_layout *layout, uint32_t vgpu, uint32_t weight_before, uint32_t priority_before);
 
+// If this virtual GPU has a limit and holds the token, makes its launches count. Also for who has found that it has none, and
+// then changed the token: a limit that came in between was noticed too early.
+void notice_limit(struct pool_layout *layout, uint32_t vgpu);
+
 #endif

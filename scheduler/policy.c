@@ -311,5 +311,7 @@ uint64_t policy_cap_turn(uint64_t paid_until_ns, uint64_t now_ns, uint64_t quant
 {
     uint64_t from = paid(paid_until_ns, now_ns);
     uint64_t saved = now_ns > from ? scale(now_ns - from, cap(percent), 100) : 0;
-    return most(quantum_ns + saved, 1);
+    // A longer turn could not be paid for in the longest wait. Half of that is for what it runs over.
+    uint64_t payable = scale(DEEPEST_DEBT_NS / 2, cap(percent), 100);
+    return most(least(quantum_ns, payable) + saved, 1);
 }

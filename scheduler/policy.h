@@ -117,7 +117,7 @@ uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most
 #define POLICY_CAP_SAVED_NS 100000000ull
 uint64_t policy_cap_pay(uint64_t paid_until_ns, uint64_t now_ns, uint64_t used_ns, uint32_t percent);
 uint64_t policy_cap_wait(uint64_t paid_until_ns, uint64_t now_ns);
-// The longest turn of a holder that has paid until then, where quantum_ns is the ordinary one.
+// The longest turn of a holder that has paid until then, where quantum_ns is the ordinary one: no longer than a wait pays for.
 uint64_t policy_cap_turn(uint64_t paid_until_ns, uint64_t now_ns, uint64_t quantum_ns, uint32_t percent);
 
 #endif

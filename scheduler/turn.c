@@ -5,6 +5,7 @@
 #include "scheduler/bell.h"
 #include "scheduler/company.h"
 #include "scheduler/grant.h"
+#include "scheduler/notice.h"
 #include "scheduler/policy.h"
 #include "scheduler/standing.h"
 
@@ -168,6 +169,8 @@ bool turn_claim(struct gate *gate, uint64_t word)
     if (!atomic_compare_exchange_strong(gate->token, &word, next))
         return false;
     announce_grant(gate, next, now, turn);
+    if (!turn)
+        notice_limit(layout_of(gate), gate->vgpu_index);
     return true;
 }
 
@@ -357,6 +360,15 @@ bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
         raise_level(gate, &choice);
     }
     return true;
+}
+
+void turn_lapse(struct gate *gate, uint64_t word, uint64_t now_ns)
+{
+    struct pool_vgpu *vgpu = gate->vgpu;
+    uint64_t charged = grant_since(grant_take(&vgpu->charged_from, gate->token, word), now_ns);
+    charged -= least(charged, grant_get(&gate->gpu->company_ns, word));
+    atomic_fetch_add_explicit(&vgpu->charged_ns, charged, memory_order_relaxed);
+    grant_clear(&vgpu->turn, gate->token, word);
 }
 
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving)

@@ -78,6 +78,10 @@ void turn_take_unused(struct gate *gate, uint64_t word, uint64_t now_ns);
 // one.
 bool turn_revoke(struct gate *gate, uint64_t *word);
 
+// Those that waited for the holder, for which `word` stands, have gone without a turn: its turn is over, though not its grant,
+// and what it has the GPU for from now on is not charged.
+void turn_lapse(struct gate *gate, uint64_t word, uint64_t now_ns);
+
 // Ends the grant that `word` describes and gives the token to the next that wants it; if none does, to the same holder afresh
 // or, with `leaving`, to nobody. For the holder's agent, and for a waiter that takes over. false: the token had moved already.
 bool turn_pass(struct gate *gate, uint64_t word, uint64_t now_ns, bool leaving);

@@ -189,6 +189,23 @@ tenant() {
     refused $NOT_READY "$VGPU_POOL belongs to user 4242"
 }
 
+@test "members of a group meet in the folder that it may write, whoever comes first" {
+    sim_only "needs a driver that any user may open"
+    unshare -m true 2>/dev/null || skip "needs root, to be others and to have a /run"
+    unset VGPU_POOL
+    local hidden='
+        mount -t tmpfs none /dev/shm && mount -t tmpfs none /run && mkdir /run/vgpu /run/build && chgrp 1234 /run/vgpu && chmod 775 /run/vgpu || exit
+        cp -r "$SHIM" "$BUILD/simgpu" "$PROGRAMS/attach_try" /run/build && chmod -R a+rX /run/build || exit
+        for user in 1001 1002; do
+            setpriv --reuid=$user --regid=$user --groups=1234 env SIMGPU_STATE=/dev/shm/$user LD_LIBRARY_PATH=/run/build/simgpu \
+                LD_PRELOAD=/run/build/libvgpu_shim.so /run/build/attach_try
+        done'
+    BUILD=$BUILD run -0 --separate-stderr unshare -m sh -c "$hidden"
+    assert_equal "$output" $'cuInit 0\ncuInit 0'
+    assert_contains "$stderr" "pool /run/vgpu/pool"
+    refute_contains "$stderr" "Permission denied"
+}
+
 @test "a symbolic link is not followed to a pool" {
     ln -s "$BATS_TEST_TMPDIR/elsewhere" "$VGPU_POOL"
     refused $NOT_READY "$VGPU_POOL"

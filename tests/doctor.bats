@@ -214,6 +214,33 @@ no_folder() {
     finds FAIL pool "cannot open the pool $folder/pool: Permission denied: set VGPU_POOL to a path of your own"
 }
 
+@test "where /dev/shm cannot be written, the doors are tried in a pool elsewhere" {
+    unshare -m true 2>/dev/null || skip "needs root, to hide /dev/shm"
+    run -0 --separate-stderr unshare -m sh -c 'mount -t tmpfs -o ro none /dev/shm && exec "$@"' sh "$VGPU" doctor
+    finds ok driver "CUDA 1"
+    finds ok start "gets its GPUs"
+    run ! compgen -G "/tmp/vgpu-doctor.*"
+}
+
+@test "where a program under the library cannot start, the library's own words are told" {
+    unshare -m true 2>/dev/null || skip "needs root, to make /dev/shm small"
+    run -1 --separate-stderr unshare -m sh -c 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"' sh "$VGPU" doctor
+    finds ok driver "CUDA 1"
+    finds FAIL start "error 802 from cuInit" "cannot fill the new pool /dev/shm/vgpu-doctor." "No space left on device"
+}
+
+@test "a machine without /proc is told what that prevents, and to mount it" {
+    sim_only "a real driver wants /proc for itself"
+    unshare -m true 2>/dev/null || skip "needs root, to hide /proc"
+    local hidden=(unshare -m sh -c 'mount -t tmpfs none /proc && exec "$@"' sh "$VGPU")
+    run -1 --separate-stderr "${hidden[@]}" doctor
+    finds FAIL driver "cannot be checked" "/proc must be mounted"
+    finds FAIL pool "$VGPU_POOL cannot be created" "/proc must be mounted"
+    finds FAIL library "/proc must be mounted"
+    run -125 --separate-stderr "${hidden[@]}" run true
+    assert_contains "$stderr" "the program was not started" "/proc must be mounted"
+}
+
 @test "a folder without a pool and without a place for one is told" {
     VGPU_POOL=$BATS_TEST_TMPDIR/nowhere/pool run -1 --separate-stderr "$VGPU" doctor
     finds FAIL pool "nowhere/pool cannot be created: No such file or directory" "its directory must exist"

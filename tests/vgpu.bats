@@ -88,6 +88,8 @@ json_has() {
     assert_contains "$stderr" "VGPU_MEMORY=$seen is not understood"
     run -127 --separate-stderr "$VGPU" run "$bad"
     assert_equal "$stderr" "vgpu run: cannot run $seen: No such file or directory"
+    run -0 --separate-stderr "$VGPU" list --pool "/tmp/$bad"
+    assert_equal "$stderr" "no pool at /tmp/$seen: nothing has run under vgpu"
     tenant
     run -1 --separate-stderr "$VGPU" set "$bad" --weight 3
     assert_contains "$stderr" "there is no virtual GPU '$seen'"
@@ -392,6 +394,12 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     [[ ${lines[1]} =~ usual\ +100\ \ normal\ +none\ +auto\ +1 ]]
     [[ ${lines[2]} =~ special\ +100\ \ high\ +30\ %\ +auto\ +2 ]]
     json_has '.vgpus | map([.priority, .limit_percent]) == [["normal", 0], ["high", 30]]'
+}
+
+@test "list shows a quantum as it was given, the longest too" {
+    tenant name=longest quantum_ms=1000
+    run -0 --separate-stderr "$VGPU" list --interval 0
+    [[ ${lines[1]} =~ longest\ +100\ +1000\ ms ]]
 }
 
 @test "list --json has busy time, and waits as quantiles and as counts" {

@@ -85,18 +85,25 @@ static void become_probe(const struct probe *probe, int out, const char *library
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
     execl("/proc/self/exe", "vgpu", "doctor", "--probe", probe->name, (char *)NULL);
+    dprintf(STDERR_FILENO, "this command does not find itself (%s): /proc must be mounted\n", strerror(errno));
     _exit(STATUS_FAILED);
 }
 
-// Takes one line from a child. `said` keeps the last one that was not a finding.
+// Takes one line from a child. `said` keeps the last one that was not a finding, unless a failure has been told with it.
 static void take_line(char *line, char said[TEXT_BYTES])
 {
     int status = line[0] == CHILD_MARK ? line[1] - '0' : -1;
     char *check = status >= DOCTOR_OK && status <= DOCTOR_FAIL && line[2] == '\t' ? line + 3 : NULL;
     char *tab = check ? strchr(check, '\t') : NULL;
     if (tab) {
+        char text[2 * TEXT_BYTES];
+        bool tell = status == DOCTOR_FAIL && said[0];
+        snprintf(text, sizeof text, "%.511s%s%.400s", tab + 1, tell ? ": " : "", tell ? said : "");
+        line_clean(text);
         *tab = '\0';
-        add((enum doctor_status)status, check, tab + 1);
+        add((enum doctor_status)status, check, text);
+        if (tell)
+            said[0] = '\0';
     } else {
         snprintf(said, TEXT_BYTES, "%.511s", line);
     }
@@ -130,21 +137,23 @@ static bool take_findings(int in, char said[TEXT_BYTES])
     }
 }
 
-static void run_probe(const struct probe *probe, const char *library)
+// Runs one in a child, with a pool at this path if it is under the library.
+static void run_probe(const struct probe *probe, const char *library, const char *pool)
 {
     int ends[2], status = 0;
-    char said[TEXT_BYTES] = "", directory[] = "/dev/shm/vgpu-doctor.XXXXXX", pool[sizeof directory + sizeof "/pool"];
-    if (!mkdtemp(directory) || pipe(ends) < 0) {
-        doctor_say(DOCTOR_FAIL, probe->name, "cannot be checked: /dev/shm or a pipe: %s", strerror(errno));
+    char said[TEXT_BYTES] = "";
+    if (pipe(ends) < 0) {
+        doctor_say(DOCTOR_FAIL, probe->name, "cannot be checked: no pipe: %s", strerror(errno));
         return;
     }
-    snprintf(pool, sizeof pool, "%s/pool", directory);
     size_t before = finding_count;
     pid_t child = fork();
     if (child == 0) {
         close(ends[0]);
         become_probe(probe, ends[1], library, pool);
     }
+    if (child < 0)
+        snprintf(said, sizeof said, "no child: %s", strerror(errno));
     close(ends[1]);
     bool hangs = child > 0 && !take_findings(ends[0], said);
     const char *last = finding_count > before ? findings[finding_count - 1].check : "the start";
@@ -160,8 +169,24 @@ static void run_probe(const struct probe *probe, const char *library)
                    said[0] ? ", having said: " : "", said);
     else if (finding_count == before)
         doctor_say(DOCTOR_FAIL, probe->name, "cannot be checked%s%s", said[0] ? ": " : "", said);
+}
+
+// The same in a folder that is gone afterwards: where pools usually are or, if that is no place for one, where temporary files
+// are.
+static void run_probe_in_folder(const struct probe *probe, const char *library)
+{
+    char folder[] = "/dev/shm/vgpu-doctor.XXXXXX", other[] = "/tmp/vgpu-doctor.XXXXXX", pool[sizeof folder + sizeof "/pool"];
+    const char *made = mkdtemp(folder);
+    made = made ? made : mkdtemp(other);
+    if (!made) {
+        doctor_say(DOCTOR_FAIL, probe->name, "cannot be checked: no folder can be made in /dev/shm or /tmp: %s",
+                   strerror(errno));
+        return;
+    }
+    snprintf(pool, sizeof pool, "%s/pool", made);
+    run_probe(probe, library, pool);
     unlink(pool);
-    rmdir(directory);
+    rmdir(made);
 }
 
 static enum doctor_status worst(void)
@@ -245,12 +270,12 @@ int command_doctor(int argc, char **argv)
     doctor_machine();
     doctor_options();
     doctor_pool();
-    run_probe(&probes[0], NULL);
+    run_probe(&probes[0], NULL, NULL);
     if (run_find_library(library, &error)) {
         doctor_say(DOCTOR_FAIL, "library", "%s", error.text);
     } else {
         doctor_say(DOCTOR_OK, "library", "%s", library);
-        run_probe(&probes[1], library);
+        run_probe_in_folder(&probes[1], library);
     }
     int status = worst() == DOCTOR_FAIL ? STATUS_FAILED : STATUS_OK;
     if (json)

@@ -39,6 +39,8 @@ static void check_place(const char *path)
     if (fstatvfs(fd, &space) == 0 && (uint64_t)space.f_bavail * space.f_frsize < sizeof(struct pool_layout))
         doctor_say(DOCTOR_FAIL, "pool", "%s cannot be created: %s has %llu KiB free and it needs %zu", path, directory,
                    (unsigned long long)space.f_bavail * space.f_frsize >> 10, sizeof(struct pool_layout) >> 10);
+    else if (access("/proc/self/fd", F_OK) < 0)
+        doctor_say(DOCTOR_FAIL, "pool", "%s cannot be created: /proc must be mounted, to give it its name", path);
     else
         doctor_say(DOCTOR_OK, "pool", "%s does not exist yet; the first program creates it", path);
     close(fd);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/line.h"
 #include "options/options.h"
 #include "pool/pool.h"
 #include "tools/command.h"
@@ -118,12 +119,16 @@ static int print(const char *name, const struct list_options *list, const struct
     return STATUS_FAILED;
 }
 
-static void explain_nothing(const struct snapshot *snapshot)
+// Says why there is nothing to show, in one line whatever the path contains.
+static void explain_nothing(const struct snapshot *snapshot, FILE *out)
 {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", snapshot->path);
+    line_clean(path);
     if (!snapshot->exists)
-        fprintf(stderr, "no pool at %s: nothing has run under vgpu\n", snapshot->path);
+        fprintf(out, "no pool at %s: nothing has run under vgpu\n", path);
     else if (snapshot->vgpu_count == 0)
-        fprintf(stderr, "no virtual GPU in the pool %s\n", snapshot->path);
+        fprintf(out, "no virtual GPU in the pool %s\n", path);
 }
 
 static int show_picture(const char *name, const struct snapshot *snapshot)
@@ -132,8 +137,10 @@ static int show_picture(const char *name, const struct snapshot *snapshot)
     size_t length;
     FILE *out = open_memstream(&text, &length);
     int rc = out ? list_text(snapshot, out, screen_colour()) : -ENOMEM;
-    if (out && snapshot->vgpu_count == 0)
-        fprintf(out, "\n%s %s\n", snapshot->exists ? "no virtual GPU in the pool" : "no pool at", snapshot->path);
+    if (out && snapshot->vgpu_count == 0) {
+        fputc('\n', out);
+        explain_nothing(snapshot, out);
+    }
     if (out && fclose(out) != 0)
         rc = -ENOMEM;
     if (rc == 0)
@@ -206,7 +213,7 @@ static int once(const char *name, const struct list_options *list, const char *p
     }
     status = print(name, list, &snapshots[current]);
     if (!list->json && status == STATUS_OK)
-        explain_nothing(&snapshots[current]);
+        explain_nothing(&snapshots[current], stderr);
     return status;
 }
 

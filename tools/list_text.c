@@ -118,7 +118,7 @@ static void add_vgpu(struct table *table, const struct snapshot_vgpu *vgpu, stru
     else if (shown.limit)
         table_add(table, "none");
     if (vgpu->quantum_ns)
-        table_add(table, "%.3g ms", (double)vgpu->quantum_ns / NS_PER_MS);
+        table_add(table, "%.4g ms", (double)vgpu->quantum_ns / NS_PER_MS);
     else
         table_add(table, "auto");
     if (shown.concurrency)

@@ -58,7 +58,8 @@ int run_find_library(char path[PATH_MAX], struct error *error)
         return 0;
     return error_set(error, -ENOENT,
                      "cannot find " LIBRARY " beside this command, in ../lib, ../lib64 or " VGPU_LIBDIR
-                     ": the program was not started, since nothing would be enforced");
+                     "%s: the program was not started, since nothing would be enforced",
+                     length < 0 ? " (/proc must be mounted, to tell where this command is)" : "");
 }
 
 // The new value of LD_PRELOAD: the library, then what was there. Entries of the library's name are dropped: a second copy, or a

@@ -98,7 +98,7 @@ static void test_turns(void)
 
 static void test_quotas(void)
 {
-    static struct tenant a, b, open_one;
+    static struct tenant a, b, open_one, small;
     tenant_pool_new("change");
     tenant_join(&a, "alice", 500);
     tenant_join(&b, "bob", 300);
@@ -121,6 +121,11 @@ static void test_quotas(void)
     is_int(change_quota(&b, 99), -EBUSY, "nor can less than a context takes");
     ok(strstr(b.error.text, "198 MiB: a context alone takes 200 MiB"), "one line has both numbers: %s", b.error.text);
     is_int(change_quota(&b, 100), 0, "just that can");
+    tenant_join(&small, "small", 40);
+    ok(change_quota(&small, 60) == 0 && change_quota(&small, 20) == 0,
+       "who lives with less than a context, since its program pays for that, can get more and less: %s", small.error.text);
+    pool_close(&small.pool);
+    tenant_reap(&a);
     tenant_join(&open_one, "olga", 0);
     is_int(change_quota(&open_one, 10), -EINVAL, "who began without a quota cannot get one: %s", open_one.error.text);
     is_int(tenant_charge(&open_one, 150), 0, "he holds what is not reserved");

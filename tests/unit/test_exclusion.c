@@ -115,7 +115,7 @@ static void close_gate(size_t i)
         atomic_fetch_or(&launcher->companion, TOKEN_REVOKED);
     if (cases[i].closes != COMPANION_BACK || is_seen())
         return;
-    atomic_store(&launching()->active_gen, COMPANY_NO_GENERATION);
+    atomic_store(&launching()->active_gen, POOL_NO_GENERATION);
     atomic_fetch_and(&launcher->companion, ~TOKEN_REVOKED);
 }
 

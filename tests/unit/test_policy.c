@@ -340,24 +340,34 @@ static void test_classes(void)
        (unsigned long long)part);
 }
 
-static void test_caps(void)
+// The part of its time, in thousandths, that a capped tenant has the GPU if it always wants it and its turns run over.
+static uint64_t capped_permille(uint32_t percent, uint64_t quantum_ns)
 {
-    uint64_t paid = 0, used = 0, now = 1000 * NS_PER_S;
-    const uint64_t start = now;
-    while (now < start + 100 * NS_PER_S) {
-        if (paid > now) {
-            now = paid;
-            continue;
-        }
-        uint64_t turn = policy_cap_turn(paid, now, QUANTUM, 30) + 3 * NS_PER_MS; // and an overrun
+    const uint64_t start = 1000 * NS_PER_S;
+    uint64_t paid = 0, used = 0, now = start;
+    while (now < start + 1000 * NS_PER_S) {
+        now += policy_cap_wait(paid, now);
+        uint64_t turn = policy_cap_turn(paid, now, quantum_ns, percent) + 3 * NS_PER_MS;
         now += turn;
         used += turn;
-        paid = policy_cap_pay(paid, now, turn, 30);
+        paid = policy_cap_pay(paid, now, turn, percent);
     }
-    uint64_t permille = used * 1000 / (now - start);
+    return used * 1000 / (now - start);
+}
+
+static void test_caps(void)
+{
+    uint64_t permille = capped_permille(30, QUANTUM), now = 1000 * NS_PER_S;
     ok(permille >= 299 && permille <= 301, "a cap of 30 %% holds whatever turns run over (%llu permille)",
        (unsigned long long)permille);
-    paid = policy_cap_pay(0, now, 0, 30);
+    static const uint32_t caps[] = {1, 2, 9, 50, 99};
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
+        uint64_t longest = capped_permille(caps[i], NS_PER_S), shortest = capped_permille(caps[i], NS_PER_MS);
+        ok(longest <= caps[i] * 10 && longest + 1 >= caps[i] * 10 && shortest <= caps[i] * 10,
+           "a cap of %u %% holds with the longest quantum and with the shortest (%llu and %llu permille)", caps[i],
+           (unsigned long long)longest, (unsigned long long)shortest);
+    }
+    uint64_t paid = policy_cap_pay(0, now, 0, 30);
     is_int(policy_cap_turn(paid, now, QUANTUM, 30), QUANTUM + POLICY_CAP_SAVED_NS * 3 / 10, "little is saved up while idle");
     ok(policy_cap_pay(UINT64_MAX, now, UINT64_MAX, 0) != 0 && policy_cap_turn(UINT64_MAX, 0, UINT64_MAX / 2, 1000) >= 1,
        "nonsense does no harm");

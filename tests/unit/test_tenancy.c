@@ -116,7 +116,8 @@ static void test_agreement(void)
 {
     static struct tenant first, joiner;
     static const enum priority high = PRIORITY_HIGH, normal = PRIORITY_NORMAL;
-    static const uint64_t own = 5 * NS_PER_MS, longer = 6 * NS_PER_MS, automatic = 0;
+    static const uint64_t own = 5 * NS_PER_MS, longer = 6 * NS_PER_MS, automatic = 0, longest = NS_PER_S,
+                          nearly = 5 * NS_PER_MS + 1;
     const struct tenancy_request given = {.name = "team",
                                           .quota_chunks = 500,
                                           .weight = 300,
@@ -137,6 +138,8 @@ static void test_agreement(void)
         {{.name = "team", .quota_chunks = 499}, "VGPU_MEMORY", "998 MiB", "1000 MiB"},
         {{.name = "team", .quota_chunks = 500, .weight = 100}, "VGPU_WEIGHT", "100", "300"},
         {{.name = "team", .quantum_ns = &longer}, "VGPU_QUANTUM", "6 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &longest}, "VGPU_QUANTUM", " 1000 ms", "5 ms"},
+        {{.name = "team", .quantum_ns = &nearly}, "VGPU_QUANTUM", "5.000001 ms", "5 ms"},
         {{.name = "team", .quantum_ns = &automatic}, "VGPU_QUANTUM", "0 ms (auto)", "5 ms"},
         {{.name = "team", .concurrency = 2}, NULL, "", ""},
         {{.name = "team", .concurrency = 1}, "VGPU_CONCURRENCY", "1", "2"},
@@ -204,6 +207,38 @@ static void test_zero_record(void)
     is_int(account_count(pool_account(first.pool.layout, 0)), 0, "its chunks come back");
     pool_close(&first.pool);
     pool_close(&second.pool);
+}
+
+static const char *name_of(const struct tenant *tenant, int vgpu)
+{
+    return vgpu < 0 ? "" : tenant->pool.layout->vgpus[vgpu].name;
+}
+
+// All of a test's tenants have one process id, as the first processes of two containers do.
+static void test_same_process_id(void)
+{
+    static struct tenant first, second, third, other_gpu;
+    const struct tenancy_request unnamed = {0};
+    char own[POOL_NAME_BYTES], own_second[POOL_NAME_BYTES + 2];
+    tenant_pool_new("tenancy");
+    tenant_join_on(&other_gpu, 1, "other", 0); // so that GPU 1 is in the pool
+    tenant_join(&first, NULL, 0);
+    snprintf(own, sizeof own, "%s", name_of(&first, (int)first.vgpu));
+    snprintf(own_second, sizeof own_second, "%s:2", own);
+    tenant_join(&second, NULL, 0);
+    ok(strcmp(name_of(&second, (int)second.vgpu), own_second) == 0, "two of one process id have different names: %s and %s",
+       own, name_of(&second, (int)second.vgpu));
+    int vgpu = pool_vgpu_join(&second.pool, second.process, other_gpu.gpu, &unnamed, &second.error);
+    ok(strcmp(name_of(&second, vgpu), own_second) == 0, "the second has its name on every GPU: %s", name_of(&second, vgpu));
+    vgpu = pool_vgpu_join(&first.pool, first.process, other_gpu.gpu, &unnamed, &first.error);
+    ok(strcmp(name_of(&first, vgpu), own) == 0, "and so has the first: %s", name_of(&first, vgpu));
+    pool_close(&first.pool);
+    tenant_join(&third, NULL, 0);
+    ok(strcmp(name_of(&third, (int)third.vgpu), own) == 0, "the name of who has gone is free: %s",
+       name_of(&third, (int)third.vgpu));
+    pool_close(&second.pool);
+    pool_close(&third.pool);
+    pool_close(&other_gpu.pool);
 }
 
 static void test_many_gpus(void)
@@ -378,6 +413,7 @@ int main(void)
     test_mps();
     test_agreement();
     test_zero_record();
+    test_same_process_id();
     test_many_gpus();
     test_race();
     if (STEP_IS_SLOW)

@@ -226,6 +226,25 @@ static void test_drain_waits_for_all(void)
     end();
 }
 
+// Generations start again at 0, which a process that has not launched yet must not take for one that it knows.
+static void test_generation_zero(void)
+{
+    begin();
+    uint64_t now = clock_now_ns(), word;
+    atomic_store(&gpu->token, token_next(TOKEN_GENERATION_MASK - 1, POOL_NO_INDEX, 0));
+    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    ok(token_generation(token()) == 0 && token_holder(token()) == waiter.vgpu_index, "a first launch under generation 0");
+    turn_request(&holder, now);
+    word = token();
+    turn_revoke(&waiter, &word);
+    agent_step(&waiter, now);
+    is_int(token_holder(token()), waiter.vgpu_index, "is waited for");
+    work_is_over = true;
+    agent_step(&waiter, now += NS_PER_US);
+    is_int(token_holder(token()), holder.vgpu_index, "until it is complete");
+    end();
+}
+
 static void test_captures(void)
 {
     begin();
@@ -459,6 +478,61 @@ static void test_pause_ends_with_the_last_waiter(void)
     end();
 }
 
+// What was charged while somebody waited stays charged if he goes without a turn, so the figure that is shown only grows.
+static void test_charges_stay_when_the_last_waiter_goes(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    turn_request(&waiter, now);
+    agent_step(&holder, now);
+    pool_bit_clear(gpu->wanting, waiter.vgpu_index);
+    agent_step(&holder, now += 5 * MS);
+    uint64_t charged = atomic_load(&holder.vgpu->charged_ns);
+    ok(charged >= 5 * MS && charged < 5 * MS + 2048, "who goes without a turn has been waiting all the same (%llu ns)",
+       (unsigned long long)charged);
+    is_int(turn_from(&holder, token()), 0, "from then on nothing is charged");
+    agent_step(&holder, now += 5 * MS);
+    is_int(atomic_load(&holder.vgpu->charged_ns), charged, "nor later");
+    turn_pass(&holder, token(), now + MS, true);
+    is_int(atomic_load(&holder.vgpu->charged_ns), charged, "nor again at the end");
+    end();
+}
+
+static void *launch_once(void *unused)
+{
+    (void)unused;
+    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    return NULL;
+}
+
+static bool wants_becomes(bool wants)
+{
+    for (uint64_t until = clock_now_ns() + 10 * NS_PER_S; clock_now_ns() < until; short_nap())
+        if (pool_bit_get(gpu->wanting, waiter.vgpu_index) == wants)
+            return true;
+    return false;
+}
+
+// As where work that outlasted its turn is charged while its virtual GPU waits again already.
+static void test_who_has_to_pay_wants_nothing(void)
+{
+    begin();
+    pthread_t thread;
+    turn_request(&waiter, clock_now_ns());
+    grant_set(&holder.vgpu->turn, &gpu->token, token(), 0, TURN_LONGEST_NS); // nobody takes the token from it
+    pthread_create(&thread, NULL, launch_once, NULL);
+    ok(wants_becomes(true), "a launch waits for its turn");
+    atomic_store(&waiter.vgpu->paid_until_ns, clock_now_ns() + 8 * NS_PER_S);
+    atomic_store(&waiter.vgpu->limit_percent, 10);
+    ok(wants_becomes(false), "until its virtual GPU has to pay first: the token would wait for it");
+    atomic_store(&waiter.vgpu->limit_percent, 0);
+    ok(wants_becomes(true), "and again after that");
+    turn_pass(&holder, token(), clock_now_ns(), false);
+    pthread_join(thread, NULL);
+    is_int(token_holder(token()), waiter.vgpu_index, "which then comes");
+    end();
+}
+
 // The more work is known to be ahead of a holder, the less often it is looked at.
 static void test_looks(void)
 {
@@ -492,12 +566,15 @@ int main(void)
     test_late_work_is_charged();
     test_late_work_is_charged_until_the_token_is_back();
     test_drain_waits_for_all();
+    test_generation_zero();
     test_early_hand_over();
     test_captures();
     test_patience();
     test_patience_with_steps();
     test_idle_beside_another();
     test_pause_ends_with_the_last_waiter();
+    test_charges_stay_when_the_last_waiter_goes();
+    test_who_has_to_pay_wants_nothing();
     test_next_is_called();
     test_next_is_called_off();
     test_next_stays_called();
