@@ -66,7 +66,10 @@ void modules_reset(void)
 static struct loaded *find(const void *handle, CUcontext context)
 {
     struct loaded *loaded;
-    const struct place place = {handle, context};
+    struct place place;
+    memset(&place, 0, sizeof place); // all of its bytes are the key
+    place.handle = handle;
+    place.context = context;
     HASH_FIND(hh, table, &place, sizeof place, loaded);
     return loaded;
 }
