@@ -29,12 +29,18 @@ static CUresult call_wrongly(int number)
         return cuArrayCreate(&array, &flat);
     case 6:
         return cuArray3DCreate(&array, &deep);
-    default:
+    case 7:
         return cuMipmappedArrayCreate(&mipmapped, &deep, 2);
+    default:
+#if CUDA_VERSION >= 13000
+        return cuCtxCreate(NULL, NULL, 0, 0);
+#else
+        return cuCtxCreate(NULL, 0, 0);
+#endif
     }
 }
 
-#define WRONG_CALLS 8
+#define WRONG_CALLS 9
 
 static CUresult answers[WRONG_CALLS];
 
