@@ -146,16 +146,15 @@ static CUresult begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR *de
     CUstreamCaptureMode mode = capture_relax();
     request->bytes = required_bytes(device, descriptor, levels, &answer);
     capture_restore(mode);
-    if (answer == CUDA_ERROR_INVALID_VALUE && request->bytes > device->physical_bytes)
-        return answer;
     if (REAL(cuCtxGetCurrent)(&request->context) != CUDA_SUCCESS)
         request->context = NULL;
     request->device = device;
     request->packed = request->bytes <= SMALL_BYTES;
     if (!request->packed)
         request->taken = holdings_round_up(request->bytes, HOLDINGS_BLOCK_BYTES);
+    // What cannot be made without memory cannot be made with it either.
     if (request->packed ? take_packed(request) : device_take(device, request->taken))
-        return device_refuse(device, request->bytes, function);
+        return answer == CUDA_SUCCESS ? device_refuse(device, request->bytes, function) : answer;
     if (request->packed)
         measure_begin(&request->measurement, device, 0);
     return CUDA_SUCCESS;

@@ -34,13 +34,13 @@ void context_hooks_reset(void)
 
 // A context under way.
 struct creation {
-    struct device *device; // NULL: no such device, as the driver will say
+    struct device *device; // NULL: no such device, or no place for the context, as the driver will say
     uint64_t bytes;
 };
 
-static CUresult creation_begin(struct creation *creation, CUdevice ordinal, const char *function)
+static CUresult creation_begin(struct creation *creation, const CUcontext *context, CUdevice ordinal, const char *function)
 {
-    *creation = (struct creation){.device = device_of(ordinal)};
+    *creation = (struct creation){.device = context ? device_of(ordinal) : NULL};
     if (!creation->device)
         return device_attached() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
     creation->bytes = device_context_bytes(creation->device);
@@ -101,7 +101,7 @@ static CUresult creation_end(const struct creation *creation, CUresult result, c
     CUresult name parameters                                                                                                   \
     {                                                                                                                          \
         struct creation creation;                                                                                              \
-        CUresult rc = creation_begin(&creation, ordinal, #name);                                                               \
+        CUresult rc = creation_begin(&creation, context, ordinal, #name);                                                      \
         if (rc != CUDA_SUCCESS)                                                                                                \
             return rc;                                                                                                         \
         rc = DEVICE_ASK(creation.device, REAL(name)(__VA_ARGS__));                                                             \
@@ -176,7 +176,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice ordinal)
         rc = REAL(cuDevicePrimaryCtxRetain)(context, ordinal);
         goto out;
     }
-    rc = creation_begin(&creation, ordinal, __func__);
+    rc = creation_begin(&creation, context, ordinal, __func__);
     if (rc != CUDA_SUCCESS)
         goto out;
     rc = DEVICE_ASK(creation.device, REAL(cuDevicePrimaryCtxRetain)(context, ordinal));

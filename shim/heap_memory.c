@@ -98,7 +98,7 @@ static struct served *enter_current(void)
 
 bool heap_memory_alloc(CUdeviceptr *pointer, size_t bytes, const char *function, CUresult *result)
 {
-    if (!atomic_load_explicit(&enabled, memory_order_relaxed) || streams_capturing())
+    if (!atomic_load_explicit(&enabled, memory_order_relaxed) || (streams_capturing() && streams_still_capturing()))
         return false;
     // The driver refuses in its own words what no GPU can hold.
     const struct device *device = device_current();

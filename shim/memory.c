@@ -23,6 +23,13 @@ struct request {
     const char *function;
 };
 
+// What the arguments of a call, apart from the size, let expect.
+enum arguments {
+    ARGUMENTS_MISSING, // something without which it cannot succeed: nothing is taken
+    ARGUMENTS_ODD,     // a value that the driver does not document: nothing that does not fit is let through
+    ARGUMENTS_FINE,
+};
+
 static int take(struct request *request)
 {
     int saved = errno;
@@ -34,18 +41,18 @@ static int take(struct request *request)
 }
 
 // Whether the driver would refuse an allocation on an empty GPU too. Then it says why.
-static bool refused_anyway(const struct request *request)
+static bool refused_anyway(const struct request *request, enum arguments arguments)
 {
     CUdevice ordinal;
-    return device_exceeded(request->device, request->bytes) || REAL(cuCtxGetDevice)(&ordinal) != CUDA_SUCCESS;
+    return arguments == ARGUMENTS_ODD || device_exceeded(request->device, request->bytes) ||
+           REAL(cuCtxGetDevice)(&ordinal) != CUDA_SUCCESS;
 }
 
-// CUDA_SUCCESS: ask the driver. `valid`: whether the call has the arguments it needs to succeed. Fails closed while not
-// attached.
-static CUresult begin(struct request *request, bool valid, uint64_t bytes, const char *function)
+// CUDA_SUCCESS: ask the driver. Fails closed while not attached.
+static CUresult begin(struct request *request, enum arguments arguments, uint64_t bytes, const char *function)
 {
     *request = (struct request){.bytes = bytes, .function = function};
-    if (!valid)
+    if (arguments == ARGUMENTS_MISSING)
         return device_attached() ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
     request->device = device_current();
     if (!request->device)
@@ -54,7 +61,7 @@ static CUresult begin(struct request *request, bool valid, uint64_t bytes, const
     if (!request->refused)
         return CUDA_SUCCESS;
     CUresult rc = device_refuse(request->device, bytes, function);
-    return refused_anyway(request) ? CUDA_SUCCESS : rc;
+    return refused_anyway(request, arguments) ? CUDA_SUCCESS : rc;
 }
 
 // Books what the driver gave, or gives back what was taken. `bytes` is what it really gave.
@@ -83,13 +90,18 @@ static CUresult end(struct request *request, CUresult result, CUdeviceptr addres
     return device_refuse(request->device, bytes, request->function);
 }
 
+static enum arguments judge(bool complete, bool documented)
+{
+    return !complete ? ARGUMENTS_MISSING : documented ? ARGUMENTS_FINE : ARGUMENTS_ODD;
+}
+
 CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
 {
     struct request request;
     CUresult rc;
     if (pointer && bytes && heap_memory_alloc(pointer, bytes, __func__, &rc))
         return rc;
-    rc = begin(&request, pointer && bytes, bytes, __func__);
+    rc = begin(&request, judge(pointer && bytes, true), bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAlloc_v2)(pointer, bytes));
@@ -99,7 +111,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes)
 CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
 {
     struct request request;
-    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
+    CUresult rc = begin(&request, judge(pointer && bytes, true), bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAlloc)(pointer, bytes));
@@ -109,7 +121,8 @@ CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes)
 CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags)
 {
     struct request request;
-    CUresult rc = begin(&request, pointer && bytes, bytes, __func__);
+    bool documented = flags == CU_MEM_ATTACH_GLOBAL || flags == CU_MEM_ATTACH_HOST;
+    CUresult rc = begin(&request, judge(pointer && bytes, documented), bytes, __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAllocManaged)(pointer, bytes, flags));
@@ -122,18 +135,22 @@ static uint64_t pitched_bytes(uint64_t width, uint64_t height)
     return holdings_product(holdings_round_up(width, PITCH_BYTES), height);
 }
 
+static bool element_documented(unsigned int element_bytes)
+{
+    return element_bytes == 4 || element_bytes == 8 || element_bytes == 16;
+}
+
 CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element_bytes)
 {
     struct request request;
     CUresult rc;
-    bool valid = pointer && pitch && width && height;
-    if (valid && (element_bytes == 4 || element_bytes == 8 || element_bytes == 16) &&
-        heap_memory_alloc(pointer, pitched_bytes(width, height), __func__, &rc)) {
+    enum arguments arguments = judge(pointer && pitch && width && height, element_documented(element_bytes));
+    if (arguments == ARGUMENTS_FINE && heap_memory_alloc(pointer, pitched_bytes(width, height), __func__, &rc)) {
         if (rc == CUDA_SUCCESS)
             *pitch = holdings_round_up(width, PITCH_BYTES);
         return rc;
     }
-    rc = begin(&request, valid, pitched_bytes(width, height), __func__);
+    rc = begin(&request, arguments, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element_bytes));
@@ -144,7 +161,8 @@ CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned 
                          unsigned int element_bytes)
 {
     struct request request;
-    CUresult rc = begin(&request, pointer && pitch && width && height, pitched_bytes(width, height), __func__);
+    enum arguments arguments = judge(pointer && pitch && width && height, element_documented(element_bytes));
+    CUresult rc = begin(&request, arguments, pitched_bytes(width, height), __func__);
     if (rc != CUDA_SUCCESS)
         return rc;
     rc = DEVICE_ASK(request.device, REAL(cuMemAllocPitch)(pointer, pitch, width, height, element_bytes));

@@ -33,6 +33,7 @@ struct memory_pool {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct memory_pool *memory_pools;
 static _Atomic int charged_pools; // pools with a charge, for the early way out of pools_settle
+static _Atomic int ending_pools;  // those that the program has destroyed among them, for the early way out of pool_exists
 
 // The memory of a device's graphs behaves like a pool: it grows when a graph is launched, and keeps what it has until it is
 // trimmed.
@@ -109,6 +110,7 @@ static void forget(struct memory_pool *pool)
     if (pool->device && pool->charged_bytes)
         holdings_give(&pool->device->holdings, pool->charged_bytes);
     set_charge(pool, 0);
+    atomic_fetch_sub_explicit(&ending_pools, pool->destroyed, memory_order_relaxed);
     HASH_DEL(memory_pools, pool);
     free(pool);
 }
@@ -193,6 +195,7 @@ void pools_reset(void)
     pthread_mutex_init(&mutex, NULL);
     memory_pools = NULL;
     atomic_store(&charged_pools, 0);
+    atomic_store(&ending_pools, 0);
 }
 
 // The most by which an allocation of `bytes` can make the pool grow.
@@ -353,6 +356,20 @@ static bool forward(bool valid, CUstream stream, struct device **device, CUresul
     return *device && (!valid || capture_under_way(stream));
 }
 
+// Whether a pool exists for the program: not if it has destroyed the pool. Then the driver is to be asked about none instead,
+// so that it refuses, and says what else is wrong in its own order.
+static bool pool_exists(CUmemoryPool *handle)
+{
+    if (!*handle || atomic_load_explicit(&ending_pools, memory_order_relaxed) == 0)
+        return *handle != NULL;
+    pthread_mutex_lock(&mutex);
+    const struct memory_pool *pool = find(*handle);
+    if (pool && pool->destroyed)
+        *handle = NULL;
+    pthread_mutex_unlock(&mutex);
+    return *handle != NULL;
+}
+
 static CUmemoryPool current_pool(const struct device *device)
 {
     CUmemoryPool handle = NULL;
@@ -383,9 +400,9 @@ ALLOCATES(cuMemAllocAsync, (CUdeviceptr * pointer, size_t bytes, CUstream stream
 ALLOCATES(cuMemAllocAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUstream stream), pointer &&bytes, own_stream(stream),
           current_pool(device), pointer, bytes, stream)
 ALLOCATES(cuMemAllocFromPoolAsync, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
-          pointer &&bytes &&pool, stream, pool, pointer, bytes, pool, stream)
+          pointer &&bytes &&pool_exists(&pool), stream, pool, pointer, bytes, pool, stream)
 ALLOCATES(cuMemAllocFromPoolAsync_ptsz, (CUdeviceptr * pointer, size_t bytes, CUmemoryPool pool, CUstream stream),
-          pointer &&bytes &&pool, own_stream(stream), pool, pointer, bytes, pool, stream)
+          pointer &&bytes &&pool_exists(&pool), own_stream(stream), pool, pointer, bytes, pool, stream)
 
 CUresult cuMemPoolCreate(CUmemoryPool *handle, const CUmemPoolProps *properties)
 {
@@ -428,6 +445,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle)
         REAL(cuMemPoolTrimTo)(handle, 0);
         settle(pool);
         postpone = pool->destroyed = pool->charged_bytes > 0;
+        atomic_fetch_add_explicit(&ending_pools, postpone, memory_order_relaxed);
         ordinal = pool->device->ordinal;
     }
     if (pool && !pool->destroyed && (pool->made || !pool->device))
@@ -496,7 +514,26 @@ CUresult cuDeviceGraphMemTrim(CUdevice ordinal)
 
 CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t bytes_to_keep)
 {
+    pool_exists(&handle);
     CUresult rc = REAL(cuMemPoolTrimTo)(handle, bytes_to_keep);
     pools_settle();
     return rc;
+}
+
+CUresult cuDeviceSetMemPool(CUdevice ordinal, CUmemoryPool handle)
+{
+    pool_exists(&handle);
+    return REAL(cuDeviceSetMemPool)(ordinal, handle);
+}
+
+CUresult cuMemPoolGetAttribute(CUmemoryPool handle, CUmemPool_attribute which, void *value)
+{
+    pool_exists(&handle);
+    return REAL(cuMemPoolGetAttribute)(handle, which, value);
+}
+
+CUresult cuMemPoolSetAttribute(CUmemoryPool handle, CUmemPool_attribute which, void *value)
+{
+    pool_exists(&handle);
+    return REAL(cuMemPoolSetAttribute)(handle, which, value);
 }

@@ -8,6 +8,8 @@
 //  - While no allocation from a pool is under way, its charge is what it had reserved at the last look. While some are, it is
 //    never less than what the pool can have reserved; after each of them, no more than it can have once the others are made.
 //  - A pool is looked at after every allocation from it, at every synchronisation, and before any request is refused.
+//  - A pool that the program has destroyed while memory of it is in use is kept until that is freed, but does not exist for the
+//    program any more. (cuMemSetMemPool, access and export, which no hook sees, find it as long as it is kept.)
 // Thread safe. Lock order: the mutex here, then holdings. The driver is never asked for memory under the mutex.
 #ifndef VGPU_SHIM_MEMORY_POOLS_H
 #define VGPU_SHIM_MEMORY_POOLS_H

@@ -14,8 +14,16 @@ struct stream {
     UT_hash_handle hh;
 };
 
+// A capture that began on a thread's own default stream of a context. Such a stream has no creation and no destruction.
+struct own_capture {
+    const void *thread;
+    CUcontext context;
+    struct own_capture *next;
+};
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct stream *streams;
+static struct own_capture *own_captures;
 struct streams_count streams_count;
 
 static struct stream *find(CUstream handle)
@@ -49,6 +57,47 @@ static void lower_captures(void)
     atomic_store_explicit(&streams_count.captures, captures - (captures > 0), memory_order_relaxed);
 }
 
+static void note_own_capture(void)
+{
+    int saved = errno;
+    CUcontext context = NULL;
+    struct own_capture *own = calloc(1, sizeof *own);
+    if (own && REAL(cuCtxGetCurrent)(&context) == CUDA_SUCCESS) {
+        *own = (struct own_capture){&driver_layer_calls, context, own_captures};
+        own_captures = own;
+    } else {
+        free(own);
+    }
+    errno = saved;
+}
+
+// Those of one thread (at most one), or of all (NULL), on their default streams of the context.
+static void end_own_captures(const void *thread, CUcontext context)
+{
+    for (struct own_capture **link = &own_captures; *link;) {
+        struct own_capture *own = *link;
+        if (own->context != context || (thread && own->thread != thread)) {
+            link = &own->next;
+            continue;
+        }
+        *link = own->next;
+        free(own);
+        lower_captures();
+        if (thread)
+            return;
+    }
+}
+
+// With the context current: whether the legacy stream accepts nothing, since a stream that synchronises with it is being
+// captured. A thread's default stream is such a stream, and this way the end of one that was never finished is found out.
+static bool legacy_forbidden(CUcontext context)
+{
+    bool forbidden = capture_under_way(NULL);
+    if (!forbidden)
+        end_own_captures(NULL, context);
+    return forbidden;
+}
+
 static void drop(struct stream *stream)
 {
     if (stream->captures)
@@ -75,7 +124,19 @@ void streams_drop_context(CUcontext context)
         if (stream->context == context)
             drop(stream);
     }
+    end_own_captures(NULL, context);
     pthread_mutex_unlock(&mutex);
+}
+
+bool streams_still_capturing(void)
+{
+    CUcontext context = NULL;
+    pthread_mutex_lock(&mutex);
+    if (own_captures && REAL(cuCtxGetCurrent)(&context) == CUDA_SUCCESS && context)
+        legacy_forbidden(context);
+    bool capturing = streams_capturing();
+    pthread_mutex_unlock(&mutex);
+    return capturing;
 }
 
 void streams_capture_begins(void)
@@ -88,10 +149,18 @@ void streams_capture_began(CUstream handle)
     struct stream *stream = find(handle);
     if (stream)
         stream->captures = true;
+    else if (handle == CU_STREAM_PER_THREAD)
+        note_own_capture();
 }
 
 void streams_capture_over(CUstream handle)
 {
+    CUcontext context = NULL;
+    if (handle == CU_STREAM_PER_THREAD) {
+        REAL(cuCtxGetCurrent)(&context);
+        end_own_captures(&driver_layer_calls, context);
+        return;
+    }
     struct stream *stream = find(handle);
     if (stream)
         stream->captures = false;
@@ -110,8 +179,7 @@ void streams_unlock(void)
 
 bool streams_visit(CUcontext context, bool (*visit)(void *argument, CUstream stream), void *argument)
 {
-    // While a stream that synchronises with the legacy stream is being captured, the legacy stream accepts nothing at all.
-    bool going = capture_under_way(NULL) || visit(argument, NULL);
+    bool going = legacy_forbidden(context) || visit(argument, NULL);
     for (struct stream *stream = streams; stream && going; stream = stream->hh.next)
         if (stream->context == context && !capture_under_way(stream->handle))
             going = visit(argument, stream->handle);
@@ -123,5 +191,6 @@ void streams_reset(void)
     // Not freed: another thread of the parent may have been in the middle of a change when it forked.
     pthread_mutex_init(&mutex, NULL);
     streams = NULL;
+    own_captures = NULL;
     atomic_store(&streams_count.captures, 0);
 }

@@ -9,6 +9,9 @@
 // Invariants
 //  - `streams_count` is never less than the number of captures under way: it is raised before the driver begins one. It changes
 //    under the mutex; without the mutex, it may be read to find out that nothing is being captured.
+//  - A capture that is never ended counts until its stream or context is destroyed. What began on the default stream of a thread
+//    that has ended counts until somebody finds the context's legacy stream free again, which it is not during such a capture:
+//    the agent when it marks, or the heap of VGPU_ALLOCATOR=chunk.
 //  - A stream's context is what the driver says: for a green context's stream the green one, whichever was current.
 //  - A stream is in the table from its creation until just before its destruction. Not in it: the default streams, and streams
 //    made by functions that have no hook.
@@ -35,6 +38,9 @@ static inline bool streams_capturing(void)
 {
     return __builtin_expect(atomic_load_explicit(&streams_count.captures, memory_order_relaxed) != 0, 0);
 }
+
+// The same after a look at whether threads' default streams of the current context are still being captured.
+bool streams_still_capturing(void);
 
 // Under the lock, from shim/captures.c: a capture begins; it has begun on `stream`, and would end with it; one ended or did not
 // begin.

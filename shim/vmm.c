@@ -72,6 +72,16 @@ static void check_end(struct memory *memory)
     free(memory);
 }
 
+// Whether the driver would refuse this memory on an empty GPU too. Then it says why.
+static bool refused_anyway(const struct device *device, size_t bytes, const CUmemAllocationProp *properties,
+                           unsigned long long flags)
+{
+    size_t unit = 0;
+    return flags || device_exceeded(device, bytes) ||
+           REAL(cuMemGetAllocationGranularity)(&unit, properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
+           (unit && bytes % unit);
+}
+
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                      unsigned long long flags)
 {
@@ -86,8 +96,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
     CUresult rc;
     if (taken < bytes || device_take(device, taken)) {
         device_refuse(device, bytes, __func__);
-        rc = taken < bytes || device_exceeded(device, bytes) ? REAL(cuMemCreate)(handle, bytes, properties, flags)
-                                                             : CUDA_ERROR_OUT_OF_MEMORY;
+        rc = refused_anyway(device, bytes, properties, flags) ? REAL(cuMemCreate)(handle, bytes, properties, flags)
+                                                              : CUDA_ERROR_OUT_OF_MEMORY;
         if (rc == CUDA_SUCCESS)
             REAL(cuMemRelease)(*handle);
         return rc == CUDA_SUCCESS ? CUDA_ERROR_OUT_OF_MEMORY : rc;

@@ -76,6 +76,17 @@ silent() {
     assert_equal "$output" "$native"
 }
 
+@test "the heap serves again after a capture that was never ended, but not during one" {
+    run -0 --separate-stderr shim "$PROGRAMS/heap_abandoned"
+    assert_equal "${lines[*]}" "801 801 801 801 0"
+}
+
+@test "the heap serves again after a capture whose thread has ended" {
+    sim_only "when the driver ends such a capture is its own affair"
+    run -0 --separate-stderr shim "$PROGRAMS/heap_abandoned" thread
+    assert_equal "${lines[*]}" "801 0"
+}
+
 @test "what the heap keeps is there for all other memory, and ends with its context" {
     silent "$PROGRAMS/heap_room"
 }

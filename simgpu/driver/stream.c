@@ -73,6 +73,7 @@ static void thread_exits(void *arg)
             for (struct CUstream_st *stream = ctx->streams, *next; stream; stream = next) {
                 next = stream->next;
                 if (stream->thread_id == thread_id) {
+                    capture_drop_stream(stream);
                     stream->destroyed = true;
                     free_if_unused(stream);
                 }

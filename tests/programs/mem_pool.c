@@ -67,6 +67,13 @@ int main(int argc, char **argv)
     expect_free(whole - 64 * MIB, "after trimming a pool in use");
     OK(cuMemPoolDestroy(pool));
     expect_free(whole - 64 * MIB, "after destroying a pool in use");
+    EXPECT(cuMemAllocFromPoolAsync(&large, MIB, pool, stream), CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuMemPoolTrimTo(pool, 0), CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep), CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep), CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuDeviceSetMemPool(0, pool), CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuMemPoolDestroy(pool), CUDA_ERROR_INVALID_VALUE);
+    expect_free(whole - 64 * MIB, "after asking a destroyed pool in use");
     OK(cuMemFreeAsync(address, stream));
     OK(cuStreamSynchronize(stream));
     expect_free(whole, "after the last memory of a destroyed pool");
