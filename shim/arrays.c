@@ -152,9 +152,11 @@ static CUresult begin(struct request *request, const CUDA_ARRAY3D_DESCRIPTOR *de
     request->packed = request->bytes <= SMALL_BYTES;
     if (!request->packed)
         request->taken = holdings_round_up(request->bytes, HOLDINGS_BLOCK_BYTES);
-    // What cannot be made without memory cannot be made with it either.
-    if (request->packed ? take_packed(request) : device_take(device, request->taken))
-        return answer == CUDA_SUCCESS ? device_refuse(device, request->bytes, function) : answer;
+    if (request->packed ? take_packed(request) : device_take(device, request->taken)) {
+        CUresult refusal = device_refuse(device, request->bytes, function);
+        // What is wrong without memory is wrong with it, too. (A driver may also lack arrays without memory.)
+        return answer == CUDA_ERROR_INVALID_VALUE || answer == CUDA_ERROR_INVALID_CONTEXT ? answer : refusal;
+    }
     if (request->packed)
         measure_begin(&request->measurement, device, 0);
     return CUDA_SUCCESS;
