@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cancel.h"
+#include "base/descriptor.h"
 #include "base/line.h"
 #include "base/quiet.h"
 
@@ -17,16 +18,10 @@ enum log_level log_threshold = LOG_INFO;
 
 static char log_path[PATH_MAX];
 
-// Not to wait for the reader of a FIFO. Not as a standard stream that the program has closed: its output would get into the log.
+// Not to wait for the reader of a FIFO.
 static int open_log(void)
 {
-    int fd = open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-    if (fd < 0 || fd > STDERR_FILENO)
-        return fd;
-    int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), reason = errno;
-    close(fd);
-    errno = reason;
-    return higher;
+    return descriptor_apart(open(log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600));
 }
 
 int log_configure(enum log_level level, const char *path)

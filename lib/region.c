@@ -155,7 +155,7 @@ static int create_memory(struct vgpu *vgpu, uint64_t bytes, CUmemGenericAllocati
                      "cuMemExportToShareableHandle");
     if (rc)
         goto release;
-    *fd = page_apart(*fd);
+    *fd = descriptor_apart(*fd);
     if (*fd < 0) {
         rc = fail(-errno, "no descriptor for a region: %s", strerror(errno));
         goto release;

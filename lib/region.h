@@ -18,6 +18,7 @@
 #ifndef VGPU_LIB_REGION_H
 #define VGPU_LIB_REGION_H
 
+#include "base/descriptor.h"
 #include "lib/instance.h"
 
 #define REGION_MAGIC 0x6e6f69676572ull // "region"
@@ -103,9 +104,6 @@ int page_map(int fd, struct region_page **page, bool *owned);
 bool page_claim(int fd, struct region_page *page);
 void page_unmap(struct region_page *page);
 uint64_t page_random(void);
-// Takes a descriptor that stays open (or -1), and returns it, or another one where it stands for standard input, output or error since
-// the program has closed these: what it prints would be written into the region. -1 with errno where there is none.
-int page_apart(int fd);
 
 // lib/region_socket.c: handing a region over.
 #define REGION_SOCKET_NONE (-ENOENT)        // no such name

@@ -20,21 +20,11 @@ uint64_t page_random(void)
     return value;
 }
 
-int page_apart(int fd)
-{
-    if (fd < 0 || fd > STDERR_FILENO)
-        return fd;
-    int apart = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), reason = errno;
-    close(fd);
-    errno = reason;
-    return apart;
-}
-
 int page_create(uint64_t bytes, const uint8_t uuid[POOL_UUID_BYTES], int *out)
 {
     struct region_page page = {.magic = REGION_MAGIC, .id = page_random(), .bytes = bytes};
     memcpy(page.uuid, uuid, sizeof page.uuid);
-    int fd = page_apart(memfd_create("vgpu-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    int fd = descriptor_apart(memfd_create("vgpu-region", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     // Sealed: those who share it cannot shorten it under the others' feet.
     if (fd < 0 || ftruncate(fd, REGION_PAGE_BYTES) < 0 || pwrite(fd, &page, sizeof page, 0) != (ssize_t)sizeof page ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {

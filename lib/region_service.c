@@ -120,7 +120,7 @@ int service_notify(void)
     uint64_t one = 1;
     pthread_t thread;
     if (service.wake < 0)
-        service.wake = page_apart(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+        service.wake = descriptor_apart(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (service.wake < 0)
         return fail(-errno, "cannot make an eventfd: %s", strerror(errno));
     if (service.running)

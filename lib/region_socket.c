@@ -47,7 +47,7 @@ int socket_listen(const struct region *region)
     int rc = address_of(region->path, region->name, &address, &directory);
     if (rc)
         return rc;
-    int fd = page_apart(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    int fd = descriptor_apart(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     rc = fd;
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
         rc = fail(-errno, "cannot open the socket of the region %s beside the pool %s: %s", region->name, region->path,
@@ -160,7 +160,7 @@ static int receive(int fd, const char *name, int fds[2])
     if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(2 * sizeof(int)))
         return fail(-EPERM, "the owner of the region %s does not share it with this process", name);
     memcpy(fds, CMSG_DATA(rights), 2 * sizeof(int));
-    int first = page_apart(fds[0]), second = page_apart(fds[1]), reason = errno;
+    int first = descriptor_apart(fds[0]), second = descriptor_apart(fds[1]), reason = errno;
     if (first >= 0 && second >= 0) {
         fds[0] = first;
         fds[1] = second;

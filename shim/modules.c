@@ -243,6 +243,8 @@ static void give_back(struct loaded *withdrawn)
     }
 }
 
+// The driver has not unloaded them after all. One for which there is no host memory stays charged until the process ends, which
+// favours nobody.
 static void restore(struct loaded *withdrawn)
 {
     pthread_mutex_lock(&mutex);

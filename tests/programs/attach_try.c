@@ -16,11 +16,7 @@ static void expect_closed(void)
     CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
     CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}};
     EXPECT(cuDevicePrimaryCtxRetain(&context, 0), CUDA_ERROR_NOT_INITIALIZED);
-#if CUDA_VERSION >= 13000
-    EXPECT(cuCtxCreate(&context, NULL, 0, 0), CUDA_ERROR_NOT_INITIALIZED);
-#else
-    EXPECT(cuCtxCreate(&context, 0, 0), CUDA_ERROR_NOT_INITIALIZED);
-#endif
+    EXPECT(create_context(&context, 0), CUDA_ERROR_NOT_INITIALIZED);
     EXPECT(cuMemAlloc(&address, MIB), CUDA_ERROR_NOT_INITIALIZED);
     EXPECT(cuMemAllocManaged(&address, MIB, CU_MEM_ATTACH_GLOBAL), CUDA_ERROR_NOT_INITIALIZED);
     EXPECT(cuMemAllocAsync(&address, MIB, NULL), CUDA_ERROR_NOT_INITIALIZED);

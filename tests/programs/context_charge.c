@@ -28,11 +28,7 @@ int main(void)
     OK(cuDevicePrimaryCtxRetain(&again, device));
     expect_used(one, "a primary context retained twice");
 
-#if CUDA_VERSION >= 13000
-    OK(cuCtxCreate(&second, NULL, 0, device));
-#else
-    OK(cuCtxCreate(&second, 0, device));
-#endif
+    OK(create_context(&second, device));
     size_t extra = used() - one;
     if (extra < MIB)
         fail("a second context takes %zu bytes", extra);

@@ -9,11 +9,7 @@ static int fill(CUdevice device, CUcontext *contexts)
     int count = 0;
     CUresult rc = CUDA_SUCCESS;
     while (count < MOST && rc == CUDA_SUCCESS) {
-#if CUDA_VERSION >= 13000
-        rc = cuCtxCreate(&contexts[count], NULL, 0, device);
-#else
-        rc = cuCtxCreate(&contexts[count], 0, device);
-#endif
+        rc = create_context(&contexts[count], device);
         count += rc == CUDA_SUCCESS;
     }
     expect(rc, CUDA_ERROR_OUT_OF_MEMORY, "the last context");

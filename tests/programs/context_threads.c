@@ -14,11 +14,7 @@ static _Atomic bool done;
 static CUcontext create(void)
 {
     CUcontext context;
-#if CUDA_VERSION >= 13000
-    OK(cuCtxCreate(&context, NULL, 0, 0));
-#else
-    OK(cuCtxCreate(&context, 0, 0));
-#endif
+    OK(create_context(&context, 0));
     return context;
 }
 

@@ -31,6 +31,16 @@ static inline void expect(CUresult actual, CUresult expected, const char *what)
 #define EXPECT(call, expected) expect((call), (expected), #call)
 #define OK(call) EXPECT(call, CUDA_SUCCESS)
 
+// cuCtxCreate, which takes other arguments since CUDA 13.
+static inline CUresult create_context(CUcontext *context, CUdevice device)
+{
+#if CUDA_VERSION >= 13000
+    return cuCtxCreate(context, NULL, 0, device);
+#else
+    return cuCtxCreate(context, 0, device);
+#endif
+}
+
 // Initialises, and makes the primary context of device 0 current.
 static inline CUcontext start(void)
 {

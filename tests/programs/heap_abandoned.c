@@ -39,11 +39,7 @@ static void thread_ends(void)
 static void context_ends(void)
 {
     CUcontext context;
-#if CUDA_VERSION >= 13000
-    OK(cuCtxCreate(&context, NULL, 0, 0));
-#else
-    OK(cuCtxCreate(&context, 0, 0));
-#endif
+    OK(create_context(&context, 0));
     begin(CU_STREAM_PER_THREAD);
     OK(cuCtxDestroy(context));
     OK(cuCtxSetCurrent(primary));

@@ -126,11 +126,7 @@ static CUresult contexts(void)
     CUcontext made, before, after;
     CUdeviceptr address;
     OK(cuCtxGetCurrent(&before));
-#if CUDA_VERSION >= 13000
-    CUresult rc = cuCtxCreate(&made, NULL, 0, 0);
-#else
-    CUresult rc = cuCtxCreate(&made, 0, 0);
-#endif
+    CUresult rc = create_context(&made, 0);
     if (rc == CUDA_SUCCESS) {
         rc = cuMemAlloc(&address, MIB);
         OK(cuCtxDestroy(made));

@@ -32,11 +32,7 @@ static CUresult call_wrongly(int number)
     case 7:
         return cuMipmappedArrayCreate(&mipmapped, &deep, 2);
     default:
-#if CUDA_VERSION >= 13000
-        return cuCtxCreate(NULL, NULL, 0, 0);
-#else
-        return cuCtxCreate(NULL, 0, 0);
-#endif
+        return create_context(NULL, 0);
     }
 }
 

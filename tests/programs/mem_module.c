@@ -96,11 +96,7 @@ int main(void)
     expect_free(whole, "after unloading the library");
 #endif
 
-#if CUDA_VERSION >= 13000
-    OK(cuCtxCreate(&second, NULL, 0, 0));
-#else
-    OK(cuCtxCreate(&second, 0, 0));
-#endif
+    OK(create_context(&second, 0));
     OK(cuModuleLoadData(&module, image(64 * MIB)));
     OK(cuModuleGetGlobal(&address, &bytes, module, "big"));
     size_t loaded = told_free();

@@ -273,11 +273,7 @@ static void get_context_with(int i, size_t heap, const char *kernel)
     if (i > 1)
         return;
     OK(cuCtxGetCurrent(&before));
-#if CUDA_VERSION >= 13000
-    OK(cuCtxCreate(&objects[i].context, NULL, 0, 0));
-#else
-    OK(cuCtxCreate(&objects[i].context, 0, 0));
-#endif
+    OK(create_context(&objects[i].context, 0));
     raise_limit(CU_LIMIT_MALLOC_HEAP_SIZE, i, heap);
     run_kernel("heap_user");
     run_kernel(kernel);

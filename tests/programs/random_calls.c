@@ -361,11 +361,7 @@ static void visit_context(struct thread *thread)
     CUDA_ARRAY3D_DESCRIPTOR descriptor = image(below(thread, 4 * MIB) + 1, 0);
     if (pthread_mutex_trylock(&extra_context))
         return;
-#if CUDA_VERSION >= 13000
-    CUresult rc = MAY(cuCtxCreate(&context, NULL, 0, 0));
-#else
-    CUresult rc = MAY(cuCtxCreate(&context, 0, 0));
-#endif
+    CUresult rc = MAY(create_context(&context, 0));
     if (rc == CUDA_SUCCESS) {
         MAY(cuMemAlloc(&address, below(thread, 8 * MIB) + 1));
         MAY(cuArray3DCreate(&array, &descriptor));

@@ -59,6 +59,24 @@ static inline void step_restore(struct pool_layout *layout, const struct step_im
     memcpy((void *)layout->members, (const void *)image->members, sizeof image->members);
 }
 
+// Lets the child run to where it stops next.
+static inline bool step_go_on(pid_t child)
+{
+    int status;
+    return ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
+           WSTOPSIG(status) == SIGSTOP;
+}
+
+// Runs so many instructions of the child. false: before that it has stopped, or said (in shared memory; may be NULL) that it is through.
+static inline bool step_by(pid_t child, uint64_t instructions, const _Atomic bool *through)
+{
+    for (int status; instructions > 0; instructions--)
+        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
+            WSTOPSIG(status) != SIGTRAP || (through && atomic_load(through)))
+            return false;
+    return true;
+}
+
 // Steps the child, which is between step_begin and step_end, to the end. Calls `check` with every state that `layout` goes through, the
 // first and the last included; false from it ends the run. Returns how many states held, or -1 where one did not or the child cannot
 // be traced.

@@ -47,23 +47,6 @@ static int decider(void *unused)
     }
 }
 
-static bool go_on(pid_t child)
-{
-    int status;
-    return ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
-           WSTOPSIG(status) == SIGSTOP;
-}
-
-// Runs so many instructions. false: it is through before that.
-static bool step(pid_t child, uint64_t instructions)
-{
-    for (int status; instructions > 0; instructions--)
-        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
-            WSTOPSIG(status) != SIGTRAP || atomic_load(&board->through))
-            return false;
-    return true;
-}
-
 static void set_limit(uint32_t percent)
 {
     struct error error;
@@ -84,13 +67,13 @@ static int cap_behind(pid_t child, uint64_t instructions)
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
     set_limit(100);
     atomic_store(&gpu->token, token_next(atomic_load(&gpu->token), POOL_NO_INDEX, 0));
-    if (!go_on(child)) // to where it decides
+    if (!step_go_on(child)) // to where it decides
         return -1;
     atomic_store(&board->through, false);
-    if (!step(child, instructions))
+    if (!step_by(child, instructions, &board->through))
         return 1;
     set_limit(50);
-    if (!go_on(child))
+    if (!step_go_on(child))
         return -1;
     uint64_t word = atomic_load(&gpu->token);
     return token_holder(word) == atomic_load(&board->vgpu) && word & TOKEN_CONTENDED ? 0 : -1;

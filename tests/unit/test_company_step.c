@@ -20,16 +20,6 @@ static int inviter(void *unused)
         company_invite(&gate, atomic_load(gate.token), clock_now_ns());
 }
 
-// false: the invitation is through before that.
-static bool step(pid_t child, uint64_t instructions)
-{
-    for (int status; instructions > 0; instructions--)
-        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
-            WSTOPSIG(status) != SIGTRAP)
-            return false;
-    return true;
-}
-
 static uint32_t beside(void)
 {
     uint32_t count = 0;
@@ -61,7 +51,7 @@ static void test_two_inviters(bool again)
     waitpid(child, &status, 0);
     for (bool within = true; within; instructions += EVERY) {
         begin_grant(again);
-        within = step(child, instructions);
+        within = step_by(child, instructions, NULL);
         pool_bit_clear(gpu->wanting, gates[B].vgpu_index);
         pool_bit_set(gpu->wanting, gates[C].vgpu_index);
         company_invite(&gates[A], token(), clock_now_ns());

@@ -61,23 +61,6 @@ static int launcher(void *unused)
     }
 }
 
-static bool go_on(pid_t child)
-{
-    int status;
-    return ptrace(PTRACE_CONT, child, NULL, NULL) == 0 && waitpid(child, &status, 0) == child && WIFSTOPPED(status) &&
-           WSTOPSIG(status) == SIGSTOP;
-}
-
-// Runs so many instructions. false: the launch is through before that.
-static bool step(pid_t child, uint64_t instructions)
-{
-    for (int status; instructions > 0; instructions--)
-        if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) < 0 || waitpid(child, &status, 0) != child || !WIFSTOPPED(status) ||
-            WSTOPSIG(status) != SIGTRAP || atomic_load(&board->passed))
-            return false;
-    return true;
-}
-
 static void open_gate(size_t i)
 {
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
@@ -126,10 +109,10 @@ static int close_behind(pid_t child, uint64_t instructions, size_t i)
     struct pool_gpu *gpu = &watcher.pool.layout->gpus[watcher.gpu];
     int status;
     open_gate(i);
-    if (!go_on(child)) // to where the launch begins
+    if (!step_go_on(child)) // to where the launch begins
         return -1;
     atomic_store(&board->passed, false);
-    if (!step(child, instructions))
+    if (!step_by(child, instructions, &board->passed))
         return 1;
     close_gate(i);
     bool seen = is_seen(), waits = false;
@@ -142,7 +125,7 @@ static int close_behind(pid_t child, uint64_t instructions, size_t i)
         open_gate(i);
         waitpid(child, &status, 0);
     }
-    return (waits || seen) && go_on(child) ? 0 : -1;
+    return (waits || seen) && step_go_on(child) ? 0 : -1;
 }
 
 static void test_case(size_t i)
