@@ -37,6 +37,7 @@ struct vgpu {
 struct section {
     struct vgpu *vgpu; // NULL: in none
     enum gate_pass pass;
+    const void *function; // what the window knows it by
     bool task;      // a task's, which ends with it
     unsigned depth; // of vgpu_enter
 };
@@ -99,8 +100,8 @@ static inline int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
 int instance_check_name(const char *name);
 
 // Passes the gate for several launches, and leaves it. With the context current. lib/launch.c.
-void section_begin(struct vgpu *vgpu);
-void section_end(const void *function);
+void section_begin(struct vgpu *vgpu, const void *function);
+void section_end(void);
 
 // lib/memory.c.
 int memory_init(struct vgpu *vgpu);

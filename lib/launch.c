@@ -7,18 +7,19 @@
 
 __thread struct section section_of_thread;
 
-void section_begin(struct vgpu *vgpu)
+void section_begin(struct vgpu *vgpu, const void *function)
 {
     driver_exempt(true);
     atomic_fetch_add(&vgpu->streams.turns, 1);
-    section_of_thread = (struct section){.vgpu = vgpu, .pass = gate_enter(&vgpu->gate, streams_own(&vgpu->streams))};
+    enum gate_pass pass = gate_enter(&vgpu->gate, streams_own(&vgpu->streams), function);
+    section_of_thread = (struct section){.vgpu = vgpu, .pass = pass, .function = function};
 }
 
-void section_end(const void *function)
+void section_end(void)
 {
     struct section section = section_of_thread;
     section_of_thread.vgpu = NULL;
-    gate_leave(&section.vgpu->gate, section.pass, streams_own(&section.vgpu->streams), function);
+    gate_leave(&section.vgpu->gate, section.pass, streams_own(&section.vgpu->streams), section.function);
     streams_touch(&section.vgpu->streams);
     atomic_fetch_sub(&section.vgpu->streams.turns, 1);
     driver_exempt(false);
@@ -41,7 +42,7 @@ VGPU_API int vgpu_enter(struct vgpu *vgpu)
     if (call.rc)
         return call.rc;
     atomic_fetch_add(&vgpu->calls, 1); // until vgpu_leave: no destruction in between
-    section_begin(vgpu);
+    section_begin(vgpu, vgpu);
     section_of_thread.depth = 1;
     return 0;
 }
@@ -55,7 +56,7 @@ VGPU_API int vgpu_leave(struct vgpu *vgpu)
         return 0;
     CUcontext context = vgpu->gpu->context;
     REAL(cuCtxPushCurrent_v2)(context);
-    section_end(vgpu);
+    section_end();
     REAL(cuCtxPopCurrent_v2)(&context);
     atomic_fetch_sub_explicit(&vgpu->calls, 1, memory_order_release);
     return 0;
@@ -112,8 +113,9 @@ VGPU_API int vgpu_launch(struct vgpu *vgpu, const struct vgpu_launch_config *giv
         return rc;
     if (inside)
         return fail_driver(run(vgpu, &launch, function), "cuLaunchKernel");
-    enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream);
+    const void *key = window_key(function, launch.grid[0], launch.grid[1], launch.grid[2]);
+    enum gate_pass pass = gate_enter(&vgpu->gate, launch.stream, key);
     CUresult result = run(vgpu, &launch, function);
-    gate_leave(&vgpu->gate, pass, launch.stream, window_key(function, launch.grid[0], launch.grid[1], launch.grid[2]));
+    gate_leave(&vgpu->gate, pass, launch.stream, key);
     return fail_driver(result, "cuLaunchKernel");
 }

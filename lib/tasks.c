@@ -69,13 +69,13 @@ static struct vgpu_task *next_task(struct tasks *tasks)
 
 static void run(struct vgpu *vgpu, struct vgpu_task *task)
 {
-    section_begin(vgpu);
+    section_begin(vgpu, (const void *)task->function);
     section_of_thread.task = true;
     error_of_thread.text[0] = '\0';
     task->result = task->function(vgpu, task->argument);
     if (task->result < 0)
         task->error = error_of_thread;
-    section_end((const void *)task->function);
+    section_end();
     pthread_mutex_lock(&vgpu->tasks->mutex);
     vgpu->tasks->finished++;
     pthread_mutex_unlock(&vgpu->tasks->mutex);

@@ -182,13 +182,13 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-// Whether the launch may go ahead under `word`; lets some time pass if the window is full. Avoids sleeping: timers come up to 2
+// Whether a launch of `function` may go ahead under `word`; lets some time pass if the window is full. Avoids sleeping: timers come up to 2
 // ms late on a busy machine, and by then the window is empty. The driver, too, spins when a launch meets a full queue.
-static bool window_admits(struct gate *gate, uint64_t word)
+static bool window_admits(struct gate *gate, const void *function, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))
         return true;
-    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, turn_window(gate, word, now), now);
+    uint64_t now = clock_now_ns(), pause = window_ask(&gate->window, function, turn_window(gate, word, now), now);
     uint64_t least, most;
     if (window_switch(&gate->window, &least, &most))
         turn_learn_switch(gate, least, most);
@@ -220,7 +220,7 @@ static void count_wait(struct gate *gate, uint64_t blocked_ns)
     window_granted(&gate->window, granted);
 }
 
-static enum gate_pass pass_gate(struct gate *gate)
+static enum gate_pass pass_gate(struct gate *gate, const void *function)
 {
     struct watch watch = {0};
     uint64_t blocked_ns = 0;
@@ -245,7 +245,7 @@ static enum gate_pass pass_gate(struct gate *gate)
             wait_for_token(gate, &watch);
             continue;
         }
-        if (!window_admits(gate, word))
+        if (!window_admits(gate, function, word))
             continue;
         if (!adopt(gate, word))
             continue;
@@ -263,12 +263,12 @@ static enum gate_pass pass_gate(struct gate *gate)
     }
 }
 
-enum gate_pass gate_enter_slow(struct gate *gate, void *stream)
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function)
 {
     int saved = errno, cancel = cancel_disable();
     count_out(gate);
     bool elsewhere = gate_thread_exempt || gate->ops->is_capturing(gate->ops_gpu, stream);
-    enum gate_pass pass = elsewhere ? GATE_CAPTURED : pass_gate(gate);
+    enum gate_pass pass = elsewhere ? GATE_CAPTURED : pass_gate(gate, function);
     cancel_restore(cancel);
     errno = saved;
     return pass;

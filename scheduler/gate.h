@@ -3,7 +3,7 @@
 //
 // Use, around every call that gives work to the GPU:
 //
-//     enum gate_pass pass = gate_enter(gate, stream);
+//     enum gate_pass pass = gate_enter(gate, stream, function);
 //     result = real_launch(...);
 //     gate_leave(gate, pass, stream, function);
 //
@@ -79,17 +79,17 @@ void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t 
                void *ops_gpu);
 
 // The part of gate_enter for a closed, new or contended token; the launch is counted in already.
-enum gate_pass gate_enter_slow(struct gate *gate, void *stream);
+enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function);
 
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function);
 
-static inline enum gate_pass gate_enter(struct gate *gate, void *stream)
+static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)
 {
     // Pairs with gate_is_empty: counted in before the token is read.
     atomic_fetch_add(&gate->member->entered, 1);
     if (__builtin_expect(atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed), 1))
         return GATE_OPEN;
-    return gate_enter_slow(gate, stream);
+    return gate_enter_slow(gate, stream, function);
 }
 
 static inline void gate_leave(struct gate *gate, enum gate_pass pass, void *stream, const void *function)

@@ -23,6 +23,10 @@
 // A launch longer than the window is admitted when this little is left of what is ahead: the GPU goes on without a pause, and a
 // drain that begins then takes hardly longer than that launch.
 #define SLACK_NS (30 * NS_PER_US)
+// The GPU may begin this long before the launch returns.
+#define EARLY_NS (10 * NS_PER_US)
+// A span confirms an estimate that is off by at most this part.
+#define SURE_PART 8
 #define PROBES 8u
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu)
@@ -55,6 +59,13 @@ static struct window_duration *duration_of(struct window *window, const void *fu
     if (duration->function != function)
         *duration = (struct window_duration){.function = function};
     return duration;
+}
+
+// What is known of `function`, 0 if nothing.
+static uint64_t known_ns(const struct window *window, const void *function)
+{
+    const struct window_duration *duration = &window->durations[slot_of(window, function)];
+    return duration->function == function ? duration->estimate_ns : 0;
 }
 
 // Threads may read the clock in a different order than they get the mutex.
@@ -102,29 +113,39 @@ static void forget(struct window_functions *functions)
     functions->count = 0;
 }
 
-// What the span's launches take by the current estimates. Those of the time of launch would not do: a queue is several spans
-// long, and an error corrected once would be corrected again by everything launched before.
-static uint64_t span_estimate(const struct window *window)
+// What launches take by the current estimates. Those of the time of launch would not do: a queue is several spans long, and an
+// error corrected once would be corrected again by everything launched before.
+static uint64_t estimate_of(const struct window *window, const struct window_functions *functions)
 {
-    const struct window_functions *functions = &window->span_functions;
     uint64_t sum = functions->other_ns;
     for (uint32_t i = 0; i < functions->count; i++)
         sum += functions->each[i].launches * assumed_ns(window, functions->each[i].slot);
     return sum;
 }
 
-// Corrects the estimates of the span's functions by how long it took: all by the same factor, and halfway if something was
-// known.
-static void learn(struct window *window, uint64_t estimate_ns, uint64_t took_ns)
+// Corrects the estimates of functions that took took_ns together: all by the same factor, and halfway if something was known.
+// `confirms`: none that has been right needs a correction.
+static void correct(struct window *window, const struct window_functions *functions, uint64_t took_ns, bool confirms)
 {
-    for (uint32_t i = 0; i < window->span_functions.count; i++) {
-        uint32_t slot = window->span_functions.each[i].slot;
+    uint64_t sum = estimate_of(window, functions);
+    if (sum == 0)
+        return;
+    bool agrees = since(took_ns, sum) <= sum / SURE_PART && since(sum, took_ns) <= sum / SURE_PART;
+    for (uint32_t i = 0; i < functions->count; i++) {
+        uint32_t slot = functions->each[i].slot;
         struct window_duration *duration = &window->durations[slot];
         uint64_t known = duration->estimate_ns, base = assumed_ns(window, slot);
-        uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / estimate_ns);
+        uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / sum);
         uint64_t estimate = known ? (known + seen) / 2 : seen;
         duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
+        duration->sure = agrees && (duration->sure || confirms);
     }
+}
+
+static void learn(struct window *window, uint64_t took_ns)
+{
+    const struct window_functions *functions = &window->span_functions;
+    correct(window, functions, took_ns, functions->count == 1 && functions->other_ns == 0);
 }
 
 static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_ns)
@@ -137,10 +158,10 @@ static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_
 // A batch has just been seen complete and the GPU still works: what is complete ran from the start of the span until now.
 static void span_goes_on(struct window *window, uint64_t now_ns)
 {
-    uint64_t took = since(window->span_start_ns, now_ns), estimate = span_estimate(window);
+    uint64_t took = since(window->span_start_ns, now_ns), estimate = estimate_of(window, &window->span_functions);
     if (took < SPAN_NS || window->span_doubt_ns + window->done_doubt_ns > took / SPAN_DOUBT_PART || !estimate)
         return;
-    learn(window, estimate, took);
+    learn(window, took);
     start_span(window, now_ns, window->done_doubt_ns);
 }
 
@@ -152,29 +173,47 @@ static void span_ends(struct window *window, uint64_t now_ns)
         return;
     uint64_t longest = since(window->span_start_ns, now_ns) + window->span_doubt_ns + 1;
     uint64_t shortest = since(window->span_start_ns, window->last_pending_ns);
-    uint64_t estimate = span_estimate(window);
+    uint64_t estimate = estimate_of(window, &window->span_functions);
     if (estimate && longest - shortest <= longest / 4)
-        learn(window, estimate, (longest + shortest) / 2);
+        learn(window, (longest + shortest) / 2);
     else if (estimate > longest)
-        learn(window, estimate, longest);
+        learn(window, longest);
     start_span(window, 0, 0);
 }
 
-// The first batch of a turn is complete, since some moment between the last look and this one. One that is loose, or so long
-// that an error in its estimate outweighs a switch, tells nothing.
+// The first batch of a turn is complete, since some moment between the last look and this one. One that is loose, whose estimate
+// nothing has confirmed, or so long that an error in it outweighs a switch, tells nothing.
 static void note_switch(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
     uint64_t expected = window->granted_ns + batch->estimate_ns, pending = window->last_pending_ns;
     window->granted_ns = 0;
-    if (batch->loose || batch->estimate_ns > WINDOW_NS)
+    if (batch->loose || batch->unsure || batch->estimate_ns > WINDOW_NS)
         return;
     window->switch_least_ns = pending > expected ? pending - expected : 0;
     atomic_store_explicit(&window->switch_most_ns, now_ns > expected ? now_ns - expected : 1, memory_order_relaxed);
 }
 
+// Corrects the estimates of a batch that has just been seen complete and cannot have taken what they say. It began when the one
+// before it in its stream was complete, or when it was launched.
+static void keep_in_bounds(struct window *window, const struct window_batch *batch, uint64_t now_ns)
+{
+    if (batch->stream != window->done_stream || !pthread_equal(batch->thread, window->done_thread))
+        return;
+    uint64_t first = batch->submitted_ns - EARLY_NS, before = window->last_done_ns - window->done_doubt_ns;
+    uint64_t longest = since(first > before ? first : before, now_ns) + 1;
+    uint64_t last = batch->launched_ns > window->last_done_ns ? batch->launched_ns : window->last_done_ns;
+    uint64_t shortest = since(last, window->last_pending_ns);
+    uint64_t sum = estimate_of(window, &batch->functions);
+    if (sum > longest)
+        correct(window, &batch->functions, longest, false);
+    else if (sum < shortest && window->primed) // otherwise it may have stood behind earlier work
+        correct(window, &batch->functions, shortest, false);
+}
+
 static void take_off(struct window *window, uint64_t now_ns)
 {
     struct window_batch *batch = oldest(window);
+    keep_in_bounds(window, batch, now_ns);
     uint64_t pending = window->last_pending_ns > batch->submitted_ns ? window->last_pending_ns : batch->submitted_ns;
     if (window->granted_ns)
         note_switch(window, batch, now_ns);
@@ -187,6 +226,8 @@ static void take_off(struct window *window, uint64_t now_ns)
         window->span_functions.other_ns += batch->functions.other_ns;
     }
     window->primed = true;
+    window->done_stream = batch->stream;
+    window->done_thread = batch->thread;
     window->ops->mark_drop(window->ops_gpu, batch->mark);
     window->closed_ns -= batch->estimate_ns;
     window->last_done_ns = now_ns;
@@ -249,7 +290,7 @@ static void drop_all(struct window *window)
     start_span(window, 0, 0);
 }
 
-static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now_ns)
+static uint64_t pause_for(struct window *window, uint64_t own_ns, uint64_t width_ns, uint64_t now_ns)
 {
     if (window->count == 0)
         return 0;
@@ -263,7 +304,7 @@ static uint64_t pause_for(struct window *window, uint64_t width_ns, uint64_t now
         return SHORTEST_PAUSE_NS;
     uint64_t done = elapsed < batch->estimate_ns ? elapsed : batch->estimate_ns;
     uint64_t ahead = window->closed_ns - done + window->open.estimate_ns;
-    uint64_t most = width_ns > window->recent_ns + SLACK_NS ? width_ns - window->recent_ns : SLACK_NS;
+    uint64_t most = width_ns > own_ns + SLACK_NS ? width_ns - own_ns : SLACK_NS;
     if (ahead <= most)
         return 0;
     uint64_t pause = (ahead - most) / 2;
@@ -283,11 +324,12 @@ uint64_t window_ahead(struct window *window, uint64_t now_ns)
     return known ? ahead - elapsed : UINT64_MAX;
 }
 
-uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns)
+uint64_t window_ask(struct window *window, const void *function, uint64_t width_ns, uint64_t now_ns)
 {
     pthread_mutex_lock(&window->mutex);
     collect(window, now_ns);
-    uint64_t pause = pause_for(window, width_ns, now_ns);
+    uint64_t known = known_ns(window, function);
+    uint64_t pause = pause_for(window, known ? known : WINDOW_NS, width_ns, now_ns);
     pthread_mutex_unlock(&window->mutex);
     return pause;
 }
@@ -309,9 +351,10 @@ static bool add_launch(struct window *window, void *stream, const void *function
     if (first)
         open->submitted_ns = now_ns;
     open->stream = stream;
-    window->recent_ns = unknown ? WINDOW_NS : duration->estimate_ns;
-    open->estimate_ns += window->recent_ns;
+    open->launched_ns = now_ns;
+    open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
     open->loose |= unknown;
+    open->unsure |= !duration->sure;
     remember(window, &open->functions, (uint32_t)(duration - window->durations), 1);
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;
@@ -319,6 +362,7 @@ static bool add_launch(struct window *window, void *stream, const void *function
     closed->loose |= since(open->submitted_ns, now_ns) > open->estimate_ns / 2;
     open->estimate_ns = 0;
     open->loose = false;
+    open->unsure = false;
     forget(&open->functions);
     return true;
 }
@@ -370,7 +414,7 @@ bool window_switch(struct window *window, uint64_t *least_ns, uint64_t *most_ns)
 uint64_t window_estimate(struct window *window, const void *function)
 {
     pthread_mutex_lock(&window->mutex);
-    uint64_t estimate = duration_of(window, function)->estimate_ns;
+    uint64_t estimate = known_ns(window, function);
     pthread_mutex_unlock(&window->mutex);
     return estimate;
 }

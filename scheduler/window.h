@@ -4,8 +4,10 @@
 // A revoked token can be handed over only when the holder's queued work is done, so a holder that others wait for keeps its
 // queue short: a launch waits until it and what is ahead of it are at most the window's width of estimated work, or next to
 // nothing is ahead. Estimates are learned per function and grid from completed work: launches are gathered into batches, each
-// closed by a mark (an untimed event) in its stream, and the time that a span of several batches took corrects the estimates of
-// the functions in it.
+// closed by a mark (an untimed event) in its stream. The time that a span of several batches took corrects the estimates of the
+// functions in it, all by the same factor. Which of them took how much it does not tell; the moments between which each batch
+// must have run do (a system of equations solved by projection, with bounds: S. Kaczmarz 1937; R. Gordon, R. Bender, G. T.
+// Herman, "Algebraic reconstruction techniques", 1970).
 //
 // Invariants
 //  - A single launch is never split or refused: one longer than the window goes in alone.
@@ -53,13 +55,16 @@ struct window_batch {
     pthread_t thread;      // that put the mark: the same handle may mean a stream of its own to each thread
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
+    uint64_t launched_ns;  // and its last
     bool loose;            // of partly unknown duration, or launched so slowly that the GPU may have waited for launches
+    bool unsure;           // of functions whose estimates have not been confirmed
     struct window_functions functions;
 };
 
 struct window_duration {
     const void *function;
     uint64_t estimate_ns; // 0: not learned yet
+    bool sure;            // confirmed by a span of nothing else, and not contradicted since
 };
 
 struct window {
@@ -71,10 +76,11 @@ struct window {
     struct window_batch batches[WINDOW_BATCHES];
     struct window_batch open; // launches since the last mark
     uint64_t closed_ns;       // estimates of the closed batches
-    uint64_t recent_ns;       // estimate of the last launch: the next is likely as long
     uint64_t last_done_ns;    // when the last batch was seen complete,
     uint64_t done_doubt_ns;   // and by how much earlier it may have been
     uint64_t last_pending_ns; // when a batch was last seen incomplete
+    void *done_stream;        // where the last batch seen complete ran,
+    pthread_t done_thread;    // as this thread understands it
 
     // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. Its duration is what is learned
     // from.
@@ -103,9 +109,9 @@ static inline const void *window_key(const void *function, unsigned int x, unsig
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
-// Returns how long a launch should wait before it asks again, in nanoseconds; 0: it may go ahead now, since at most width_ns of
-// estimated work would then be in flight, assuming that it is as long as the launch before, or since next to nothing is.
-uint64_t window_ask(struct window *window, uint64_t width_ns, uint64_t now_ns);
+// Returns how long a launch of `function` should wait before it asks again, in nanoseconds; 0: it may go ahead now, since at most
+// width_ns of estimated work would then be in flight, or since next to nothing is.
+uint64_t window_ask(struct window *window, const void *function, uint64_t width_ns, uint64_t now_ns);
 
 // Notes a launch of `function` that has just been given to `stream`.
 void window_launched(struct window *window, void *stream, const void *function, uint64_t now_ns);

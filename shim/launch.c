@@ -32,7 +32,7 @@ static inline struct device *kernel_device(CUstream stream)
         CUresult gated_rc;                                                                                                     \
         struct device *gated_device = (where);                                                                                 \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
-            enum gate_pass gated_pass = launch_enter(gated_device, (stream));                                                  \
+            enum gate_pass gated_pass = launch_enter(gated_device, (stream), (function));                                      \
             gated_rc = (call);                                                                                                 \
             launch_leave(gated_device, gated_pass, (stream), gated_pass == GATE_OPEN ? NULL : (function));                     \
         } else {                                                                                                               \
@@ -130,7 +130,10 @@ void launch_group_add(struct launch_group *group, CUstream stream, const void *f
 void launch_group_enter(struct launch_group *group)
 {
     for (unsigned int i = 0; i < group->count; i++)
-        group->partners[i].pass = launch_enter(group->partners[i].device, group->partners[i].stream);
+        {
+        struct launch_partner *partner = &group->partners[i];
+        partner->pass = launch_enter(partner->device, partner->stream, partner->function);
+    }
 }
 
 void launch_group_leave(const struct launch_group *group)

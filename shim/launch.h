@@ -7,11 +7,11 @@
 #include "shim/device.h"
 
 // While nothing is being captured, launching means passing the gate.
-static inline enum gate_pass launch_enter(struct device *device, CUstream stream)
+static inline enum gate_pass launch_enter(struct device *device, CUstream stream, const void *function)
 {
     if (streams_capturing() && capture_under_way(stream))
         return GATE_CAPTURED;
-    return gate_enter(&device->gate, stream);
+    return gate_enter(&device->gate, stream, function);
 }
 
 static inline void launch_leave(struct device *device, enum gate_pass pass, CUstream stream, const void *function)

@@ -177,7 +177,7 @@ bool runtime_turn_begin(struct runtime_turn *turn, void *stream, const void *fun
     if (!device)
         return false;
     *turn = (struct runtime_turn){.device = device, .stream = stream, .function = function};
-    turn->pass = launch_enter(device, stream);
+    turn->pass = launch_enter(device, stream, function);
     return true;
 }
 

@@ -72,12 +72,13 @@ static void check_end(struct memory *memory)
     free(memory);
 }
 
-// Whether the driver would refuse this memory on an empty GPU too. Then it says why.
+// Whether the driver would refuse this memory on an empty GPU too. Then it says why. (It names a granularity for any type of
+// memory; driver 580.)
 static bool refused_anyway(const struct device *device, size_t bytes, const CUmemAllocationProp *properties,
                            unsigned long long flags)
 {
     size_t unit = 0;
-    return flags || device_exceeded(device, bytes) ||
+    return flags || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED || device_exceeded(device, bytes) ||
            REAL(cuMemGetAllocationGranularity)(&unit, properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
            (unit && bytes % unit);
 }

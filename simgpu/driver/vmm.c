@@ -97,9 +97,10 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t bytes)
     return api_leave(CUDA_SUCCESS);
 }
 
+// The type of memory aside.
 static CUresult check_properties(const CUmemAllocationProp *properties, struct device **device)
 {
-    if (!properties || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+    if (!properties)
         return CUDA_ERROR_INVALID_VALUE;
     if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
         properties->requestedHandleTypes & ~(unsigned)CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
@@ -120,6 +121,8 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *out, size_t bytes, const CUme
     if (!out || !bytes || !whole_blocks(bytes) || flags)
         return api_leave(CUDA_ERROR_INVALID_VALUE);
     rc = check_properties(properties, &device);
+    if (!rc && properties->type != CU_MEM_ALLOCATION_TYPE_PINNED)
+        rc = CUDA_ERROR_INVALID_VALUE;
     if (!rc)
         rc = physical_create(device, bytes, properties, &physical);
     if (!rc)
@@ -286,6 +289,7 @@ CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp 
         return rc;
     if (!bytes || (option != CU_MEM_ALLOC_GRANULARITY_MINIMUM && option != CU_MEM_ALLOC_GRANULARITY_RECOMMENDED))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
+    // Says so of any type, as driver 580 does.
     rc = check_properties(properties, &device);
     if (!rc)
         *bytes = STATE_BLOCK_BYTES;

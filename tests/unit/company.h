@@ -73,7 +73,7 @@ static inline uint64_t token(void)
 
 static inline void launch(int who)
 {
-    gate_leave(&gates[who], gate_enter(&gates[who], NULL), NULL, &gates[who]);
+    gate_leave(&gates[who], gate_enter(&gates[who], NULL, &gates[who]), NULL, &gates[who]);
 }
 
 static inline void allow(int who, uint32_t concurrency)

@@ -34,7 +34,7 @@ static int decider(void *unused)
     for (step_begin();; step_end()) {
         uint64_t now = clock_now_ns();
         if (number == 1) {
-            gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+            gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
             atomic_fetch_or(gate.token, TOKEN_CONTENDED);
             agent_step(&gate, now);
         }
@@ -42,7 +42,7 @@ static int decider(void *unused)
         if (number == 1)
             agent_step(&gate, now + 2 * NS_PER_S);
         else
-            gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+            gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
         atomic_store(&board->through, true);
     }
 }

@@ -67,7 +67,7 @@ static void use_gate(struct tenant *tenant, uint64_t seed)
     agent_stop(); // the test takes the agent's steps itself
     gate_init(&gate, &tenant->pool, tenant->process, tenant->gpu, tenant->vgpu, &fake_gpu_ops, &gpu);
     for (int i = 0; i < 6; i++) {
-        enum gate_pass pass = gate_enter(&gate, NULL);
+        enum gate_pass pass = gate_enter(&gate, NULL, &gate);
         fake_gpu_launch(&gpu, 1000);
         gate_leave(&gate, pass, NULL, &gate);
         // And until no turn of its own is being ended: nobody but this test would end it.

@@ -52,9 +52,9 @@ static int launcher(void *unused)
     atomic_store(&board->vgpu, tenant.vgpu);
     for (step_begin();; step_end()) {
         if (warm)
-            gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+            gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
         step_end();
-        enum gate_pass pass = gate_enter(&gate, NULL);
+        enum gate_pass pass = gate_enter(&gate, NULL, &gate);
         atomic_store(&board->passed, true);
         step_end();
         gate_leave(&gate, pass, NULL, &gate);

@@ -44,7 +44,7 @@ static void *launch(void *argument)
     for (int n = 0; n < LAUNCHES; n++) {
         while (atomic_load(&shared->busy_until_ns[i]) > clock_now_ns() + 10 * NS_PER_MS)
             nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
-        enum gate_pass pass = gate_enter(&gates[i], NULL);
+        enum gate_pass pass = gate_enter(&gates[i], NULL, &gates[i]);
         fake_gpu_launch(&gpus[i], 100000);
         gate_leave(&gates[i], pass, NULL, &gates[i]);
     }
@@ -87,7 +87,7 @@ int main(void)
            "ringing a slot rings where its bell says");
 
     // The holder ends, in the middle of things.
-    enum gate_pass pass = gate_enter(&gates[1], NULL);
+    enum gate_pass pass = gate_enter(&gates[1], NULL, &gates[1]);
     gate_leave(&gates[1], pass, NULL, &gates[1]);
     ok(!free_or_of_the_living(token, 1), "a gate holds the token");
     end(1);

@@ -52,7 +52,7 @@ static void test_requests(void)
     is_int(token_holder(token()), gates[1].vgpu_index, "who is due takes it at once where nothing was launched");
     ok(atomic_load(&first->held_ns) == 0 && !(token() & TOKEN_REVOKED), "for which nothing is charged");
 
-    enum gate_pass pass = gate_enter(&gates[1], NULL);
+    enum gate_pass pass = gate_enter(&gates[1], NULL, &gates[1]);
     fake_gpu_launch(&gpus[1], 50 * NS_PER_MS);
     gate_leave(&gates[1], pass, NULL, &gates[1]);
     ok(!pool_bit_get(gates[1].gpu->wanting, gates[1].vgpu_index), "and launches");
@@ -61,7 +61,7 @@ static void test_requests(void)
     granted = token_without_flags(token());
     turn_request(&gates[0], now);
     ok(token_without_flags(token()) == granted && token() & TOKEN_REVOKED, "a holder that has launched drains first");
-    gate_leave(&gates[0], gate_enter(&gates[0], NULL), NULL, &gates[0]);
+    gate_leave(&gates[0], gate_enter(&gates[0], NULL, &gates[0]), NULL, &gates[0]);
     ok(clock_now_ns() >= atomic_load(&shared->busy_until_ns[1]), "and hands over when it has");
     turn_pass(&gates[0], token(), clock_now_ns(), true);
 }
@@ -87,7 +87,7 @@ static void test_unused(void)
     turn_pass(&gates[1], token(), clock_now_ns(), true);
     is_int(token_holder(token()), gates[0].vgpu_index, "the token goes to one that has asked for it, and never comes");
     uint64_t began = clock_now_ns();
-    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL, &gates[1]), NULL, &gates[1]);
     ok(clock_now_ns() - began < quantum, "who waits gets it long before that turn would be over");
     turn_pass(&gates[1], token(), clock_now_ns(), true);
 
@@ -98,7 +98,7 @@ static void test_unused(void)
     grant_set(&gates[0].vgpu->turn, gates[0].token, word, 0, quantum);
     turn_revoke(&gates[1], &word);
     began = clock_now_ns();
-    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL, &gates[1]), NULL, &gates[1]);
     ok(clock_now_ns() - began < quantum, "nor does it wait that long for one that is closed and has nothing to drain");
     turn_pass(&gates[1], token(), clock_now_ns(), true);
     for (unsigned i = 0; i < 2; i++)
@@ -142,7 +142,7 @@ static int member_body(void *launched)
     if (tenant_join(&tenant, "first", 0))
         return 1;
     gate_init(&gate, &tenant.pool, tenant.process, tenant.gpu, tenant.vgpu, &fake_gpu_ops, &gpus[0]);
-    gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+    gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
     atomic_store((_Atomic uint32_t *)launched, 1);
     pause();
     return 0;
@@ -158,7 +158,7 @@ static void test_dead_member(void)
     kill_and_wait(member);
     grant_set(&gates[0].vgpu->turn, gates[0].token, token(), 0, quantum);
     uint64_t began = clock_now_ns();
-    gate_leave(&gates[1], gate_enter(&gates[1], NULL), NULL, &gates[1]);
+    gate_leave(&gates[1], gate_enter(&gates[1], NULL, &gates[1]), NULL, &gates[1]);
     ok(clock_now_ns() - began < quantum, "when it has been killed, nobody waits until its turn would be over");
     turn_pass(&gates[1], token(), clock_now_ns(), true);
 }
@@ -175,7 +175,7 @@ static void *steps(void *argument)
     unsigned i = (unsigned)(uintptr_t)argument;
     for (int step = 0; step < STEPS; step++) {
         for (int n = 0; n < STEP_LAUNCHES; n++) {
-            enum gate_pass pass = gate_enter(&gates[i], NULL);
+            enum gate_pass pass = gate_enter(&gates[i], NULL, &gates[i]);
             fake_gpu_launch(&gpus[i], LAUNCH_NS);
             gate_leave(&gates[i], pass, NULL, &gates[i]);
         }

@@ -33,7 +33,7 @@ static void begin(void)
     }
     gpu = holder->gpu;
     atomic_store(&gpu->level, LEVEL);
-    gate_leave(holder, gate_enter(holder, NULL), NULL, holder);
+    gate_leave(holder, gate_enter(holder, NULL, holder), NULL, holder);
 }
 
 static void end(void)
@@ -66,7 +66,7 @@ static void test_caps(void)
     atomic_store(&holder->vgpu->limit_percent, 50);
     turn_pass(holder, token(), clock_now_ns(), false);
     is_int(token_holder(token()), POOL_NO_INDEX, "who is capped and has had his turn does not go on, though nobody waits");
-    gate_leave(holder, gate_enter(holder, NULL), NULL, holder);
+    gate_leave(holder, gate_enter(holder, NULL, holder), NULL, holder);
     ok(token() & TOKEN_CONTENDED, "what he launches counts from the first on");
     pool_bit_set(gpu->wanting, holder->vgpu_index);
     uint64_t now = clock_now_ns();
@@ -187,7 +187,7 @@ static void test_times(void)
     atomic_store(&holder->vgpu->pass, LEVEL);
     turn_pass(holder, token(), granted, false);
     uint64_t told = turn_from(second, word = token()), before = clock_now_ns();
-    gate_leave(second, gate_enter(second, NULL), NULL, second);
+    gate_leave(second, gate_enter(second, NULL, second), NULL, second);
     ok(!told && turn_from(second, word) + 1024 > before, "a turn begins with its first launch");
     is_int(turn_lease_end(holder, word, 0), grant_get(&second->vgpu->turn, word) + TURN_DRAIN_NS + TURN_GRACE_NS,
            "a lease lasts for turn, drain and grace");
@@ -226,7 +226,7 @@ static void test_contended_launches(void)
     turn_request(second, clock_now_ns());
     bool windowed = true;
     for (int i = 0; i < 3; i++) {
-        enum gate_pass pass = gate_enter(holder, NULL);
+        enum gate_pass pass = gate_enter(holder, NULL, holder);
         windowed = windowed && pass == GATE_WINDOWED;
         gate_leave(holder, pass, NULL, holder);
     }
@@ -234,7 +234,7 @@ static void test_contended_launches(void)
     turn_pass(holder, token(), clock_now_ns(), false);
     pool_bit_set(gpu->wanting, holder->vgpu_index);
     turn_pass(second, token(), clock_now_ns(), true);
-    is_int(gate_enter(holder, NULL), GATE_WINDOWED, "with the next grant as well");
+    is_int(gate_enter(holder, NULL, holder), GATE_WINDOWED, "with the next grant as well");
     is_int(holder->window.primed, 0, "where the window begins anew");
     gate_leave(holder, GATE_WINDOWED, NULL, holder);
     end();

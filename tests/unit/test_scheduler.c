@@ -78,7 +78,7 @@ static void run_tenant(uint32_t index, const struct tenant *tenant)
         // contended moment outweighs the run.
         while (atomic_load(&shared->busy_until_ns[index]) > clock_now_ns() + QUEUE_NS)
             nap(tenant->kernel_ns);
-        enum gate_pass pass = gate_enter(&gate, NULL);
+        enum gate_pass pass = gate_enter(&gate, NULL, &function);
         fake_gpu_launch(&gpu, tenant->kernel_ns);
         gate_leave(&gate, pass, NULL, &function);
         if (tenant->synchronous || tenant->think_ns)

@@ -30,18 +30,18 @@ static int victim_body(void *unused)
     if (stepped == ASKING && !turn_claim(&others_gate, atomic_load(others_gate.token)))
         return 1;
     if (stepped >= HANDING_ON) {
-        gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+        gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
         turn_request(&others_gate, now);
     }
     step_begin();
     switch (stepped) {
     case TAKING:
-        gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+        gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
         break;
     case ASKING:
         turn_request(&gate, now);
         turn_pass(&others_gate, atomic_load(others_gate.token), now, false);
-        gate_leave(&gate, gate_enter(&gate, NULL), NULL, &gate);
+        gate_leave(&gate, gate_enter(&gate, NULL, &gate), NULL, &gate);
         break;
     case HANDING_ON:
         for (int i = 0; i < 6; i++)
@@ -66,7 +66,7 @@ static bool survivor_gets_token(const struct step_image *image)
     if (holder != survivor.vgpu && holder < STEP_VGPUS)
         atomic_store(&layout->vgpus[holder].turn, grant_value(word, TURN_LONGEST_NS));
     uint64_t began = clock_now_ns();
-    enum gate_pass pass = gate_enter(&survivor_gate, NULL);
+    enum gate_pass pass = gate_enter(&survivor_gate, NULL, &survivor_gate);
     uint64_t took = clock_now_ns() - began;
     gate_leave(&survivor_gate, pass, NULL, &survivor_gate);
     slowest_ns = took > slowest_ns ? took : slowest_ns;

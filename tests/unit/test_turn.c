@@ -75,7 +75,7 @@ static void begin(void)
     }
     gpu = holder.gpu;
     atomic_store(&gpu->level, 100 * PASS_MS);
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     work_is_over = false;
 }
 
@@ -189,7 +189,7 @@ static void test_late_work_is_charged_until_the_token_is_back(void)
     uint64_t over = atomic_load(&holder.vgpu->overrun_ns);
     pool_bit_set(gpu->wanting, holder.vgpu_index);
     turn_pass(&waiter, token(), now + 250 * MS, true);
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     agent_step(&holder, now + 260 * MS);
     is_int(atomic_load(&holder.vgpu->overrun_ns), over + 60 * MS, "late work is charged until the token is back");
     work_is_over = true;
@@ -210,7 +210,7 @@ static void test_drain_waits_for_all(void)
     agent_step(&holder, now);
     agent_step(&holder, now += NS_PER_US);
     work_is_over = true;
-    is_int(gate_enter(&holder, NULL), GATE_WINDOWED, "a launch is under way");
+    is_int(gate_enter(&holder, NULL, &holder), GATE_WINDOWED, "a launch is under way");
     word = token();
     turn_revoke(&holder, &word);
     fences = 0;
@@ -232,7 +232,7 @@ static void test_generation_zero(void)
     begin();
     uint64_t now = clock_now_ns(), word;
     atomic_store(&gpu->token, token_next(TOKEN_GENERATION_MASK - 1, POOL_NO_INDEX, 0));
-    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    gate_leave(&waiter, gate_enter(&waiter, NULL, &waiter), NULL, &waiter);
     ok(token_generation(token()) == 0 && token_holder(token()) == waiter.vgpu_index, "a first launch under generation 0");
     turn_request(&holder, now);
     word = token();
@@ -251,7 +251,7 @@ static void test_captures(void)
     const struct pool_member *member = waiter.member;
     uint64_t before = token();
     captures = true;
-    enum gate_pass pass = gate_enter(&waiter, NULL);
+    enum gate_pass pass = gate_enter(&waiter, NULL, &waiter);
     is_int(pass, GATE_CAPTURED, "a launch that is captured goes ahead without the token");
     gate_leave(&waiter, pass, NULL, &waiter);
     ok(atomic_load(&member->entered) == 0 && atomic_load(&member->left) == 0, "is not counted");
@@ -311,7 +311,7 @@ static uint64_t kept_without_work(uint64_t *now_ns, uint64_t work_ns, uint64_t t
     atomic_store(&holder.arrived_ns, *now_ns);
     turn_request(&holder, *now_ns);
     turn_pass(&waiter, token(), *now_ns, true);
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     return kept;
 }
 
@@ -376,7 +376,7 @@ static void test_next_is_called_off(void)
     ok(atomic_load(&gpu->on_deck) != waiter.vgpu_index, "a holder that has just become idle calls nobody");
     agent_step(&holder, now += 60 * NS_PER_US);
     is_int(atomic_load(&gpu->on_deck), waiter.vgpu_index, "one that has been for a while calls the next");
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     agent_step(&holder, now += 10 * NS_PER_US);
     ok(atomic_load(&gpu->on_deck) == POOL_NO_INDEX, "and calls it off when work comes");
     end();
@@ -429,7 +429,7 @@ static void test_next_stays_called(void)
     work_is_over = true;
     now += grant_get(&holder.vgpu->turn, token()) - 100 * NS_PER_US;
     agent_step(&holder, now);
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     agent_step(&holder, now += 10 * NS_PER_US);
     is_int(atomic_load(&gpu->on_deck), waiter.vgpu_index, "work that comes just before the end of a turn calls nobody off");
     end();
@@ -448,7 +448,7 @@ static void test_idle_with_work_to_come(void)
         agent_step(&holder, now += 100 * NS_PER_US);
     ok(!(token() & TOKEN_REVOKED), "a holder with a launch that waits for the window is not idle");
     atomic_store(&holder.throttled, 0);
-    is_int(gate_enter(&holder, NULL), GATE_WINDOWED, "nor is one with a launch under way");
+    is_int(gate_enter(&holder, NULL, &holder), GATE_WINDOWED, "nor is one with a launch under way");
     for (int i = 0; i < 10; i++)
         agent_step(&holder, now += 100 * NS_PER_US);
     ok(!(token() & TOKEN_REVOKED) && atomic_load(&holder.vgpu->idle_ns) == 0, "which keeps the token");
@@ -471,7 +471,7 @@ static void test_pause_ends_with_the_last_waiter(void)
     agent_step(&holder, now += MS);
     pool_bit_clear(gpu->wanting, waiter.vgpu_index);
     agent_step(&holder, now += MS);
-    gate_leave(&holder, gate_enter(&holder, NULL), NULL, &holder);
+    gate_leave(&holder, gate_enter(&holder, NULL, &holder), NULL, &holder);
     turn_request(&waiter, now += 10 * MS);
     agent_step(&holder, now);
     is_int(atomic_load(&holder.vgpu->idle_ns), 0, "a holder that nobody waited for has not been idle at their cost");
@@ -501,7 +501,7 @@ static void test_charges_stay_when_the_last_waiter_goes(void)
 static void *launch_once(void *unused)
 {
     (void)unused;
-    gate_leave(&waiter, gate_enter(&waiter, NULL), NULL, &waiter);
+    gate_leave(&waiter, gate_enter(&waiter, NULL, &waiter), NULL, &waiter);
     return NULL;
 }
 
