@@ -38,8 +38,8 @@ struct section {
     struct vgpu *vgpu; // NULL: in none
     enum gate_pass pass;
     const void *function; // what the window knows it by
-    bool task;      // a task's, which ends with it
-    unsigned depth; // of vgpu_enter
+    bool task;            // a task's, which ends with it
+    unsigned depth;       // of vgpu_enter
 };
 
 extern __thread struct section section_of_thread __attribute__((visibility("hidden")));

@@ -78,18 +78,24 @@ struct gate {
 void gate_init(struct gate *gate, struct pool *pool, uint32_t process, uint32_t gpu, uint32_t vgpu, const struct gpu_ops *ops,
                void *ops_gpu);
 
-// The part of gate_enter for a closed, new or contended token; the launch is counted in already.
+// The part of gate_enter for a closed, new or contended token, after gate_try.
 enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *function);
 
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function);
 
-static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)
+// Counts a launch in. GATE_OPEN: it may go ahead; GATE_WINDOWED: gate_enter_slow says when. The part of gate_enter that needs
+// not know what is launched.
+static inline enum gate_pass gate_try(struct gate *gate)
 {
     // Pairs with gate_is_empty: counted in before the token is read.
     atomic_fetch_add(&gate->member->entered, 1);
-    if (__builtin_expect(atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed), 1))
-        return GATE_OPEN;
-    return gate_enter_slow(gate, stream, function);
+    bool open = atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed);
+    return __builtin_expect(open, 1) ? GATE_OPEN : GATE_WINDOWED;
+}
+
+static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)
+{
+    return gate_try(gate) == GATE_OPEN ? GATE_OPEN : gate_enter_slow(gate, stream, function);
 }
 
 static inline void gate_leave(struct gate *gate, enum gate_pass pass, void *stream, const void *function)

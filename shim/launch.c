@@ -32,7 +32,9 @@ static inline struct device *kernel_device(CUstream stream)
         CUresult gated_rc;                                                                                                     \
         struct device *gated_device = (where);                                                                                 \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
-            enum gate_pass gated_pass = launch_enter(gated_device, (stream), (function));                                      \
+            enum gate_pass gated_pass = launch_try(gated_device, (stream));                                                    \
+            if (__builtin_expect(gated_pass == GATE_WINDOWED, 0))                                                              \
+                gated_pass = gate_enter_slow(&gated_device->gate, (stream), (function));                                       \
             gated_rc = (call);                                                                                                 \
             launch_leave(gated_device, gated_pass, (stream), gated_pass == GATE_OPEN ? NULL : (function));                     \
         } else {                                                                                                               \
@@ -129,8 +131,7 @@ void launch_group_add(struct launch_group *group, CUstream stream, const void *f
 
 void launch_group_enter(struct launch_group *group)
 {
-    for (unsigned int i = 0; i < group->count; i++)
-        {
+    for (unsigned int i = 0; i < group->count; i++) {
         struct launch_partner *partner = &group->partners[i];
         partner->pass = launch_enter(partner->device, partner->stream, partner->function);
     }
