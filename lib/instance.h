@@ -99,7 +99,8 @@ static inline int instance_stream(struct vgpu *vgpu, vgpu_stream *stream)
 // Checks the name of a virtual GPU or a region: 0 or -EINVAL.
 int instance_check_name(const char *name);
 
-// Passes the gate for several launches, and leaves it. With the context current. lib/launch.c.
+// Passes the gate for several launches, which the window knows together by `function`, and leaves it. With the context current.
+// lib/launch.c.
 void section_begin(struct vgpu *vgpu, const void *function);
 void section_end(void);
 

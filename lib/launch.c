@@ -42,7 +42,7 @@ VGPU_API int vgpu_enter(struct vgpu *vgpu)
     if (call.rc)
         return call.rc;
     atomic_fetch_add(&vgpu->calls, 1); // until vgpu_leave: no destruction in between
-    section_begin(vgpu, vgpu);
+    section_begin(vgpu, vgpu);         // all sections of an instance are one to the window
     section_of_thread.depth = 1;
     return 0;
 }

@@ -182,8 +182,9 @@ static void wait_for_token(struct gate *gate, struct watch *watch)
         futex_wait(token_futex(gate->gpu), (uint32_t)word, token_futex_bit(gate->vgpu_index), now + LOOK_UP_NS);
 }
 
-// Whether a launch of `function` may go ahead under `word`; lets some time pass if the window is full. Avoids sleeping: timers come up to 2
-// ms late on a busy machine, and by then the window is empty. The driver, too, spins when a launch meets a full queue.
+// Whether a launch of `function` may go ahead under `word`; lets some time pass if the window is full. Avoids sleeping: timers
+// come up to 2 ms late on a busy machine, and by then the window is empty. The driver, too, spins when a launch meets a full
+// queue.
 static bool window_admits(struct gate *gate, const void *function, uint64_t word)
 {
     if (!(word & TOKEN_CONTENDED))

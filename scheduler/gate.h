@@ -7,6 +7,8 @@
 //     result = real_launch(...);
 //     gate_leave(gate, pass, stream, function);
 //
+// `function` is what the window knows the launch by (window_key), the same in both calls.
+//
 // Invariants
 //  - Strict exclusion. A launch first counts itself in (`entered`), then looks at the token; whoever closes the gate first
 //    changes the token, then looks at the counts. Both are sequentially consistent, so one of them sees the other: no launch
@@ -30,9 +32,10 @@
 #include "scheduler/window.h"
 
 enum gate_pass {
-    GATE_OPEN,     // counted in; nobody waits
-    GATE_WINDOWED, // counted in; contended, so the launch counts against the window
-    GATE_CAPTURED, // not counted: nothing runs now, or it passes another gate
+    GATE_OPEN,      // counted in; nobody waits
+    GATE_WINDOWED,  // counted in; contended, so the launch counts against the window
+    GATE_CAPTURED,  // not counted: nothing runs now, or it passes another gate
+    GATE_UNDECIDED, // from gate_try only: counted in, but not let in yet
 };
 
 // Whether this thread's launches pass another gate already, that of a virtual GPU of libvgpu.so. Checked only if this gate is
@@ -83,14 +86,14 @@ enum gate_pass gate_enter_slow(struct gate *gate, void *stream, const void *func
 
 void gate_leave_windowed(struct gate *gate, void *stream, const void *function);
 
-// Counts a launch in. GATE_OPEN: it may go ahead; GATE_WINDOWED: gate_enter_slow says when. The part of gate_enter that needs
-// not know what is launched.
+// The part of gate_enter that need not know what is launched: counts the launch in. GATE_OPEN: it may go ahead; GATE_UNDECIDED:
+// gate_enter_slow, which counts it out again first, says when.
 static inline enum gate_pass gate_try(struct gate *gate)
 {
     // Pairs with gate_is_empty: counted in before the token is read.
     atomic_fetch_add(&gate->member->entered, 1);
     bool open = atomic_load(gate->token) == atomic_load_explicit(&gate->grant, memory_order_relaxed);
-    return __builtin_expect(open, 1) ? GATE_OPEN : GATE_WINDOWED;
+    return __builtin_expect(open, 1) ? GATE_OPEN : GATE_UNDECIDED;
 }
 
 static inline enum gate_pass gate_enter(struct gate *gate, void *stream, const void *function)

@@ -23,9 +23,10 @@
 // A launch longer than the window is admitted when this little is left of what is ahead: the GPU goes on without a pause, and a
 // drain that begins then takes hardly longer than that launch.
 #define SLACK_NS (30 * NS_PER_US)
-// The GPU may begin this long before the launch returns.
+// A kernel may begin this long before its launch returns. A graph or a task begins longer before: one that finds the GPU idle
+// counts as what is left of it when it returns, and is learned in full behind other work.
 #define EARLY_NS (10 * NS_PER_US)
-// A span confirms an estimate that is off by at most this part.
+// A span confirms estimates, and a bound leaves them confirmed, if they are off by at most this part.
 #define SURE_PART 8
 #define PROBES 8u
 
@@ -36,8 +37,8 @@ void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu
 }
 
 // The slot of `function`, or the one it may have: the first free one, else the first of those it can be in. There are a few,
-// since two functions that alternated in one slot would both stay unknown, and an unknown launch waits until the GPU has
-// nothing else. Slots never become free again, so what is known lies before the first free one.
+// since two functions that alternated in one slot would both stay unknown, and an unknown launch waits as a whole window's
+// would. Slots never become free again, so what is known lies before the first free one.
 static uint32_t slot_of(const struct window *window, const void *function)
 {
     // Fibonacci hashing: handles differ in their middle bits.
@@ -52,7 +53,7 @@ static uint32_t slot_of(const struct window *window, const void *function)
     return first;
 }
 
-// The duration learned for `function`, 0 if none. A slot belongs to the function that used it last.
+// The entry of `function`, taken from whatever had the slot: it belongs to the function that used it last.
 static struct window_duration *duration_of(struct window *window, const void *function)
 {
     struct window_duration *duration = &window->durations[slot_of(window, function)];
@@ -61,7 +62,7 @@ static struct window_duration *duration_of(struct window *window, const void *fu
     return duration;
 }
 
-// What is known of `function`, 0 if nothing.
+// What is known of `function`, without taking a slot for it; 0 if nothing.
 static uint64_t known_ns(const struct window *window, const void *function)
 {
     const struct window_duration *duration = &window->durations[slot_of(window, function)];
@@ -79,16 +80,20 @@ static struct window_batch *oldest(struct window *window)
     return &window->batches[window->first];
 }
 
+static bool is_in_stream(const struct window_batch *batch, const void *stream, pthread_t thread)
+{
+    return batch->stream == stream && pthread_equal(batch->thread, thread);
+}
+
 static uint64_t start_of(const struct window *window, const struct window_batch *batch)
 {
     return batch->submitted_ns > window->last_done_ns ? batch->submitted_ns : window->last_done_ns;
 }
 
 // An unknown launch counts as a whole window.
-static uint64_t assumed_ns(const struct window *window, uint32_t slot)
+static uint64_t assumed_ns(uint64_t estimate_ns)
 {
-    uint64_t known = window->durations[slot].estimate_ns;
-    return known ? known : WINDOW_NS;
+    return estimate_ns ? estimate_ns : WINDOW_NS;
 }
 
 static void remember(const struct window *window, struct window_functions *functions, uint32_t slot, uint32_t launches)
@@ -97,7 +102,7 @@ static void remember(const struct window *window, struct window_functions *funct
     while (i < functions->count && functions->each[i].slot != slot)
         i++;
     if (i == WINDOW_BATCH_FUNCTIONS) {
-        functions->other_ns += launches * assumed_ns(window, slot);
+        functions->other_ns += launches * assumed_ns(window->durations[slot].estimate_ns);
         return;
     }
     if (i == functions->count) {
@@ -119,12 +124,12 @@ static uint64_t estimate_of(const struct window *window, const struct window_fun
 {
     uint64_t sum = functions->other_ns;
     for (uint32_t i = 0; i < functions->count; i++)
-        sum += functions->each[i].launches * assumed_ns(window, functions->each[i].slot);
+        sum += functions->each[i].launches * assumed_ns(window->durations[functions->each[i].slot].estimate_ns);
     return sum;
 }
 
 // Corrects the estimates of functions that took took_ns together: all by the same factor, and halfway if something was known.
-// `confirms`: none that has been right needs a correction.
+// Those that were off by more than a SURE_PART are sure no longer; the others become so if took_ns `confirms` them.
 static void correct(struct window *window, const struct window_functions *functions, uint64_t took_ns, bool confirms)
 {
     uint64_t sum = estimate_of(window, functions);
@@ -134,14 +139,15 @@ static void correct(struct window *window, const struct window_functions *functi
     for (uint32_t i = 0; i < functions->count; i++) {
         uint32_t slot = functions->each[i].slot;
         struct window_duration *duration = &window->durations[slot];
-        uint64_t known = duration->estimate_ns, base = assumed_ns(window, slot);
+        uint64_t known = duration->estimate_ns, base = assumed_ns(known);
         uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / sum);
         uint64_t estimate = known ? (known + seen) / 2 : seen;
         duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
-        duration->sure = agrees && (duration->sure || confirms);
+        duration->sure = agrees && (duration->sure || (known && confirms));
     }
 }
 
+// A span of one function alone confirms its estimate.
 static void learn(struct window *window, uint64_t took_ns)
 {
     const struct window_functions *functions = &window->span_functions;
@@ -158,8 +164,8 @@ static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_
 // A batch has just been seen complete and the GPU still works: what is complete ran from the start of the span until now.
 static void span_goes_on(struct window *window, uint64_t now_ns)
 {
-    uint64_t took = since(window->span_start_ns, now_ns), estimate = estimate_of(window, &window->span_functions);
-    if (took < SPAN_NS || window->span_doubt_ns + window->done_doubt_ns > took / SPAN_DOUBT_PART || !estimate)
+    uint64_t took = since(window->span_start_ns, now_ns);
+    if (took < SPAN_NS || window->span_doubt_ns + window->done_doubt_ns > took / SPAN_DOUBT_PART)
         return;
     learn(window, took);
     start_span(window, now_ns, window->done_doubt_ns);
@@ -173,16 +179,15 @@ static void span_ends(struct window *window, uint64_t now_ns)
         return;
     uint64_t longest = since(window->span_start_ns, now_ns) + window->span_doubt_ns + 1;
     uint64_t shortest = since(window->span_start_ns, window->last_pending_ns);
-    uint64_t estimate = estimate_of(window, &window->span_functions);
-    if (estimate && longest - shortest <= longest / 4)
+    if (longest - shortest <= longest / 4)
         learn(window, (longest + shortest) / 2);
-    else if (estimate > longest)
+    else if (estimate_of(window, &window->span_functions) > longest)
         learn(window, longest);
     start_span(window, 0, 0);
 }
 
-// The first batch of a turn is complete, since some moment between the last look and this one. One that is loose, whose estimate
-// nothing has confirmed, or so long that an error in it outweighs a switch, tells nothing.
+// The first batch of a turn is complete, since some moment between the last look and this one. One that is loose, whose
+// estimate nothing has confirmed, or so long that an error in it outweighs a switch, tells nothing.
 static void note_switch(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
     uint64_t expected = window->granted_ns + batch->estimate_ns, pending = window->last_pending_ns;
@@ -193,16 +198,17 @@ static void note_switch(struct window *window, const struct window_batch *batch,
     atomic_store_explicit(&window->switch_most_ns, now_ns > expected ? now_ns - expected : 1, memory_order_relaxed);
 }
 
-// Corrects the estimates of a batch that has just been seen complete and cannot have taken what they say. It began when the one
-// before it in its stream was complete, or when it was launched.
+// Corrects the estimates of a batch that has just been seen complete and cannot have taken what they say. It began when it was
+// launched or when the one before it was complete, whichever was later. Beside a batch in another stream it may have begun
+// sooner: it is left out, and so is one that ends in another stream than it began, since the one before it is in the first.
 static void keep_in_bounds(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
-    if (batch->stream != window->done_stream || !pthread_equal(batch->thread, window->done_thread))
+    if (!is_in_stream(batch, window->done_stream, window->done_thread))
         return;
-    uint64_t first = batch->submitted_ns - EARLY_NS, before = window->last_done_ns - window->done_doubt_ns;
-    uint64_t longest = since(first > before ? first : before, now_ns) + 1;
-    uint64_t last = batch->launched_ns > window->last_done_ns ? batch->launched_ns : window->last_done_ns;
-    uint64_t shortest = since(last, window->last_pending_ns);
+    uint64_t launched = batch->submitted_ns - EARLY_NS, done = window->last_done_ns - window->done_doubt_ns;
+    uint64_t earliest = launched > done ? launched : done;
+    uint64_t latest = batch->launched_ns > window->last_done_ns ? batch->launched_ns : window->last_done_ns;
+    uint64_t longest = since(earliest, now_ns) + 1, shortest = since(latest, window->last_pending_ns);
     uint64_t sum = estimate_of(window, &batch->functions);
     if (sum > longest)
         correct(window, &batch->functions, longest, false);
@@ -252,7 +258,7 @@ static bool in_one_stream(const struct window *window)
     const struct window_batch *first = &window->batches[window->first];
     for (uint32_t i = 1; i < window->count; i++) {
         const struct window_batch *batch = &window->batches[(window->first + i) % WINDOW_BATCHES];
-        if (batch->stream != first->stream || !pthread_equal(batch->thread, first->thread))
+        if (!is_in_stream(batch, first->stream, first->thread))
             return false;
     }
     return true;
@@ -328,8 +334,7 @@ uint64_t window_ask(struct window *window, const void *function, uint64_t width_
 {
     pthread_mutex_lock(&window->mutex);
     collect(window, now_ns);
-    uint64_t known = known_ns(window, function);
-    uint64_t pause = pause_for(window, known ? known : WINDOW_NS, width_ns, now_ns);
+    uint64_t pause = pause_for(window, assumed_ns(known_ns(window, function)), width_ns, now_ns);
     pthread_mutex_unlock(&window->mutex);
     return pause;
 }
@@ -352,7 +357,7 @@ static bool add_launch(struct window *window, void *stream, const void *function
         open->submitted_ns = now_ns;
     open->stream = stream;
     open->launched_ns = now_ns;
-    open->estimate_ns += unknown ? WINDOW_NS : duration->estimate_ns;
+    open->estimate_ns += assumed_ns(duration->estimate_ns);
     open->loose |= unknown;
     open->unsure |= !duration->sure;
     remember(window, &open->functions, (uint32_t)(duration - window->durations), 1);

@@ -5,15 +5,18 @@
 // queue short: a launch waits until it and what is ahead of it are at most the window's width of estimated work, or next to
 // nothing is ahead. Estimates are learned per function and grid from completed work: launches are gathered into batches, each
 // closed by a mark (an untimed event) in its stream. The time that a span of several batches took corrects the estimates of the
-// functions in it, all by the same factor. Which of them took how much it does not tell; the moments between which each batch
-// must have run do (a system of equations solved by projection, with bounds: S. Kaczmarz 1937; R. Gordon, R. Bender, G. T.
-// Herman, "Algebraic reconstruction techniques", 1970).
+// functions in it, all by the same factor and halfway. It does not tell which of them took how much; so a batch corrects them
+// too if, by the moments between which it must have run, it cannot have taken what they say. (Equations and inequalities, one
+// after the other: multiplicative ART, R. Gordon, R. Bender, G. T. Herman, "Algebraic Reconstruction Techniques (ART) for
+// three-dimensional electron microscopy and X-ray photography", J. Theoretical Biology 29, 1970; with inequalities: G. T.
+// Herman, A. Lent, P. H. Lutz, "Relaxation methods for image reconstruction", CACM 21, 1978.)
 //
 // Invariants
 //  - A single launch is never split or refused: one longer than the window goes in alone.
 //  - No thread sleeps holding the mutex, and no GPU operation that can block happens under it.
 //  - A wait for the window ends after WINDOW_PATIENCE_NS without progress: queued work may itself wait for a later launch.
-//  - Estimates only steer the queue length. Shares never depend on them.
+//  - Estimates steer the length of the queue, the cost of a switch and with it the automatic quantum, and under MPS when the
+//    token moves. GPU time is charged as measured, whatever they say.
 // Thread safe.
 #ifndef VGPU_SCHEDULER_WINDOW_H
 #define VGPU_SCHEDULER_WINDOW_H
@@ -50,14 +53,14 @@ struct window_functions {
 };
 
 struct window_batch {
-    void *mark; // NULL while the batch is open
-    void *stream;
+    void *mark;            // NULL while the batch is open
+    void *stream;          // of its last launch
     pthread_t thread;      // that put the mark: the same handle may mean a stream of its own to each thread
     uint64_t estimate_ns;  // sum over its launches; 0: none yet
     uint64_t submitted_ns; // when its first launch returned
     uint64_t launched_ns;  // and its last
     bool loose;            // of partly unknown duration, or launched so slowly that the GPU may have waited for launches
-    bool unsure;           // of functions whose estimates have not been confirmed
+    bool unsure;           // with a function whose estimate had not been confirmed at its launch
     struct window_functions functions;
 };
 
@@ -79,12 +82,12 @@ struct window {
     uint64_t last_done_ns;    // when the last batch was seen complete,
     uint64_t done_doubt_ns;   // and by how much earlier it may have been
     uint64_t last_pending_ns; // when a batch was last seen incomplete
-    void *done_stream;        // where the last batch seen complete ran,
-    pthread_t done_thread;    // as this thread understands it
+    void *done_stream;        // the stream of the last batch seen complete,
+    pthread_t done_thread;    // and who put its mark
 
-    // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle. Its duration is what is learned
-    // from.
-    // The first batch after a clear may have stood behind earlier work; nothing is learned from it.
+    // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle.
+    // The first batch after a clear may have stood behind earlier work: it begins no span, and shows only what it cannot have
+    // exceeded.
     bool primed;
     uint64_t span_start_ns; // 0: no span
     uint64_t span_doubt_ns; // by how much earlier it may have begun
@@ -109,8 +112,8 @@ static inline const void *window_key(const void *function, unsigned int x, unsig
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu);
 
-// Returns how long a launch of `function` should wait before it asks again, in nanoseconds; 0: it may go ahead now, since at most
-// width_ns of estimated work would then be in flight, or since next to nothing is.
+// Returns how long a launch of `function` should wait before it asks again, in nanoseconds; 0: it may go ahead now, since at
+// most width_ns of estimated work would then be in flight, or since next to nothing is.
 uint64_t window_ask(struct window *window, const void *function, uint64_t width_ns, uint64_t now_ns);
 
 // Notes a launch of `function` that has just been given to `stream`.

@@ -33,7 +33,7 @@ static inline struct device *kernel_device(CUstream stream)
         struct device *gated_device = (where);                                                                                 \
         if (__builtin_expect(gated_device != NULL, 1)) {                                                                       \
             enum gate_pass gated_pass = launch_try(gated_device, (stream));                                                    \
-            if (__builtin_expect(gated_pass == GATE_WINDOWED, 0))                                                              \
+            if (__builtin_expect(gated_pass == GATE_UNDECIDED, 0))                                                             \
                 gated_pass = gate_enter_slow(&gated_device->gate, (stream), (function));                                       \
             gated_rc = (call);                                                                                                 \
             launch_leave(gated_device, gated_pass, (stream), gated_pass == GATE_OPEN ? NULL : (function));                     \

@@ -6,7 +6,7 @@
 #include "shim/captures.h"
 #include "shim/device.h"
 
-// While nothing is being captured, launching means passing the gate: gate_try, and gate_enter_slow if this says GATE_WINDOWED.
+// While nothing is being captured, launching means passing the gate: gate_try, and gate_enter_slow if that is undecided.
 static inline enum gate_pass launch_try(struct device *device, CUstream stream)
 {
     if (streams_capturing() && capture_under_way(stream))
@@ -17,7 +17,7 @@ static inline enum gate_pass launch_try(struct device *device, CUstream stream)
 static inline enum gate_pass launch_enter(struct device *device, CUstream stream, const void *function)
 {
     enum gate_pass pass = launch_try(device, stream);
-    return pass == GATE_WINDOWED ? gate_enter_slow(&device->gate, stream, function) : pass;
+    return pass == GATE_UNDECIDED ? gate_enter_slow(&device->gate, stream, function) : pass;
 }
 
 static inline void launch_leave(struct device *device, enum gate_pass pass, CUstream stream, const void *function)

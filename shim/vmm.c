@@ -72,8 +72,8 @@ static void check_end(struct memory *memory)
     free(memory);
 }
 
-// Whether the driver would refuse this memory on an empty GPU too. Then it says why. (It names a granularity for any type of
-// memory; driver 580.)
+// Whether the driver would refuse this memory on an empty GPU too. Then it says why. A wrong type does not show in the
+// granularity: driver 580 names one for any.
 static bool refused_anyway(const struct device *device, size_t bytes, const CUmemAllocationProp *properties,
                            unsigned long long flags)
 {

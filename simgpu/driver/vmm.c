@@ -97,7 +97,7 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t bytes)
     return api_leave(CUDA_SUCCESS);
 }
 
-// The type of memory aside.
+// Everything but the type of memory, which only cuMemCreate checks.
 static CUresult check_properties(const CUmemAllocationProp *properties, struct device **device)
 {
     if (!properties)
@@ -289,7 +289,7 @@ CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp 
         return rc;
     if (!bytes || (option != CU_MEM_ALLOC_GRANULARITY_MINIMUM && option != CU_MEM_ALLOC_GRANULARITY_RECOMMENDED))
         return api_leave(CUDA_ERROR_INVALID_VALUE);
-    // Says so of any type, as driver 580 does.
+    // As driver 580, names one for any type of memory.
     rc = check_properties(properties, &device);
     if (!rc)
         *bytes = STATE_BLOCK_BYTES;

@@ -51,16 +51,16 @@ static void call_wrongly_with_room(void)
 
 static void call_wrongly_without_room(void)
 {
-    int others = 0;
+    int wrong = 0;
     for (int i = 0; i < WRONG_CALLS; i++) {
         CUresult answer = call_wrongly(i);
         if (answer == answers[i])
             continue;
         printf("wrong call %d: %d where %d is expected at a full quota\n", i, (int)answer, (int)answers[i]);
-        others++;
+        wrong++;
     }
-    if (others)
-        fail("%d wrong calls get other answers at a full quota", others);
+    if (wrong)
+        fail("%d wrong calls get other answers at a full quota", wrong);
 }
 
 int main(void)
