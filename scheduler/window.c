@@ -26,13 +26,17 @@
 // A kernel may begin this long before its launch returns. A graph or a task begins longer before: one that finds the GPU idle
 // counts as what is left of it when it returns, and is learned in full behind other work.
 #define EARLY_NS (10 * NS_PER_US)
-// A span confirms estimates, and a bound leaves them confirmed, if they are off by at most this part.
+// A batch is believed to take so many times its estimate at most: it may have waited for an event instead of running.
+#define MOST_RAISE 4
+// An estimate is sure after so many spans that confirm it. It is confirmed, and not contradicted, if it is off by at most this
+// part.
+#define SURE_SPANS 2u
 #define SURE_PART 8
 #define PROBES 8u
 
 void window_init(struct window *window, const struct gpu_ops *ops, void *ops_gpu)
 {
-    *window = (struct window){.ops = ops, .ops_gpu = ops_gpu};
+    *window = (struct window){.ops = ops, .ops_gpu = ops_gpu, .clock_ns = clock_now_ns};
     pthread_mutex_init(&window->mutex, NULL);
 }
 
@@ -128,9 +132,12 @@ static uint64_t estimate_of(const struct window *window, const struct window_fun
     return sum;
 }
 
+// How it is known what functions took together. A bound teaches nothing of what is unknown: it is from one batch, a span from
+// many.
+enum evidence { EVIDENCE_BOUND, EVIDENCE_SPAN, EVIDENCE_SPAN_ALONE };
+
 // Corrects the estimates of functions that took took_ns together: all by the same factor, and halfway if something was known.
-// Those that were off by more than a SURE_PART are sure no longer; the others become so if took_ns `confirms` them.
-static void correct(struct window *window, const struct window_functions *functions, uint64_t took_ns, bool confirms)
+static void correct(struct window *window, const struct window_functions *functions, uint64_t took_ns, enum evidence evidence)
 {
     uint64_t sum = estimate_of(window, functions);
     if (sum == 0)
@@ -140,18 +147,23 @@ static void correct(struct window *window, const struct window_functions *functi
         uint32_t slot = functions->each[i].slot;
         struct window_duration *duration = &window->durations[slot];
         uint64_t known = duration->estimate_ns, base = assumed_ns(known);
+        if (!known && evidence == EVIDENCE_BOUND)
+            continue;
         uint64_t seen = (uint64_t)((unsigned __int128)base * took_ns / sum);
         uint64_t estimate = known ? (known + seen) / 2 : seen;
         duration->estimate_ns = estimate > SHORTEST_LAUNCH_NS ? estimate : SHORTEST_LAUNCH_NS;
-        duration->sure = agrees && (duration->sure || (known && confirms));
+        if (!agrees)
+            duration->confirmed = 0;
+        else if (known && evidence == EVIDENCE_SPAN_ALONE && duration->confirmed < SURE_SPANS)
+            duration->confirmed++;
     }
 }
 
-// A span of one function alone confirms its estimate.
 static void learn(struct window *window, uint64_t took_ns)
 {
     const struct window_functions *functions = &window->span_functions;
-    correct(window, functions, took_ns, functions->count == 1 && functions->other_ns == 0);
+    bool alone = functions->count == 1 && functions->other_ns == 0;
+    correct(window, functions, took_ns, alone ? EVIDENCE_SPAN_ALONE : EVIDENCE_SPAN);
 }
 
 static void start_span(struct window *window, uint64_t start_ns, uint64_t doubt_ns)
@@ -198,28 +210,41 @@ static void note_switch(struct window *window, const struct window_batch *batch,
     atomic_store_explicit(&window->switch_most_ns, now_ns > expected ? now_ns - expected : 1, memory_order_relaxed);
 }
 
+// Whether a bound may lower these functions again: no more often than spans, which need as long. A function that takes
+// different times would follow its last batch, and when it takes long again fill the window many times over.
+static bool may_lower(struct window *window, const struct window_functions *functions, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < functions->count; i++)
+        if (since(window->durations[functions->each[i].slot].lowered_ns, now_ns) < SPAN_NS)
+            return false;
+    for (uint32_t i = 0; i < functions->count; i++)
+        window->durations[functions->each[i].slot].lowered_ns = now_ns;
+    return true;
+}
+
 // Corrects the estimates of a batch that has just been seen complete and cannot have taken what they say. It began when it was
-// launched or when the one before it was complete, whichever was later. Beside a batch in another stream it may have begun
-// sooner: it is left out, and so is one that ends in another stream than it began, since the one before it is in the first.
+// launched or when the one before it in its stream was complete, whichever was later. Only while all marks are in that stream:
+// nothing is known of when it began beside another's.
 static void keep_in_bounds(struct window *window, const struct window_batch *batch, uint64_t now_ns)
 {
-    if (!is_in_stream(batch, window->done_stream, window->done_thread))
-        return;
     uint64_t launched = batch->submitted_ns - EARLY_NS, done = window->last_done_ns - window->done_doubt_ns;
     uint64_t earliest = launched > done ? launched : done;
     uint64_t latest = batch->launched_ns > window->last_done_ns ? batch->launched_ns : window->last_done_ns;
     uint64_t longest = since(earliest, now_ns) + 1, shortest = since(latest, window->last_pending_ns);
-    uint64_t sum = estimate_of(window, &batch->functions);
-    if (sum > longest)
-        correct(window, &batch->functions, longest, false);
-    else if (sum < shortest && window->primed) // otherwise it may have stood behind earlier work
-        correct(window, &batch->functions, shortest, false);
+    uint64_t sum = estimate_of(window, &batch->functions), most = sum * MOST_RAISE;
+    if (sum > longest && may_lower(window, &batch->functions, now_ns))
+        correct(window, &batch->functions, longest, EVIDENCE_BOUND);
+    // Unless primed, it may have stood behind earlier work.
+    else if (sum < shortest && window->primed)
+        correct(window, &batch->functions, shortest < most ? shortest : most, EVIDENCE_BOUND);
 }
 
-static void take_off(struct window *window, uint64_t now_ns)
+// `alone`: all marks are in one stream.
+static void take_off(struct window *window, bool alone, uint64_t now_ns)
 {
     struct window_batch *batch = oldest(window);
-    keep_in_bounds(window, batch, now_ns);
+    if (alone && is_in_stream(batch, window->done_stream, window->done_thread))
+        keep_in_bounds(window, batch, now_ns);
     uint64_t pending = window->last_pending_ns > batch->submitted_ns ? window->last_pending_ns : batch->submitted_ns;
     if (window->granted_ns)
         note_switch(window, batch, now_ns);
@@ -232,7 +257,7 @@ static void take_off(struct window *window, uint64_t now_ns)
         window->span_functions.other_ns += batch->functions.other_ns;
     }
     window->primed = true;
-    window->done_stream = batch->stream;
+    window->done_stream = alone ? batch->stream : window;
     window->done_thread = batch->thread;
     window->ops->mark_drop(window->ops_gpu, batch->mark);
     window->closed_ns -= batch->estimate_ns;
@@ -268,10 +293,15 @@ static void collect(struct window *window, uint64_t now_ns)
 {
     bool any = window->count > 0;
     if (any && is_done(window, oldest(window))) {
-        take_off(window, now_ns);
-        bool all = window->count > 2 && in_one_stream(window) && is_done(window, newest(window));
+        // A batch is seen complete after the look at it, and pending before: the thread may have stood still in between.
+        now_ns = window->clock_ns();
+        bool alone = in_one_stream(window);
+        take_off(window, alone, now_ns);
+        bool all = alone && window->count > 2 && is_done(window, newest(window));
+        if (all)
+            now_ns = window->clock_ns();
         while (window->count && (all || is_done(window, oldest(window))))
-            take_off(window, now_ns);
+            take_off(window, alone, now_ns);
     }
     if (window->count) {
         if (window->span_start_ns && window->last_done_ns == now_ns)
@@ -359,7 +389,7 @@ static bool add_launch(struct window *window, void *stream, const void *function
     open->launched_ns = now_ns;
     open->estimate_ns += assumed_ns(duration->estimate_ns);
     open->loose |= unknown;
-    open->unsure |= !duration->sure;
+    open->unsure |= duration->confirmed < SURE_SPANS;
     remember(window, &open->functions, (uint32_t)(duration - window->durations), 1);
     if (!(unknown || moved || open->estimate_ns >= BATCH_NS) || window->count == WINDOW_BATCHES)
         return false;

@@ -67,13 +67,15 @@ struct window_batch {
 struct window_duration {
     const void *function;
     uint64_t estimate_ns; // 0: not learned yet
-    bool sure;            // confirmed by a span of nothing else, and not contradicted since
+    uint64_t lowered_ns;  // when a bound last lowered it
+    uint32_t confirmed;   // by how many spans of nothing else since it was contradicted, SURE_SPANS at most
 };
 
 struct window {
     pthread_mutex_t mutex;
     const struct gpu_ops *ops;
     void *ops_gpu;
+    uint64_t (*clock_ns)(void); // clock_now_ns, but in tests
 
     uint32_t first, count; // closed batches, a ring, oldest first
     struct window_batch batches[WINDOW_BATCHES];
@@ -82,7 +84,7 @@ struct window {
     uint64_t last_done_ns;    // when the last batch was seen complete,
     uint64_t done_doubt_ns;   // and by how much earlier it may have been
     uint64_t last_pending_ns; // when a batch was last seen incomplete
-    void *done_stream;        // the stream of the last batch seen complete,
+    void *done_stream;        // the stream of the last batch seen complete, if all marks were in it, else this window
     pthread_t done_thread;    // and who put its mark
 
     // A span: the work seen complete since span_start_ns, in which the GPU was never seen idle.

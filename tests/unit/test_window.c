@@ -17,6 +17,7 @@ static struct {
     uint64_t now_ns, busy_until_ns, stream_until_ns[STREAMS];
     int marks, looks; // marks that exist, looks at one
     bool marks_fail, stuck;
+    uint64_t stall_ns;         // how long the thread stands still in its next look
     uint64_t longest_queue_ns; // work ahead of a launch, its own included
 } gpu;
 
@@ -38,6 +39,8 @@ static bool mark_done(void *unused, void *mark)
 {
     (void)unused;
     gpu.looks++;
+    gpu.now_ns += gpu.stall_ns;
+    gpu.stall_ns = 0;
     return !gpu.stuck && gpu.now_ns >= *(uint64_t *)mark;
 }
 
@@ -50,11 +53,17 @@ static void mark_drop(void *unused, void *mark)
 
 static const struct gpu_ops ops = {.mark_put = mark_put, .mark_done = mark_done, .mark_drop = mark_drop};
 
+static uint64_t clock_of_gpu(void)
+{
+    return gpu.now_ns;
+}
+
 static void begin(void)
 {
     memset(&gpu, 0, sizeof gpu);
     gpu.now_ns = NS_PER_S;
     window_init(&window, &ops, NULL);
+    window.clock_ns = clock_of_gpu;
 }
 
 static void end(void)
@@ -239,7 +248,77 @@ static void test_marks_of_streams(void)
     end();
 }
 
-// Five kernels of 1 ms, launched at once. Nobody looks between two moments, at which the first of what is complete has been so for long.
+// The thread stands still between reading the clock and looking at the marks, and then finds everything complete.
+static void test_stalled_look(void)
+{
+    begin_known(60000);
+    for (int n = 0; n < 2000; n++)
+        launch(0, 1, 60000);
+    gpu.stall_ns = 3 * NS_PER_MS;
+    window_ask(&window, KEY(1), WINDOW_NS, gpu.now_ns += 3000);
+    ok(is_near(estimate(1), 60000, 20),
+       "what is complete after a thread stood still has not run within a moment: %llu of 60 us",
+       (unsigned long long)(estimate(1) / 1000));
+    end();
+}
+
+// Seven kernels of 0.2 ms in one stream beside each of 3 ms in another: they are complete long before it, and seen when it is.
+static void test_overlap(void)
+{
+    begin();
+    for (int n = 0; n < 4000; n++) {
+        uintptr_t stream = n % 8 == 0;
+        while (window_ask(&window, KEY(stream), WINDOW_WIDEST_NS, gpu.now_ns) > 0)
+            gpu.now_ns += LAUNCH_NS;
+        uint64_t *until_ns = &gpu.stream_until_ns[stream];
+        gpu.now_ns += LAUNCH_NS;
+        *until_ns = (*until_ns > gpu.now_ns ? *until_ns : gpu.now_ns) + (stream ? 3 * NS_PER_MS : 200000);
+        window_launched(&window, (void *)stream, KEY(stream), gpu.now_ns);
+    }
+    ok(estimate(0) >= 50000, "kernels that ran beside a longer one are not taken for nothing: %llu of 200 us",
+       (unsigned long long)(estimate(0) / 1000));
+    end();
+}
+
+// A function that takes other_ns in every other launch, and what of it is in flight at most.
+static void test_two_in_one(uint64_t kernel_ns, uint64_t other_ns)
+{
+    begin();
+    for (int n = 0; n < 2000; n++) {
+        while (window_ask(&window, KEY(1), WINDOW_WIDEST_NS, gpu.now_ns) > 0)
+            gpu.now_ns += LAUNCH_NS;
+        gpu.now_ns += LAUNCH_NS;
+        run(0, n % 2 ? other_ns : kernel_ns);
+        if (gpu.busy_until_ns - gpu.now_ns > gpu.longest_queue_ns)
+            gpu.longest_queue_ns = gpu.busy_until_ns - gpu.now_ns;
+        window_launched(&window, NULL, KEY(1), gpu.now_ns);
+    }
+    ok(gpu.longest_queue_ns <= 2 * WINDOW_WIDEST_NS, "a function of %llu and %llu us does not fill the window twice: %llu us",
+       (unsigned long long)(kernel_ns / 1000), (unsigned long long)(other_ns / 1000),
+       (unsigned long long)(gpu.longest_queue_ns / 1000));
+    end();
+}
+
+// Kernels of 0.2 ms, one of which stands behind a wait of 50 ms for an event. What is waited for is not work.
+static void test_wait_in_stream(void)
+{
+    begin_known(200000);
+    for (int n = 0; n < 100; n++)
+        launch(0, 1, 200000);
+    gpu.busy_until_ns += 50 * NS_PER_MS;
+    uint64_t most = 0;
+    for (int n = 0; n < 100; n++) {
+        launch(0, 1, 200000);
+        most = estimate(1) > most ? estimate(1) : most;
+    }
+    ok(most <= 2 * NS_PER_MS, "a wait in a stream is not taken for a kernel's time: %llu us",
+       (unsigned long long)(most / 1000));
+    ok(is_near(estimate(1), 200000, 50), "and soon forgotten: %llu us", (unsigned long long)(estimate(1) / 1000));
+    end();
+}
+
+// Five kernels of 1 ms, launched at once. Nobody looks between two moments, at which the first of what is complete has been so
+// for long.
 static void test_late_looks(uint64_t from_us, uint64_t to_us, const char *when)
 {
     begin_known(NS_PER_MS);
@@ -454,7 +533,7 @@ static void test_crossed_times(void)
 static void test_switches(uint64_t cost_ns, uint64_t kernel_ns)
 {
     begin();
-    for (int n = 0; n < 300; n++)
+    for (uint64_t n = 0; n < 100 + 40 * NS_PER_MS / kernel_ns; n++)
         launch(0, 1, kernel_ns);
     bool bounded = true;
     int told = 0;
@@ -544,8 +623,9 @@ static uint64_t width_before(uint64_t end_ns)
     return width < WINDOW_NS ? WINDOW_NS : width < WINDOW_WIDEST_NS ? width : WINDOW_WIDEST_NS;
 }
 
-// Launches until the end of the turn as the gate does, with a window that narrows towards it. Returns how long the GPU works on after it.
-static uint64_t full_turn(uint64_t end_ns, uint64_t kernel_ns)
+// Launches until the end of the turn as the gate does, with a window that narrows towards it: kernels of which each takes, by
+// chance, one time or the other. Returns how long the GPU works on after it.
+static uint64_t full_turn(uint64_t end_ns, uint64_t kernel_ns, uint64_t other_ns)
 {
     while (gpu.now_ns < end_ns) {
         if (window_ask(&window, KEY(0), width_before(end_ns), gpu.now_ns) > 0) {
@@ -555,14 +635,14 @@ static uint64_t full_turn(uint64_t end_ns, uint64_t kernel_ns)
         pass(LAUNCH_NS);
         if (gpu.now_ns >= end_ns)
             break;
-        run(0, kernel_ns);
+        run(0, random_next(&randomness) % 2 ? kernel_ns : other_ns);
         window_launched(&window, NULL, KEY(0), gpu.now_ns);
     }
     return gpu.busy_until_ns > end_ns ? gpu.busy_until_ns - end_ns : 0;
 }
 
-// The first batches stand behind a switch, and completion is seen late at times: neither may mislead the estimates, on which a prompt end
-// of the turn depends.
+// The first batches stand behind a switch, and completion is seen late at times: neither may mislead the estimates, on which a
+// prompt end of the turn depends.
 static void test_turns(uint64_t kernel_ns)
 {
     begin();
@@ -570,7 +650,7 @@ static void test_turns(uint64_t kernel_ns)
     uint64_t most = 0, allowed = (kernel_ns > WINDOW_NS ? kernel_ns : WINDOW_NS) + 50000;
     for (int turn = 0; turn < 500; turn++) {
         gpu.busy_until_ns = gpu.now_ns + SWITCH_NS;
-        uint64_t left = full_turn(gpu.now_ns + TURN_NS, kernel_ns);
+        uint64_t left = full_turn(gpu.now_ns + TURN_NS, kernel_ns, kernel_ns);
         if (turn > 2) {
             uint64_t known = window_estimate(&window, KEY(0));
             learned = learned && known > kernel_ns - kernel_ns / 5 && known < kernel_ns + kernel_ns / 5;
@@ -582,6 +662,25 @@ static void test_turns(uint64_t kernel_ns)
     ok(learned, "over many turns kernels of %llu us stay known", (unsigned long long)(kernel_ns / 1000));
     ok(most <= allowed, "and what is left at a turn's end is no more than the window or a kernel: %llu of %llu us",
        (unsigned long long)(most / 1000), (unsigned long long)(allowed / 1000));
+    end();
+}
+
+// One function that takes very different times, as matrix products of different depths do.
+static void test_turns_of_two(uint64_t kernel_ns, uint64_t other_ns)
+{
+    begin();
+    uint64_t most = 0, allowed = 2 * (WINDOW_NS + other_ns);
+    for (int turn = 0; turn < 500; turn++) {
+        gpu.busy_until_ns = gpu.now_ns + SWITCH_NS;
+        uint64_t left = full_turn(gpu.now_ns + TURN_NS, kernel_ns, other_ns);
+        if (turn > 2 && left > most)
+            most = left;
+        gpu.now_ns += left + TURN_NS;
+        window_clear(&window);
+    }
+    ok(most <= allowed,
+       "what is left of kernels of %llu and %llu us by chance is no more than two windows and kernels: %llu us",
+       (unsigned long long)(kernel_ns / 1000), (unsigned long long)(other_ns / 1000), (unsigned long long)(most / 1000));
     end();
 }
 
@@ -678,6 +777,11 @@ int main(void)
     test_marks_of_streams();
     test_late_looks(100, 1900, "at the beginning");
     test_late_looks(1900, 4500, "at the end");
+    test_stalled_look();
+    test_overlap();
+    test_two_in_one(1300000, 15000);
+    test_two_in_one(3 * NS_PER_MS, 100000);
+    test_wait_in_stream();
     test_mixture(20, 5000);
     test_mixture(50, 5000);
     test_mixture(200, 5000);
@@ -702,6 +806,8 @@ int main(void)
     test_turns(500000);
     test_turns(1000000);
     test_turns(2000000);
+    test_turns_of_two(20000, 400000);
+    test_turns_of_two(5000, 50000);
     test_training(11 * NS_PER_MS);
     test_training(33 * NS_PER_MS);
     return done_testing();
