@@ -78,7 +78,8 @@ static bool refused_anyway(const struct device *device, size_t bytes, const CUme
                            unsigned long long flags)
 {
     size_t unit = 0;
-    return flags || properties->type != CU_MEM_ALLOCATION_TYPE_PINNED || device_exceeded(device, bytes) ||
+    bool documented = properties->type == CU_MEM_ALLOCATION_TYPE_PINNED || properties->type == CU_MEM_ALLOCATION_TYPE_MANAGED;
+    return flags || !documented || device_exceeded(device, bytes) ||
            REAL(cuMemGetAllocationGranularity)(&unit, properties, CU_MEM_ALLOC_GRANULARITY_MINIMUM) != CUDA_SUCCESS ||
            (unit && bytes % unit);
 }
