@@ -16,8 +16,9 @@
 
 #include "scheduler/gate.h"
 
-// Cost of going from one process's work to another's on an H100, assumed until it has been measured; and under MPS.
-#define TURN_SWITCH_NS 110000ull
+// Cost of going from one process's work to another's, as measured on H100 and H200: assumed until it is known of the GPU at hand,
+// so that there quanta never change while programs run. And under MPS.
+#define TURN_SWITCH_NS 175000ull
 #define TURN_SWITCH_MPS_NS 60000ull
 // No turn is shorter: the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull

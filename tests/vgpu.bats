@@ -362,7 +362,7 @@ install_copy() { # FOLDER LIBRARY-FOLDER
     json_has '.vgpus[0] | .waited_ns == 123456789 and .share_interval == null and .holder == false and .waiting == false'
     json_has --argjson pid "$pid" '.vgpus[0].processes == [{pid: $pid, command: "pool_tenant", used_bytes: 2097152000, launches: 77}]'
     json_has '.gpus == [{index: 0, uuid: "GPU-dead0000-0000-0000-0000-000000000000", name: "Test GPU", total_bytes: 85899345920,
-        reserved_bytes: 8589934592, open_used_bytes: 0, context_bytes: 0, switch_ns: 110000, mps: false, holder: null}]'
+        reserved_bytes: 8589934592, open_used_bytes: 0, context_bytes: 0, switch_ns: 175000, mps: false, holder: null}]'
     # Not through jq, whose numbers lose the last bit.
     run -0 --separate-stderr "$VGPU" list --json --interval 0
     assert_contains "$output" 18014398509481985
