@@ -40,7 +40,7 @@
 uint64_t turn_switch_ns(const struct pool_gpu *gpu);
 
 // Learns that a switch to this virtual GPU cost between least_ns and most_ns: from the end of the other's work to the end of
-// its own first, less what that takes. Quanta follow when the figure has changed by more than a quarter: rounds of equal length
+// its own first, less what that takes. Quanta follow when one of the two figures exceeds the other by half: rounds of equal length
 // share more evenly.
 void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 

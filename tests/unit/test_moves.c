@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What a move of the token books, whom it goes to, and who is told: caps, rounds, interruptions, and time that nobody waited for.
+// What a move of the token books, whom it goes to, and who is told: caps, rounds, interruptions, time that nobody waited for, and what is known
+// of switches.
 #include "scheduler/agent.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
@@ -258,6 +259,24 @@ static void test_dismissed(void)
     end();
 }
 
+// Many switches are seen to cost cost_ns. What is then taken for their cost?
+static uint64_t learned(uint64_t cost_ns)
+{
+    for (int n = 0; n < 100; n++)
+        turn_learn_switch(holder, cost_ns, cost_ns);
+    return turn_switch_ns(gpu);
+}
+
+static void test_switches(void)
+{
+    begin();
+    is_int(learned(TURN_SWITCH_NS * 5 / 4), TURN_SWITCH_NS, "a switch that costs a quarter more leaves quanta as they are");
+    is_int(learned(TURN_SWITCH_NS * 3 / 4), TURN_SWITCH_NS, "and so does one that costs a quarter less");
+    ok(learned(TURN_SWITCH_NS * 2) > TURN_SWITCH_NS * 3 / 2, "they follow one that costs twice as much");
+    ok(learned(TURN_SWITCH_NS / 2) < TURN_SWITCH_NS * 2 / 3, "and one that costs half");
+    end();
+}
+
 int main(void)
 {
     fake = (struct fake_gpu){.shared = fake_gpu_share()};
@@ -272,5 +291,6 @@ int main(void)
     test_window_widths();
     test_contended_launches();
     test_dismissed();
+    test_switches();
     return done_testing();
 }
