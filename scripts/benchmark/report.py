@@ -19,14 +19,16 @@ def identity(stamp):
 
 
 def complete(piece, records):
-    """Whether every case of a piece, or of its short set, has all the rounds that were wanted of it."""
+    """Whether every case of a piece, or of its short set, has all the rounds that were wanted of it, and all its arms."""
     simulated = records[0]["gpu"].startswith("simulated")
-    cases = {case.name for case in piece.cases(Bench(OnPaper(simulated), "")) if case.short != ()}
-    rounds, wanted = {}, {}
+    cases = {case.name: set(case.arms if case.short is None else case.short) for case in piece.cases(Bench(OnPaper(simulated), ""))}
+    rounds, wanted, arms = {}, {}, {}
     for record in records:
         rounds.setdefault(record["case"], set()).add((record["stamp"], record.get("round")))
         wanted[record["case"]] = max(record.get("of", 1), wanted.get(record["case"], 0))
-    return cases <= set(rounds) and all(len(found) >= wanted[case] for case, found in rounds.items())
+        arms.setdefault(record["case"], set()).add(record["arm"])
+    return (all(needed <= arms.get(case, set()) for case, needed in cases.items())
+            and all(len(found) >= wanted[case] for case, found in rounds.items()))
 
 
 def chosen(name, piece, records, stamps, of):

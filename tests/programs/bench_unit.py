@@ -261,11 +261,12 @@ class Rounds(unittest.TestCase):
 
 class Report(unittest.TestCase):
     def test_of_several_versions_the_newest_that_is_complete_is_shown(self):
-        piece = Piece("", "", lambda _bench: [Case("a", (), None), Case("b", (), None), Case("c", (), None, short=())], [])
+        cases = [Case("a", ("x", "y"), None, short=("x",)), Case("b", ("x",), None), Case("c", (), None, short=())]
+        piece = Piece("", "", lambda _bench: cases, [])
         stamps = {name: {"gpu": "G", "version": name} for name in ("1", "2", "3")}
 
         def made(stamp, case, number):
-            return {"stamp": stamp, "case": case, "round": number, "of": 2}
+            return {"stamp": stamp, "case": case, "arm": "x", "round": number, "of": 2}
         whole = [made(stamp, case, number) for stamp in "12" for case in "ab" for number in (0, 1)]
         newest = [made("3", "a", 0), made("3", "a", 1), made("3", "b", 0)]
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -273,6 +274,8 @@ class Report(unittest.TestCase):
                 return {record["stamp"] for record in report.chosen("p", piece, records, stamps, of)}
             self.assertEqual(shown(newest + whole), {"2"})
             self.assertIn("not of G, 3, which lacks rounds", said.getvalue())
+            other_arm = [record | {"arm": "y"} for record in newest + [made("3", "b", 1)]]
+            self.assertEqual(shown(other_arm + whole), {"2"})
             self.assertEqual(shown(newest + whole, "G, 1"), {"1"})
             self.assertEqual(shown(newest), {"3"})
             self.assertEqual(shown(newest + whole, "all"), {"1", "2", "3"})
