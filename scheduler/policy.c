@@ -275,7 +275,7 @@ uint64_t policy_auto_quantum(uint64_t switch_ns, size_t count)
 uint64_t policy_learn_switch(uint64_t known_ns, uint64_t least_ns, uint64_t most_ns)
 {
     // Equal steps up and down: at rest when as many are dearer as cheaper. One that may be either counts as neither.
-    uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 32;
+    uint64_t known = most(least(known_ns, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS), step = known / 64;
     uint64_t next = least_ns > known ? known + step : most_ns < known ? known - step : known;
     return most(least(next, DEAREST_SWITCH_NS), CHEAPEST_SWITCH_NS);
 }

@@ -62,7 +62,7 @@ void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns)
     uint64_t used = turn_switch_ns(gpu), seen = atomic_load_explicit(&gpu->switch_seen_ns, memory_order_relaxed);
     seen = policy_learn_switch(seen ? seen : used, least_ns, most_ns);
     atomic_store_explicit(&gpu->switch_seen_ns, seen, memory_order_relaxed);
-    if (seen > used + used / 2 || used > seen + seen / 2)
+    if (seen > 2 * used || used > 2 * seen)
         atomic_store_explicit(&gpu->switch_ns, seen, memory_order_relaxed);
 }
 

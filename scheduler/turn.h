@@ -40,8 +40,8 @@
 uint64_t turn_switch_ns(const struct pool_gpu *gpu);
 
 // Learns that a switch to this virtual GPU cost between least_ns and most_ns: from the end of the other's work to the end of
-// its own first, less what that takes. Quanta follow when one of the two figures exceeds the other by half: rounds of equal length
-// share more evenly.
+// its own first, less what that takes. Quanta follow when it is known to cost twice or half as much as is assumed: rounds of equal
+// length share more evenly.
 void turn_learn_switch(struct gate *gate, uint64_t least_ns, uint64_t most_ns);
 
 // Takes a token that nobody holds. false: somebody was faster.

@@ -262,7 +262,7 @@ static void test_dismissed(void)
 // Many switches are seen to cost cost_ns. What is then taken for their cost?
 static uint64_t learned(uint64_t cost_ns)
 {
-    for (int n = 0; n < 100; n++)
+    for (int n = 0; n < 300; n++)
         turn_learn_switch(holder, cost_ns, cost_ns);
     return turn_switch_ns(gpu);
 }
@@ -270,10 +270,11 @@ static uint64_t learned(uint64_t cost_ns)
 static void test_switches(void)
 {
     begin();
-    is_int(learned(TURN_SWITCH_NS * 5 / 4), TURN_SWITCH_NS, "a switch that costs a quarter more leaves quanta as they are");
-    is_int(learned(TURN_SWITCH_NS * 3 / 4), TURN_SWITCH_NS, "and so does one that costs a quarter less");
-    ok(learned(TURN_SWITCH_NS * 2) > TURN_SWITCH_NS * 3 / 2, "they follow one that costs twice as much");
-    ok(learned(TURN_SWITCH_NS / 2) < TURN_SWITCH_NS * 2 / 3, "and one that costs half");
+    is_int(learned(TURN_SWITCH_NS * 7 / 4), TURN_SWITCH_NS,
+           "a switch that costs three quarters more leaves quanta as they are");
+    is_int(learned(TURN_SWITCH_NS * 2 / 3), TURN_SWITCH_NS, "and so does one that costs a third less");
+    ok(learned(TURN_SWITCH_NS * 5 / 2) > TURN_SWITCH_NS * 2, "they follow one that costs more than twice as much");
+    ok(learned(TURN_SWITCH_NS / 4) < TURN_SWITCH_NS / 2, "and one that costs less than half");
     end();
 }
 
