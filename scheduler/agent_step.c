@@ -35,6 +35,9 @@
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a late hand-over
 // costs more GPU time than this costs processor time.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
+// So is the end of a longer one, for which the next is called again: it slept meanwhile. Twice as early, since that end is an
+// estimate.
+#define DRAIN_CALL_NS (2 * CALL_NS)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // How often an agent that has drained, and waits for other processes, looks whether they have died.
@@ -135,6 +138,7 @@ static void begin_notes(struct gate *gate, uint64_t word, uint64_t now_ns)
     gate->notes.busy_from_ns = now_ns;
     gate->notes.word = token_without_flags(word);
     gate->notes.since_ns = 0;
+    gate->notes.called_again = false;
     gate->notes.wanted_ns = now_ns;
     gate->notes.quiet_at = UINT64_MAX;
     gate->notes.fence_set = false;
@@ -155,6 +159,17 @@ static bool work_is_done(struct gate *gate)
     return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
 }
 
+// When to look again at a drain with so much known work ahead.
+static uint64_t look_at_drain(struct gate *gate, uint64_t ahead_ns, uint64_t now_ns)
+{
+    bool begins = now_ns < gate->notes.since_ns + DRAIN_SPIN_NS, ends = ahead_ns <= DRAIN_CALL_NS;
+    if (ends && !begins && !gate->notes.called_again) {
+        gate->notes.called_again = true;
+        turn_call_again(gate);
+    }
+    return (begins || ends) && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
+}
+
 static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
     uint32_t generation = token_generation(word);
@@ -166,7 +181,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
     if (!drained && !expired)
-        return now_ns < gate->notes.since_ns + DRAIN_SPIN_NS && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
+        return look_at_drain(gate, ahead, now_ns);
     if (!drained) {
         atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
         gate->notes.late_from_ns = now_ns;

@@ -73,6 +73,7 @@ struct gate {
         uint64_t busy_from_ns; // when work last began after a pause
         uint64_t done_ns;      // when all work was first seen complete; 0 while there is some
         uint64_t called_ns;    // end of the turn for which the next tenant was called
+        bool called_again;     // it was called once more in this drain
         uint64_t pause_ns;     // how long this tenant usually pauses between its bursts of work
         uint32_t invited;      // whom the last look invited to run beside this virtual GPU, else POOL_NO_INDEX
     } notes;

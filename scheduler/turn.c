@@ -309,6 +309,13 @@ void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle
         call(gate, next);
 }
 
+void turn_call_again(struct gate *gate)
+{
+    uint32_t next = atomic_load(&gate->gpu->on_deck);
+    if (next != POOL_NO_INDEX)
+        wake_waiters(gate, next);
+}
+
 void turn_call_off(struct gate *gate)
 {
     atomic_store(&gate->gpu->on_deck, POOL_NO_INDEX);

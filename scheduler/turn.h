@@ -65,6 +65,9 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 // the likely next holder, which then watches the token.
 void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle);
 
+// The one that was called sleeps again, since the drain takes long, and the drain is about to end.
+void turn_call_again(struct gate *gate);
+
 // The holder keeps the token after all: nobody need watch it.
 void turn_call_off(struct gate *gate);
 

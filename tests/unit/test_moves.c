@@ -174,6 +174,45 @@ static void test_rings(void)
     end();
 }
 
+static _Atomic int woken;
+
+static void *sleeper(void *unused)
+{
+    (void)unused;
+    uint64_t until = clock_now_ns() + 5 * NS_PER_S;
+    atomic_store(&woken, futex_wait(token_futex(gpu), (uint32_t)token(), token_futex_bit(second->vgpu_index), until));
+    return NULL;
+}
+
+static void test_called_again(void)
+{
+    begin();
+    uint64_t now = clock_now_ns();
+    fake_gpu_launch(&fake, 10 * NS_PER_S);
+    struct window *window = &holder->window;
+    window->batches[0] = (struct window_batch){.mark = fake_mark_put(&fake, NULL), .estimate_ns = 12 * MS, .submitted_ns = now};
+    window->count = 1;
+    window->closed_ns = 12 * MS;
+    window->primed = true;
+    turn_request(second, now);
+    uint64_t word = token();
+    turn_revoke(holder, &word);
+    atomic_store(&gpu->on_deck, second->vgpu_index);
+    atomic_store(&woken, 1);
+    pthread_t thread;
+    pthread_create(&thread, NULL, sleeper, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 50 * MS}, NULL);
+    agent_step(holder, now);
+    agent_step(holder, now + 11 * MS);
+    nanosleep(&(struct timespec){.tv_nsec = 20 * MS}, NULL);
+    is_int(atomic_load(&woken), 1, "who is next sleeps through a long drain");
+    agent_step(holder, now + 12 * MS - 300 * NS_PER_US);
+    pthread_join(thread, NULL);
+    is_int(atomic_load(&woken), 0, "until shortly before its end");
+    atomic_store(&fake.shared->busy_until_ns[fake.tenant], 0);
+    end();
+}
+
 static void test_times(void)
 {
     begin();
@@ -288,6 +327,7 @@ int main(void)
     test_renewal();
     test_interrupter_is_next();
     test_rings();
+    test_called_again();
     test_times();
     test_window_widths();
     test_contended_launches();
