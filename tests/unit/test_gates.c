@@ -10,7 +10,7 @@
 #include "tests/unit/tenant.h"
 
 #define GATES 3
-#define LAUNCHES 300
+#define LAUNCHES 1000 // of 0.1 ms: more than one turn
 
 static struct fake_gpu_shared *shared;
 static struct tenant home, tenants[GATES];
