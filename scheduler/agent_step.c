@@ -35,10 +35,11 @@
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a late hand-over
 // costs more GPU time than this costs processor time.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
-// So is the end of a longer one, for which the next is called again: it slept meanwhile. Twice as early, since that end is an
-// estimate.
+// Of a longer one only the end is, for which the next is called again: it slept meanwhile. Twice as early, since that end is an
+// estimate, and off by a look.
 #define DRAIN_CALL_NS (2 * CALL_NS)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
+#define FAR_LOOK_NS (250 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // How often an agent that has drained, and waits for other processes, looks whether they have died.
 #define DEAD_LOOK_NS (10 * NS_PER_MS)
@@ -159,9 +160,11 @@ static bool work_is_done(struct gate *gate)
     return gate->notes.fence_set && gate->ops->fence_done(gate->ops_gpu);
 }
 
-// When to look again at a drain with so much known work ahead.
+// When to look again at a drain with so much known work ahead; UINT64_MAX: nobody knows.
 static uint64_t look_at_drain(struct gate *gate, uint64_t ahead_ns, uint64_t now_ns)
 {
+    if (ahead_ns < UINT64_MAX && ahead_ns > DRAIN_SPIN_NS)
+        return now_ns + FAR_LOOK_NS;
     bool begins = now_ns < gate->notes.since_ns + DRAIN_SPIN_NS, ends = ahead_ns <= DRAIN_CALL_NS;
     if (ends && !begins && !gate->notes.called_again) {
         gate->notes.called_again = true;
