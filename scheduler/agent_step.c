@@ -35,11 +35,12 @@
 // A drain of about a window is watched without sleeping: timers come up to 2 ms late on a busy machine, and a late hand-over
 // costs more GPU time than this costs processor time.
 #define DRAIN_SPIN_NS (1500 * NS_PER_US)
-// Of a longer one only the end is, for which the next is called again: it slept meanwhile. Twice as early, since that end is an
-// estimate, and off by a look.
+// Of one that is known to take longer the end is, for which the next is called again: it slept meanwhile. Twice as early, since
+// that end is an estimate.
 #define DRAIN_CALL_NS (2 * CALL_NS)
 #define DRAIN_LOOK_NS (20 * NS_PER_US)
-#define FAR_LOOK_NS (250 * NS_PER_US)
+// How often such a drain is looked at before: if the estimate is too long, the token moves late by up to this.
+#define FAR_LOOK_NS (60 * NS_PER_US)
 #define LATE_LOOK_NS NS_PER_MS
 // How often an agent that has drained, and waits for other processes, looks whether they have died.
 #define DEAD_LOOK_NS (10 * NS_PER_MS)
@@ -161,14 +162,15 @@ static bool work_is_done(struct gate *gate)
 }
 
 // When to look again at a drain with so much known work ahead; UINT64_MAX: nobody knows.
-static uint64_t look_at_drain(struct gate *gate, uint64_t ahead_ns, uint64_t now_ns)
+static uint64_t look_at_drain(struct gate *gate, uint64_t word, uint64_t ahead_ns, uint64_t now_ns)
 {
-    if (ahead_ns < UINT64_MAX && ahead_ns > DRAIN_SPIN_NS)
+    bool known = ahead_ns != UINT64_MAX;
+    if (known && ahead_ns > DRAIN_SPIN_NS)
         return now_ns + FAR_LOOK_NS;
     bool begins = now_ns < gate->notes.since_ns + DRAIN_SPIN_NS, ends = ahead_ns <= DRAIN_CALL_NS;
     if (ends && !begins && !gate->notes.called_again) {
         gate->notes.called_again = true;
-        turn_call_again(gate);
+        turn_call_again(gate, word, now_ns);
     }
     return (begins || ends) && spin_briefly() ? now_ns : now_ns + DRAIN_LOOK_NS;
 }
@@ -184,7 +186,7 @@ static uint64_t drain(struct gate *gate, uint64_t word, uint64_t now_ns)
     bool early = ahead <= TURN_EARLY_NS && atomic_load_explicit(&gate->gpu->mps, memory_order_relaxed);
     bool drained = member_is_drained(gate->member, generation) || work_is_done(gate) || early;
     if (!drained && !expired)
-        return look_at_drain(gate, ahead, now_ns);
+        return look_at_drain(gate, word, ahead, now_ns);
     if (!drained) {
         atomic_fetch_add_explicit(&gate->vgpu->overruns, 1, memory_order_relaxed);
         gate->notes.late_from_ns = now_ns;

@@ -309,11 +309,11 @@ void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle
         call(gate, next);
 }
 
-void turn_call_again(struct gate *gate)
+void turn_call_again(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    uint32_t next = atomic_load(&gate->gpu->on_deck);
-    if (next != POOL_NO_INDEX)
-        wake_waiters(gate, next);
+    struct turn_ring ring;
+    ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), false);
+    call(gate, choose(&ring, atomic_load(&gate->gpu->level), atomic_load(&gate->gpu->first)).vgpu);
 }
 
 void turn_call_off(struct gate *gate)

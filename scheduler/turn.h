@@ -17,10 +17,10 @@
 #include "scheduler/gate.h"
 
 // Cost of going from one process's work to another's, as measured on H100 and H200: assumed until it is known of the GPU at hand,
-// so that there quanta never change while programs run. And under MPS.
+// so that there quanta hardly need to change while programs run. And under MPS.
 #define TURN_SWITCH_NS 175000ull
 #define TURN_SWITCH_MPS_NS 60000ull
-// No turn is shorter: the hand-over would cost more than a tenth of it. Lighter tenants come less often instead.
+// No turn is shorter: the hand-over would cost more than a seventh of it. Lighter tenants come less often instead.
 #define TURN_SHORTEST_NS 1000000ull
 // A drain that takes longer hands the token over while work still runs.
 #define TURN_DRAIN_NS 200000000ull
@@ -65,8 +65,8 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns);
 // the likely next holder, which then watches the token.
 void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle);
 
-// The one that was called sleeps again, since the drain takes long, and the drain is about to end.
-void turn_call_again(struct gate *gate);
+// The one that was called sleeps again, since the drain takes long, and the drain is about to end. By now another may be next.
+void turn_call_again(struct gate *gate, uint64_t word, uint64_t now_ns);
 
 // The holder keeps the token after all: nobody need watch it.
 void turn_call_off(struct gate *gate);

@@ -28,7 +28,7 @@
 
 #include "scheduler/gpu_ops.h"
 
-#define WINDOW_NS 1000000ull // 1 ms: ten times a context switch, a twentieth of a quantum
+#define WINDOW_NS 1000000ull // 1 ms: six times a context switch, a thirtieth of a quantum
 // Far from the end of its turn a holder may be this far ahead, but at most a quarter of the way to the end: a program that
 // alternates long kernels with many short ones prepares the short ones while the long ones run.
 #define WINDOW_WIDEST_NS 5000000ull

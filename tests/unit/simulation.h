@@ -19,7 +19,7 @@
 #define SIM_PLACES 16384u
 #define SIM_NOBODY UINT32_MAX
 #define SIM_FOREVER UINT64_MAX
-#define SIM_IDLE_NS (100 * NS_PER_US) // as in scheduler/agent.c
+#define SIM_IDLE_NS (100 * NS_PER_US) // as in scheduler/agent_step.c
 
 struct sim_tenant {
     uint32_t weight, limit_percent;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: AGPL-3.0-or-later
-// What a move of the token books, whom it goes to, and who is told: caps, rounds, interruptions, time that nobody waited for, and what is known
-// of switches.
+// What a move of the token books, whom it goes to, and who is told: caps, rounds, interruptions, time that nobody waited for, and the
+// cost of switches.
 #include "scheduler/agent.h"
 #include "scheduler/grant.h"
 #include "scheduler/policy.h"
@@ -180,8 +180,14 @@ static void *sleeper(void *unused)
 {
     (void)unused;
     uint64_t until = clock_now_ns() + 5 * NS_PER_S;
-    atomic_store(&woken, futex_wait(token_futex(gpu), (uint32_t)token(), token_futex_bit(second->vgpu_index), until));
+    atomic_store(&woken, futex_wait(token_futex(gpu), (uint32_t)token(), token_futex_bit(third->vgpu_index), until));
     return NULL;
+}
+
+static void give_high_class(struct gate *gate)
+{
+    atomic_store(&gate->vgpu->priority, POLICY_HIGH);
+    pool_vgpu_note_class(gate->pool->layout, gate->vgpu_index);
 }
 
 static void test_called_again(void)
@@ -202,13 +208,17 @@ static void test_called_again(void)
     pthread_t thread;
     pthread_create(&thread, NULL, sleeper, NULL);
     nanosleep(&(struct timespec){.tv_nsec = 50 * MS}, NULL);
-    ok(agent_step(holder, now) > now + 100 * NS_PER_US, "the agent looks at a long drain now and then");
+    give_high_class(third); // it comes during the drain, and before the second
+    turn_request(third, now);
+    ok(agent_step(holder, now) > now + 50 * NS_PER_US, "the agent looks at a long drain now and then");
     agent_step(holder, now + 11 * MS);
     nanosleep(&(struct timespec){.tv_nsec = 20 * MS}, NULL);
     is_int(atomic_load(&woken), 1, "who is next sleeps through it");
     agent_step(holder, now + 12 * MS - 300 * NS_PER_US);
     pthread_join(thread, NULL);
     is_int(atomic_load(&woken), 0, "until shortly before its end");
+    turn_pass(holder, token(), now + 12 * MS, false);
+    is_int(token_holder(token()), third->vgpu_index, "and has the token then");
     atomic_store(&fake.shared->busy_until_ns[fake.tenant], 0);
     end();
 }
@@ -252,8 +262,7 @@ static void test_window_widths(void)
     is_int(width(2 * MS), WINDOW_NS, "but no less than an ordinary window");
     grant_set(&holder->vgpu->turn, holder->token, token(), grant_get(&holder->vgpu->turn, token()), 50 * MS);
     is_int(width(40 * MS), WINDOW_WIDEST_NS, "nor more than the widest");
-    atomic_store(&third->vgpu->priority, POLICY_HIGH);
-    pool_vgpu_note_class(third->pool->layout, third->vgpu_index);
+    give_high_class(third);
     is_int(width(12 * MS), WINDOW_NS, "nor more than the ordinary one where somebody of a higher class may come");
     atomic_store(&holder->vgpu->priority, POLICY_LOW);
     is_int(width(12 * MS), WINDOW_NS / 4, "and a quarter of that for the low class");
