@@ -11,12 +11,6 @@ setup() {
 
 teardown() { common_teardown; }
 
-# silent PROGRAM [ARGUMENT...]: runs under the library, and has nothing to complain about
-silent() {
-    run -0 --separate-stderr shim "$@"
-    assert_equal "$output$stderr" ""
-}
-
 @test "small arrays are charged by the blocks they share, sparse ones not at all" {
     silent "$PROGRAMS/mem_arrays"
 }

@@ -12,12 +12,6 @@ setup() {
 
 teardown() { common_teardown; }
 
-# silent PROGRAM [ARGUMENT...]: runs under the library, and has nothing to complain about
-silent() {
-    run -0 --separate-stderr shim "$@"
-    assert_equal "$output$stderr" ""
-}
-
 @test "linear memory meets the quota" {
     silent "$PROGRAMS/mem_family" linear
 }

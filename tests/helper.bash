@@ -101,6 +101,12 @@ shim() {
     env LD_PRELOAD="$SHIM${LD_PRELOAD:+:$LD_PRELOAD}" "$@"
 }
 
+# silent PROGRAM [ARGUMENT...]: runs it under the library; it exits with 0 and has nothing to complain about.
+silent() {
+    run -0 --separate-stderr shim "$@"
+    assert_equal "$output$stderr" ""
+}
+
 # spawn COMMAND...: starts a program (no function) in the background. Sets pid, and out and err to the files that it writes to.
 spawn() {
     out=$BATS_TEST_TMPDIR/spawn.${#spawned[@]}.out

@@ -16,12 +16,6 @@ figure() {
     "$VGPU" list --json --interval 0 | jq ".vgpus[0].$1"
 }
 
-# silent PROGRAM [ARGUMENT...]: runs under the library, and has nothing to complain about
-silent() {
-    run -0 --separate-stderr shim "$@"
-    assert_equal "$output$stderr" ""
-}
-
 all_have() { # TEXT FILE...
     local text=$1 file
     shift
