@@ -287,12 +287,13 @@ uint64_t turn_start(struct gate *gate, uint64_t word, uint64_t now_ns)
     return turn;
 }
 
-// Who is next if the holder has had the token until now_ns.
-static struct policy_choice choose_next(const struct gate *gate, uint64_t word, uint64_t now_ns, bool with_holder)
+// Who is next if the holder has had the token until now_ns; whoever is to be `first`, if anybody.
+static struct policy_choice choose_next(const struct gate *gate, uint64_t word, uint64_t now_ns, bool with_holder,
+                                        uint32_t first)
 {
     struct turn_ring ring;
     ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), with_holder && !turn_is_capped(gate));
-    return choose(&ring, atomic_load(&gate->gpu->level), POOL_NO_INDEX);
+    return choose(&ring, atomic_load(&gate->gpu->level), first);
 }
 
 static void call(struct gate *gate, uint32_t vgpu)
@@ -304,16 +305,14 @@ static void call(struct gate *gate, uint32_t vgpu)
 
 void turn_call_next(struct gate *gate, uint64_t word, uint64_t end_ns, bool idle)
 {
-    uint32_t next = choose_next(gate, word, end_ns, !idle).vgpu;
+    uint32_t next = choose_next(gate, word, end_ns, !idle, POOL_NO_INDEX).vgpu;
     if (next != gate->vgpu_index)
         call(gate, next);
 }
 
 void turn_call_again(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    struct turn_ring ring;
-    ring_gather(&ring, gate, standing_of_holder(gate, word, now_ns), false);
-    call(gate, choose(&ring, atomic_load(&gate->gpu->level), atomic_load(&gate->gpu->first)).vgpu);
+    call(gate, choose_next(gate, word, now_ns, false, atomic_load(&gate->gpu->first)).vgpu);
 }
 
 void turn_call_off(struct gate *gate)
@@ -343,7 +342,7 @@ static void book(struct gate *gate, uint32_t holder, const struct turn_books *bo
 
 bool turn_renew(struct gate *gate, uint64_t word, uint64_t now_ns)
 {
-    struct policy_choice choice = choose_next(gate, word, now_ns, true);
+    struct policy_choice choice = choose_next(gate, word, now_ns, true, POOL_NO_INDEX);
     uint32_t outrun = choice.vgpu == gate->vgpu_index ? company_outrun(gate, word, now_ns) : POOL_NO_INDEX;
     if (outrun != POOL_NO_INDEX) {
         choice.vgpu = outrun;
